@@ -1,0 +1,101 @@
+//! Instruction sets as witnesses: holding an [`Isa`] proves that this CPU has it.
+
+/// An instruction set that this CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Isa(Level);
+
+/// The instruction sets that have routines of their own, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Plain Rust.
+    Scalar,
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// What every CPU has: the routine that the others are compared with.
+    pub const SCALAR: Self = Self(Level::Scalar);
+
+    /// All that this CPU has, slowest first.
+    pub fn available() -> Vec<Self> {
+        let mut available = vec![Self::SCALAR];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                available.push(Self(Level::Avx2));
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                {
+                    available.push(Self(Level::Avx512));
+                }
+            }
+        }
+        available
+    }
+
+    /// The fastest that this CPU has.
+    pub fn best() -> Self {
+        *Self::available().last().expect("scalar is always available")
+    }
+
+    /// `scalar`, `avx2` or `avx512vnni`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512vnni",
+        }
+    }
+
+    pub(crate) fn level(self) -> Level {
+        self.0
+    }
+}
+
+/// Compiles one body for every instruction set and calls the one that `isa` proves.
+///
+/// The body is plain Rust, generic over the sixteen-wide values `V` of [`crate::lanes`]; the compiler vectorises the rest
+/// with what the feature allows. Rust never reorders or contracts floating-point operations, and `mul_add` rounds once
+/// everywhere, so all versions agree bit for bit.
+macro_rules! compiled_per_isa {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$lanes:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body<$lanes: $crate::lanes::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::lanes::Avx2>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                body::<$crate::lanes::Avx512>($($arg),*)
+            }
+            match isa.level() {
+                $crate::isa::Level::Scalar => body::<$crate::lanes::Plain>($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: this level exists only where `Isa::available` found AVX2 and FMA.
+                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: this level exists only where `Isa::available` found these AVX-512 features.
+                $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use compiled_per_isa;

@@ -1,0 +1,33 @@
+//! int8 × ternary → f32 at the machine's limit.
+//!
+//! ```text
+//! f32 weights → TernaryMatrix → Prepared (laid out for one Plan, carrying its routine)
+//! f32 rows    → Int8Rows ────────┴→ gemm_on(pool) → f32 rows
+//! ```
+//!
+//! This crate knows arrays and CPUs; it knows no files and no model. It holds every SIMD routine. Each integer
+//! routine equals the scalar one bit for bit: integer sums are exact, and scales are applied in one fixed order.
+//! Floating-point loops are written once over fixed lanes and compiled for each instruction set, so they agree
+//! bit for bit too: an answer does not depend on the machine or on the number of threads.
+
+#![expect(unsafe_code, reason = "intrinsics, and workers that borrow their caller's data")]
+
+pub mod attention;
+pub mod dense;
+pub mod isa;
+mod lanes;
+pub mod matrix;
+mod memory;
+pub mod pool;
+pub mod prepared;
+mod routine;
+pub mod rows;
+pub mod vector;
+
+pub use attention::KvCache;
+pub use dense::PreparedInt8;
+pub use isa::Isa;
+pub use matrix::{PackError, ScaleGroup, Shape, TernaryMatrix};
+pub use pool::Pool;
+pub use prepared::{Plan, Prepared, Write};
+pub use rows::Int8Rows;

@@ -1,0 +1,183 @@
+//! Ternary matrices in their plain form: row-major 2-bit codes and f32 scales.
+
+use serde::{Deserialize, Serialize};
+
+/// Output × input features of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+}
+
+/// How many weights share one scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleGroup {
+    /// The whole matrix (BitNet b1.58).
+    Matrix,
+    /// Each row.
+    Row,
+    /// Each run of this many columns of a row; a multiple of 16 that divides the columns.
+    Columns(usize),
+}
+
+impl ScaleGroup {
+    /// Scales that a matrix of `shape` has.
+    pub fn n_scales(self, shape: Shape) -> usize {
+        match self {
+            Self::Matrix => 1,
+            Self::Row => shape.rows,
+            Self::Columns(width) => shape.rows * (shape.cols / width),
+        }
+    }
+
+    /// Weights that share one scale.
+    pub fn len(self, shape: Shape) -> usize {
+        match self {
+            Self::Matrix => shape.rows * shape.cols,
+            Self::Row => shape.cols,
+            Self::Columns(width) => width,
+        }
+    }
+}
+
+/// Why parts do not make a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A dimension is 0, or the product overflows.
+    #[error("no matrix is {rows} × {cols}")]
+    Shape {
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        cols: usize,
+    },
+    /// The scale group does not divide the columns.
+    #[error("groups of {width} columns do not divide {cols}")]
+    Group {
+        /// Columns in a group.
+        width: usize,
+        /// Columns of the matrix.
+        cols: usize,
+    },
+    /// A part has the wrong length.
+    #[error("{what}: {found} where the shape needs {expected}")]
+    Length {
+        /// `weights`, `codes` or `scales`.
+        what: &'static str,
+        /// What the shape needs.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// A weight is not −1, 0 or +1.
+    #[error("weight {index} is {value}, which is not ternary")]
+    NotTernary {
+        /// Row-major index.
+        index: usize,
+        /// The weight.
+        value: i8,
+    },
+    /// A scale is negative, infinite or not a number.
+    #[error("scale {index} is not a finite number of at least 0")]
+    Scale {
+        /// Its index.
+        index: usize,
+    },
+}
+
+/// {−1, 0, +1} times a scale: `value = scale(group) · trit`. Immutable once made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TernaryMatrix {
+    shape: Shape,
+    group: ScaleGroup,
+    trits: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+impl TernaryMatrix {
+    /// Rounds weights to ternary: γ = mean|W| of the group, trit = clip(round(W/γ), −1, 1) (arXiv 2402.17764).
+    /// γ is summed in f64 in row-major order, so it is the same wherever it is computed.
+    ///
+    /// # Panics
+    /// If `weights` does not fit `shape`, or a group of columns does not divide the row.
+    pub fn quantize(weights: &[f32], shape: Shape, group: ScaleGroup) -> Self {
+        assert_eq!(weights.len(), shape.rows * shape.cols, "{} weights for {shape:?}", weights.len());
+        if let ScaleGroup::Columns(width) = group {
+            assert!(
+                width > 0 && shape.cols.is_multiple_of(width),
+                "groups of {width} columns do not divide {}",
+                shape.cols
+            );
+        }
+        let mut trits = Vec::with_capacity(weights.len());
+        let mut scales = Vec::with_capacity(group.n_scales(shape));
+        for part in weights.chunks_exact(group.len(shape)) {
+            let gamma = (part.iter().map(|w| f64::from(w.abs())).sum::<f64>() / part.len() as f64) as f32;
+            scales.push(gamma);
+            let inverse = if gamma > 0.0 { 1.0 / gamma } else { 0.0 };
+            trits.extend(part.iter().map(|w| (w * inverse).round().clamp(-1.0, 1.0) as i8));
+        }
+        Self { shape, group, trits, scales }
+    }
+
+    /// Takes weights that are already ternary, row-major, and their scales.
+    pub fn from_trits(shape: Shape, group: ScaleGroup, trits: Vec<i8>, scales: Vec<f32>) -> Result<Self, PackError> {
+        let Shape { rows, cols } = shape;
+        let n_weights = rows.checked_mul(cols).filter(|n| *n > 0).ok_or(PackError::Shape { rows, cols })?;
+        if let ScaleGroup::Columns(width) = group
+            && (width == 0 || !cols.is_multiple_of(width))
+        {
+            return Err(PackError::Group { width, cols });
+        }
+        if trits.len() != n_weights {
+            return Err(PackError::Length { what: "weights", expected: n_weights, found: trits.len() });
+        }
+        if scales.len() != group.n_scales(shape) {
+            return Err(PackError::Length { what: "scales", expected: group.n_scales(shape), found: scales.len() });
+        }
+        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
+            return Err(PackError::NotTernary { index, value: trits[index] });
+        }
+        if let Some(index) = scales.iter().position(|s| !(s.is_finite() && *s >= 0.0)) {
+            return Err(PackError::Scale { index });
+        }
+        Ok(Self { shape, group, trits, scales })
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How scales are shared.
+    pub fn group(&self) -> ScaleGroup {
+        self.group
+    }
+
+    /// −1, 0 or +1, row-major.
+    pub fn trits(&self) -> &[i8] {
+        &self.trits
+    }
+
+    /// One scale per group, in row-major order of the groups.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// Writes the weights as f32, row-major.
+    ///
+    /// # Panics
+    /// If `out` does not hold `rows × cols` numbers.
+    pub fn dequantize_into(&self, out: &mut [f32]) {
+        assert_eq!(out.len(), self.trits.len(), "{} places for {:?}", out.len(), self.shape);
+        let len = self.group.len(self.shape);
+        for ((out, trits), scale) in out.chunks_exact_mut(len).zip(self.trits.chunks_exact(len)).zip(&self.scales) {
+            for (out, trit) in out.iter_mut().zip(trits) {
+                *out = scale * f32::from(*trit);
+            }
+        }
+    }
+}

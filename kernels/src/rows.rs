@@ -1,0 +1,292 @@
+//! Activations: rows of int8 with one scale each.
+
+use crate::isa::{Isa, compiled_per_isa};
+use crate::lanes::{LANES, Lanes, head, sum};
+use crate::memory::{AlignedBytes, Parts};
+use crate::pool::Pool;
+use crate::vector::silu;
+
+/// Columns that share one entry of `sums`, and what rows are padded to.
+pub(crate) const BLOCK: usize = 16;
+
+/// int8 rows, `value = scale(row) · q`, q within ±127, and the sums that integer products are corrected by. Keeps its
+/// buffers from one use to the next.
+///
+/// Each row is quantised by its largest magnitude: q = round half to even(x · 127 / max|x|), scale = max|x| / 127.
+#[derive(Clone, Debug)]
+pub struct Int8Rows {
+    n_rows: usize,
+    cols: usize,
+    stride: usize,
+    values: AlignedBytes,
+    scales: Vec<f32>,
+    /// Sums over blocks of [`BLOCK`] columns, `[n_rows, stride / BLOCK]`.
+    sums: Vec<i32>,
+}
+
+impl Int8Rows {
+    /// No rows yet, of `cols` columns.
+    pub fn new(cols: usize) -> Self {
+        Self {
+            n_rows: 0,
+            cols,
+            stride: cols.next_multiple_of(BLOCK),
+            values: AlignedBytes::default(),
+            scales: Vec::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Rows held.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Columns of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The quantised row.
+    pub fn row(&self, row_idx: usize) -> &[i8] {
+        &self.values.as_i8()[row_idx * self.stride..][..self.cols]
+    }
+
+    /// One scale per row.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// Quantises rows of x `[n, cols]`.
+    pub fn quantize(&mut self, isa: Isa, pool: &Pool, x: &[f32]) {
+        let cols = self.cols;
+        self.fill(pool, x.len() / cols, |row_idx, values, sums| {
+            quantize_row(isa, &x[row_idx * cols..][..cols], values, sums)
+        });
+    }
+
+    /// Normalises rows of x `[n, cols]` and quantises the result: x · gain / √(mean x² + eps) (arXiv 1910.07467).
+    pub fn rms_norm(&mut self, isa: Isa, pool: &Pool, x: &[f32], norm: Norm<'_>) {
+        let cols = self.cols;
+        assert_eq!(norm.gain.len(), cols, "{} gains for {cols} columns", norm.gain.len());
+        self.fill(pool, x.len() / cols, |row_idx, values, sums| {
+            norm_row(isa, &x[row_idx * cols..][..cols], norm.gain, norm.eps, values, sums)
+        });
+    }
+
+    /// silu(gate) ∘ up for rows `[gate | up]` of x `[n, 2·cols]`, then as [`Int8Rows::rms_norm`]. The product is left
+    /// in the first half of each row of x.
+    pub fn swiglu_rms_norm(&mut self, isa: Isa, pool: &Pool, x: &mut [f32], norm: Norm<'_>) {
+        let cols = self.cols;
+        assert_eq!(norm.gain.len(), cols, "{} gains for {cols} columns", norm.gain.len());
+        let n_rows = x.len() / (2 * cols);
+        let x = Parts::new(x);
+        self.fill(pool, n_rows, |row_idx, values, sums| {
+            // SAFETY: each row is handed to one piece, and `x` is borrowed until `fill` returns.
+            let row = unsafe { x.part(row_idx * 2 * cols, 2 * cols) };
+            let (gate, up) = row.split_at_mut(cols);
+            swiglu(isa, gate, up);
+            norm_row(isa, gate, norm.gain, norm.eps, values, sums)
+        });
+    }
+
+    /// Calls `fill_row(row, values [stride], sums [stride / BLOCK]) -> scale` for each row.
+    fn fill(&mut self, pool: &Pool, n_rows: usize, fill_row: impl Fn(usize, &mut [i8], &mut [i32]) -> f32 + Sync) {
+        let stride = self.stride;
+        self.n_rows = n_rows;
+        self.values.resize(n_rows * stride);
+        self.scales.resize(n_rows, 0.0);
+        self.sums.resize(n_rows * stride / BLOCK, 0);
+        let values = self.values.as_mut_slice();
+        // SAFETY: u8 and i8 have the same layout; the borrow stays unique.
+        let values = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<i8>(), values.len()) };
+        let values = Parts::new(values);
+        let scales = Parts::new(&mut self.scales);
+        let sums = Parts::new(&mut self.sums);
+        // One piece holds several rows: a claim costs as much as a short row.
+        const ROWS: usize = 8;
+        pool.for_each(n_rows.div_ceil(ROWS), |piece_idx| {
+            for row_idx in piece_idx * ROWS..((piece_idx + 1) * ROWS).min(n_rows) {
+                // SAFETY: each row is handed to one piece, and the buffers are borrowed until `for_each` returns.
+                let (values, sums, scale) = unsafe {
+                    (
+                        values.part(row_idx * stride, stride),
+                        sums.part(row_idx * stride / BLOCK, stride / BLOCK),
+                        &mut scales.part(row_idx, 1)[0],
+                    )
+                };
+                *scale = fill_row(row_idx, values, sums);
+            }
+        });
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All rows, padded to `stride` with zeros.
+    pub(crate) fn padded(&self) -> &[i8] {
+        self.values.as_i8()
+    }
+
+    /// Sums of the runs of `width` columns of each row, `[n_rows, n_groups]`; `width` is a multiple of [`BLOCK`].
+    pub(crate) fn group_sums(&self, width: usize) -> Vec<i32> {
+        let per_row = self.stride / BLOCK;
+        self.sums
+            .chunks_exact(per_row)
+            .flat_map(|row| row.chunks(width / BLOCK).map(|group| group.iter().sum::<i32>()))
+            .collect()
+    }
+}
+
+/// Gain and epsilon of an RMSNorm.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// One per column.
+    pub gain: &'a [f32],
+    /// Added under the square root.
+    pub eps: f32,
+}
+
+/// 1.5 · 2²³: adding it leaves a number below 2²² rounded half to even in the low bits of the sum.
+const ROUND: f32 = 12_582_912.0;
+
+compiled_per_isa! {
+    /// Quantises one row as [`Int8Rows`] says; returns its scale. `values` may be longer than x: the rest becomes 0.
+    pub fn quantize_row<V>(x: &[f32], values: &mut [i8], sums: &mut [i32]) -> f32 {
+        quantize_with(x, values, sums, |x, _| x)
+    }
+}
+
+compiled_per_isa! {
+    fn norm_row<V>(x: &[f32], gain: &[f32], eps: f32, values: &mut [i8], sums: &mut [i32]) -> f32 {
+        let inverse = inverse_rms::<V>(x, eps);
+        let gain = &gain[..x.len()];
+        quantize_with(x, values, sums, |x, i| x * inverse * gain[i])
+    }
+}
+
+compiled_per_isa! {
+    /// gate ← silu(gate) ∘ up.
+    pub fn swiglu<V>(gate: &mut [f32], up: &[f32]) {
+        for (gate, up) in gate.iter_mut().zip(up) {
+            *gate = silu(*gate) * up;
+        }
+    }
+}
+
+/// 1 / √(mean x² + eps), summed over fixed lanes.
+#[inline(always)]
+pub(crate) fn inverse_rms<V: Lanes>(x: &[f32], eps: f32) -> f32 {
+    let mut tail = [0.0f32; LANES];
+    let rest = x.chunks_exact(LANES).remainder();
+    tail[..rest.len()].copy_from_slice(rest);
+    let tail = V::load(&tail);
+    let mut acc = tail.mul(tail);
+    for chunk in x.chunks_exact(LANES) {
+        let chunk = V::load(head(chunk));
+        acc = chunk.mul_add(chunk, acc);
+    }
+    1.0 / (sum(acc) / x.len() as f32 + eps).sqrt()
+}
+
+#[inline(always)]
+fn quantize_with(x: &[f32], values: &mut [i8], sums: &mut [i32], map: impl Fn(f32, usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let n_whole = x.len() / LANES * LANES;
+    for i in (0..n_whole).step_by(LANES) {
+        let chunk: &[f32; LANES] = x[i..i + LANES].try_into().expect("LANES long");
+        for lane in 0..LANES {
+            let y = map(chunk[lane], i + lane).abs();
+            lanes[lane] = if y > lanes[lane] { y } else { lanes[lane] };
+        }
+    }
+    for i in n_whole..x.len() {
+        lanes[0] = lanes[0].max(map(x[i], i).abs());
+    }
+    let absmax = lanes.iter().fold(0.0f32, |max, y| max.max(*y));
+    // A row that is all zero, or too small to have an inverse, is zero.
+    let (scale, inverse) =
+        if absmax >= f32::MIN_POSITIVE * 127.0 { (absmax / 127.0, 127.0 / absmax) } else { (0.0, 0.0) };
+    let (body, tail) = values.split_at_mut(x.len());
+    tail.fill(0);
+    for (i, (value, x)) in body.iter_mut().zip(x).enumerate() {
+        *value = ((map(*x, i) * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32) as i8;
+    }
+    for (sum, block) in sums.iter_mut().zip(values.chunks_exact(BLOCK)) {
+        *sum = block.iter().map(|value| i32::from(*value)).sum();
+    }
+    scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * i + 3 * i + 1) as f32 * 0.37).sin() * 3.0).collect()
+    }
+
+    #[test]
+    fn rows_read_back_within_half_a_step() {
+        let pool = Pool::new(2);
+        for cols in [1, 7, 16, 31, 64, 513] {
+            let x = wave(3 * cols);
+            let mut rows = Int8Rows::new(cols);
+            rows.quantize(Isa::best(), &pool, &x);
+            for row_idx in 0..3 {
+                let scale = rows.scales()[row_idx];
+                for (q, x) in rows.row(row_idx).iter().zip(&x[row_idx * cols..]) {
+                    assert!((f32::from(*q) * scale - x).abs() <= scale * 0.501, "{q} × {scale} for {x}");
+                }
+                assert!(rows.row(row_idx).iter().any(|q| q.abs() == 127));
+            }
+        }
+    }
+
+    #[test]
+    fn all_instruction_sets_quantise_alike() {
+        let pool = Pool::new(1);
+        for cols in [1, 15, 16, 17, 48, 130, 1536] {
+            let (x, gain) = (wave(2 * 2 * cols), wave(cols));
+            let outcomes: Vec<_> = Isa::available()
+                .into_iter()
+                .map(|isa| {
+                    let (mut plain, mut normed, mut gated) =
+                        (Int8Rows::new(cols), Int8Rows::new(cols), Int8Rows::new(cols));
+                    let norm = Norm { gain: &gain, eps: 1e-5 };
+                    plain.quantize(isa, &pool, &x);
+                    normed.rms_norm(isa, &pool, &x, norm);
+                    gated.swiglu_rms_norm(isa, &pool, &mut x.clone(), norm);
+                    [plain, normed, gated].map(|rows| {
+                        let bits: Vec<_> = rows.scales.iter().map(|scale| scale.to_bits()).collect();
+                        (rows.values.as_i8().to_vec(), rows.sums.clone(), bits)
+                    })
+                })
+                .collect();
+            assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]), "{cols} columns");
+        }
+    }
+
+    #[test]
+    fn the_norm_agrees_with_f64() {
+        let (x, gain) = (wave(512), vec![1.5f32; 512]);
+        let mut rows = Int8Rows::new(512);
+        rows.rms_norm(Isa::best(), &Pool::new(1), &x, Norm { gain: &gain, eps: 1e-5 });
+        let mean = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 512.0;
+        for (q, x) in rows.row(0).iter().zip(&x) {
+            let expected = f64::from(*x) * 1.5 / (mean + 1e-5).sqrt();
+            // Half a step of rounding, and f32's relative error far below it.
+            assert!((f64::from(*q) * f64::from(rows.scales[0]) - expected).abs() <= f64::from(rows.scales[0]) * 0.501);
+        }
+    }
+
+    #[test]
+    fn zeros_and_tiny_rows_are_zero() {
+        for x in [vec![0.0f32; 20], vec![1e-42f32; 20]] {
+            let mut rows = Int8Rows::new(20);
+            rows.quantize(Isa::best(), &Pool::new(1), &x);
+            assert_eq!((rows.row(0), rows.scales()[0]), (&[0i8; 20][..], 0.0));
+        }
+    }
+}
