@@ -1,0 +1,319 @@
+//! One file, `.ncz`: a signed manifest and the sections it names.
+//!
+//! ```text
+//! bytes → header → signature → trust, revocation → manifest → version mark → sizes → hashes → Checkpoint
+//! ```
+//!
+//! Nothing is parsed before the signature over its raw bytes holds. `docs/reference/checkpoint.md` has the bytes.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::Tokenizer;
+use crate::config::ConfigError;
+use crate::memory::Blend;
+use crate::weights::Weights;
+
+mod format;
+pub mod manifest;
+mod sections;
+pub mod sign;
+pub mod trust;
+
+use format::{Body, Head};
+pub use manifest::{FORMAT, Manifest, Record, Section, Training};
+use sections::Contents;
+pub use sections::SectionError;
+pub use sign::{KeyId, PublicKey, SecretKey, SignError, Signature};
+pub use trust::{Trust, TrustedKey};
+
+/// A verified, decoded checkpoint.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Text to tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The model.
+    pub weights: Arc<Weights>,
+    /// Weight of the memory.
+    pub blend: Blend,
+}
+
+/// What can be said of a file without using it.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The key that is said to have signed. Proven only if `verdict` is `Ok`.
+    pub key_id: KeyId,
+    /// Who signed it, or why [`Checkpoint::open`] refuses it.
+    pub verdict: Result<TrustedKey, CheckpointError>,
+    /// What the file says of itself: a claim, and anybody's, unless `verdict` is `Ok`. `None` if the manifest
+    /// cannot be read.
+    pub claims: Option<Manifest>,
+    /// Whether the sections have the sizes and hashes that `claims` names.
+    pub is_whole: bool,
+}
+
+/// Why a file is not a checkpoint that can be used. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Reading failed.
+    #[error("the checkpoint cannot be read ({0}); check its path and permissions")]
+    Io(#[from] io::Error),
+    /// Writing failed.
+    #[error("the checkpoint cannot be written ({0}); check the folder's permissions and free space")]
+    Write(#[source] io::Error),
+    /// Another kind of file.
+    #[error("this is {found}, not a nanochat checkpoint; give a `.ncz` file or run `cargo nanochat train`")]
+    Foreign {
+        /// What it looks like.
+        found: Foreign,
+    },
+    /// The file ends early.
+    #[error("the checkpoint ends within its {part}; copy it again from its source or run `cargo nanochat train`")]
+    Truncated {
+        /// Where it ends.
+        part: String,
+    },
+    /// Bytes after the last section.
+    #[error("the checkpoint has bytes after its end; copy it again from its source or run `cargo nanochat train`")]
+    TrailingBytes,
+    /// A length beyond what any checkpoint has.
+    #[error("the checkpoint says that {part} is longer than {limit} bytes; get it again from its source")]
+    TooLarge {
+        /// Manifest, signature or sections.
+        part: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// The signature's text is not one.
+    #[error("the checkpoint's signature cannot be read ({reason}); get it again from its source")]
+    Signature {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The key is neither trusted nor revoked here.
+    #[error(
+        "the checkpoint is signed by key {key}, which is not trusted; run `cargo nanochat key trust FILE.pub` if you know its owner"
+    )]
+    UnknownKey {
+        /// Its id.
+        key: KeyId,
+    },
+    /// The manifest is not what the key signed.
+    #[error("the checkpoint was altered: its manifest is not what key {key} signed; get it again from its source")]
+    BadSignature {
+        /// The key's id.
+        key: KeyId,
+    },
+    /// The key was revoked.
+    #[error("the checkpoint is signed by key {key}, which is revoked; get one that is signed by another key")]
+    RevokedKey {
+        /// Its id.
+        key: KeyId,
+    },
+    /// Written by a newer program.
+    #[error("the checkpoint needs a reader of format {min_reader}, and this one knows {newest}; update nanochat")]
+    NewerFormat {
+        /// What the file asks for.
+        min_reader: u32,
+        /// What this program knows.
+        newest: u32,
+    },
+    /// The manifest, signed or about to be, is not one.
+    #[error("the checkpoint's manifest cannot be used ({reason}); ask its signer for another checkpoint")]
+    Manifest {
+        /// What is wrong.
+        reason: String,
+    },
+    /// No model has this architecture.
+    #[error("the checkpoint's architecture cannot be used ({0}); ask its signer for another checkpoint")]
+    Config(#[from] ConfigError),
+    /// Older than one that was opened before.
+    #[error(
+        "the checkpoint of `{model_id}` has version {found}, but version {mark} by key {key} was opened before; get the newer file, or delete this model's entry in `marks.toml` to go back"
+    )]
+    Rollback {
+        /// The key's id.
+        key: KeyId,
+        /// The model.
+        model_id: String,
+        /// The file's version.
+        found: u64,
+        /// The highest version opened.
+        mark: u64,
+    },
+    /// A section is not what was signed.
+    #[error("the checkpoint was altered or damaged in section `{section}`; copy it again from its source")]
+    Hash {
+        /// The section's name.
+        section: String,
+    },
+    /// A section does not hold what it should.
+    #[error("the checkpoint's section `{section}` cannot be used ({source}); ask its signer for another checkpoint")]
+    Section {
+        /// The section's name.
+        section: &'static str,
+        /// What is wrong.
+        source: SectionError,
+    },
+    /// The evaluation record is about other weights.
+    #[error("the checkpoint's record is about other weights; run `cargo nanochat eval` and pack it again")]
+    Record,
+    /// Manifest and weights disagree, in memory.
+    #[error("the manifest's architecture is not that of the weights; take the manifest's from the weights")]
+    ConfigMismatch,
+}
+
+/// What a file that is no checkpoint looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// No bytes.
+    Empty,
+    /// llama.cpp's format.
+    Gguf,
+    /// Begins with readable characters.
+    Text,
+    /// Anything else.
+    Other,
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "an empty file",
+            Self::Gguf => "a GGUF model",
+            Self::Text => "a text file",
+            Self::Other => "another kind of file",
+        })
+    }
+}
+
+impl Checkpoint {
+    /// Reads once, then verifies in this order: bounded header → signature over the raw manifest bytes → trust
+    /// and revocation → version mark → sizes → hashes → decode.
+    ///
+    /// `trust` is not changed: the caller remembers the version, or opens by [`crate::store::Store`], which does.
+    pub fn open(bytes: impl Read, trust: &Trust) -> Result<Self, CheckpointError> {
+        Self::open_signed(bytes, trust).map(|(checkpoint, _)| checkpoint)
+    }
+
+    /// [`Checkpoint::open`] that also tells whose key signed.
+    pub fn open_signed(mut bytes: impl Read, trust: &Trust) -> Result<(Self, KeyId), CheckpointError> {
+        let head = Head::read(&mut bytes)?;
+        let key = check_signer(&head, parse_signature(&head)?, trust)?;
+        let manifest = Manifest::parse(&head.manifest)?;
+        trust.check_version(key.id(), &manifest)?;
+        let body = read_body(&mut bytes, &manifest)?;
+        body.check_hashes(&manifest)?;
+        let Contents { tokenizer, weights, blend } = sections::decode(&manifest.config, &body.0)?;
+        let (tokenizer, weights) = (Arc::new(tokenizer), Arc::new(weights));
+        Ok((Self { manifest, tokenizer, weights, blend }, key.id()))
+    }
+
+    /// Says what can be said of a file, its signer known or not; decodes no section.
+    ///
+    /// # Errors
+    /// Only if it is not a checkpoint at all: the header or the signature cannot be read.
+    pub fn inspect(mut bytes: impl Read, trust: &Trust) -> Result<Inspection, CheckpointError> {
+        let head = Head::read(&mut bytes)?;
+        let signature = parse_signature(&head)?;
+        let key_id = signature.key_id;
+        let signer = check_signer(&head, signature, trust);
+        // The one place where a manifest is parsed whatever its signature says; the type calls it a claim.
+        let (claims, manifest_error) = match Manifest::parse(&head.manifest) {
+            Ok(claims) => (Some(claims), None),
+            Err(error) => (None, Some(error)),
+        };
+        let contents = claims.as_ref().map(|claims| {
+            let body = read_body(&mut bytes, claims)?;
+            body.check_hashes(claims)
+        });
+        let is_whole = matches!(contents, Some(Ok(())));
+        let verdict = signer.and_then(|key| {
+            manifest_error.map_or(Ok(()), Err)?;
+            claims.as_ref().map_or(Ok(()), |claims| trust.check_version(key.id(), claims))?;
+            contents.unwrap_or(Ok(()))?;
+            trust.trusted(key.id()).cloned().ok_or(CheckpointError::UnknownKey { key: key.id() })
+        });
+        Ok(Inspection { key_id, verdict, claims, is_whole })
+    }
+
+    /// Writes the file and returns its manifest: `format`, `min_reader`, `sections` and an empty
+    /// `record.weights_hash` are filled in. Nothing is written that [`Checkpoint::open`] would refuse.
+    pub fn write(&self, mut out: impl Write, key: &SecretKey) -> Result<Manifest, CheckpointError> {
+        if self.manifest.config != self.weights.config {
+            return Err(CheckpointError::ConfigMismatch);
+        }
+        self.manifest.config.validate()?;
+        let body = Body(sections::encode(&self.tokenizer, &self.weights, &self.blend)?);
+        let described = sections::NAMES.iter().zip(&body.0).map(|(name, bytes)| Section {
+            name: (*name).to_owned(),
+            size: bytes.len() as u64,
+            hash: blake3::hash(bytes).to_string(),
+        });
+        let mut manifest =
+            Manifest { format: FORMAT, min_reader: FORMAT, sections: described.collect(), ..self.manifest.clone() };
+        if let Some(record) = manifest.record.as_mut().filter(|record| record.weights_hash.is_empty()) {
+            record.weights_hash = manifest.sections[1].hash.clone();
+        }
+        let raw = manifest.to_bytes();
+        check_contents(&Manifest::parse(&raw)?)?;
+        sections::decode(&manifest.config, &body.0)?;
+        let signature = key
+            .sign(&raw, &format!("nanochat checkpoint of {}, version {}", manifest.model_id, manifest.version))
+            .expect("Manifest::parse refused control characters");
+        Head { manifest: raw, signature: signature.into_bytes() }.write(&mut out)?;
+        body.write(&mut out)?;
+        out.flush().map_err(CheckpointError::Write)?;
+        Ok(manifest)
+    }
+
+    /// blake3 of the weights section that [`Checkpoint::write`] makes, in hex: what a [`Record`] is bound to.
+    pub fn weights_hash(&self) -> Result<String, CheckpointError> {
+        Ok(blake3::hash(&sections::weights_bytes(&self.weights)?).to_string())
+    }
+}
+
+fn parse_signature(head: &Head) -> Result<Signature, CheckpointError> {
+    let text =
+        std::str::from_utf8(&head.signature).map_err(|_| CheckpointError::Signature { reason: "it is not text" })?;
+    let signature: Signature = text.parse().map_err(|error| match error {
+        SignError::Signature { reason } => CheckpointError::Signature { reason },
+        _ => CheckpointError::Signature { reason: "it is not a minisign signature" },
+    })?;
+    // Nobody signs this line. It has one form, so that no byte of a checkpoint can change unnoticed.
+    if signature.untrusted_comment != sign::UNTRUSTED_COMMENT {
+        return Err(CheckpointError::Signature { reason: "its first line is not ours" });
+    }
+    Ok(signature)
+}
+
+/// The key that signed these manifest bytes, known and not revoked.
+fn check_signer<'a>(head: &Head, signature: Signature, trust: &'a Trust) -> Result<&'a PublicKey, CheckpointError> {
+    let key = trust.key_to_verify(signature.key_id)?;
+    key.verify(&head.manifest, &signature).map_err(|_| CheckpointError::BadSignature { key: key.id() })?;
+    trust.check_key(key)?;
+    Ok(key)
+}
+
+fn read_body(bytes: &mut impl Read, manifest: &Manifest) -> Result<Body, CheckpointError> {
+    check_contents(manifest)?;
+    Body::read(bytes, manifest)
+}
+
+/// What the manifest says of its sections must fit its own configuration and record.
+fn check_contents(manifest: &Manifest) -> Result<(), CheckpointError> {
+    let [tokenizer, weights, blend] = manifest.sections.as_slice() else {
+        unreachable!("Manifest::parse found three sections, not {}", manifest.sections.len());
+    };
+    sections::check_sizes(&manifest.config, [tokenizer.size, weights.size, blend.size])?;
+    if manifest.record.as_ref().is_some_and(|record| record.weights_hash != weights.hash) {
+        return Err(CheckpointError::Record);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,298 @@
+//! Where a workspace's code lies, in plain terms: what `lsp::workspace` answers and everything else reads.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+/// Larger files are tables or generated; they teach little and cost much.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The packages of one workspace and of its exactly locked dependencies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The workspace's root folder.
+    pub root: PathBuf,
+    /// Members first, then dependencies; each in name order.
+    pub packages: Vec<Package>,
+}
+
+/// One package whose source is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Name in `Cargo.toml`.
+    pub name: String,
+    /// Version in `Cargo.toml` or `Cargo.lock`.
+    pub version: String,
+    /// Rust edition, `2015` where none is stated.
+    pub edition: String,
+    /// SPDX expression, where stated.
+    pub licence: Option<String>,
+    /// The folder that holds its `Cargo.toml`.
+    pub folder: PathBuf,
+    /// What the workspace is to it.
+    pub role: Role,
+}
+
+/// What a package is to the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The user's own code.
+    Member,
+    /// A locked dependency.
+    Dependency,
+}
+
+impl Sources {
+    /// The workspace's own packages.
+    pub fn members(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| package.role == Role::Member)
+    }
+}
+
+/// One `.rs` file of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Relative to the workspace's root, with `/`; for a dependency, `name-version/…`.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its text, with `\n` line ends.
+    pub text: String,
+}
+
+/// A file that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Why, for the user to read.
+    pub reason: String,
+}
+
+impl Sources {
+    /// The `.rs` files of packages with these roles, sorted by name, and what was left out: what `.gitignore`
+    /// or `.nanochatignore` names and `target` folders silently; files that are not UTF-8, larger than 1 MiB,
+    /// unreadable or outside the package (symlinks) with a reason.
+    pub fn collect(&self, roles: &[Role]) -> (Vec<SourceFile>, Vec<Skipped>) {
+        let mut files = BTreeMap::new();
+        // A package inside another's folder meets the outer one's files again.
+        let mut seen = HashSet::new();
+        let mut skipped = BTreeMap::new();
+        for package in self.packages.iter().filter(|package| roles.contains(&package.role)) {
+            for entry in self.walk(package) {
+                match entry {
+                    Err(error) => {
+                        skipped.insert(package.folder.clone(), format!("cannot be read: {error}"));
+                    }
+                    Ok(entry) => {
+                        let path = entry.path();
+                        if path.extension().is_none_or(|extension| extension != "rs") || entry.depth() == 0 {
+                            continue;
+                        }
+                        if !seen.insert(path.to_owned()) {
+                            continue;
+                        }
+                        let Some(name) = self.name_of(package, path) else {
+                            skipped.insert(path.to_owned(), "its name is not UTF-8".to_owned());
+                            continue;
+                        };
+                        match read(&entry) {
+                            Ok(None) => {}
+                            Ok(Some(text)) => {
+                                files.insert(name, (path.to_owned(), text));
+                            }
+                            Err(reason) => {
+                                skipped.insert(path.to_owned(), reason);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let files = files.into_iter().map(|(name, (path, text))| SourceFile { name, path, text }).collect();
+        (files, skipped.into_iter().map(|(path, reason)| Skipped { path, reason }).collect())
+    }
+
+    fn walk(&self, package: &Package) -> ignore::Walk {
+        let mut walk = WalkBuilder::new(&package.folder);
+        // The user's own code follows the user's rules, with or without git. A dependency's package was
+        // published as it lies, so rules above it (a vendored folder is often ignored) do not concern it.
+        let is_member = package.role == Role::Member;
+        walk.follow_links(false)
+            .hidden(true)
+            .require_git(false)
+            .parents(is_member)
+            .git_global(false)
+            .git_ignore(is_member)
+            .git_exclude(is_member)
+            .ignore(false)
+            .filter_entry(|entry| {
+                let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+                !(is_folder && entry.depth() > 0 && entry.file_name() == "target")
+            });
+        walk.add_custom_ignore_filename(".nanochatignore");
+        walk.build()
+    }
+
+    /// The file's name, with `/`: a member's relative to the workspace, or to the package where that lies
+    /// outside the workspace, then after `name-version`, as for a dependency.
+    fn name_of(&self, package: &Package, path: &Path) -> Option<String> {
+        let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_str().map(str::to_owned)).collect();
+        let in_workspace = if package.role == Role::Member { path.strip_prefix(&self.root).ok() } else { None };
+        let parts: Vec<String> = match in_workspace {
+            Some(relative) => parts(relative),
+            None => {
+                let mut names: Vec<String> = vec![format!("{}-{}", package.name, package.version)];
+                let inside: Option<Vec<String>> = parts(path.strip_prefix(&package.folder).ok()?);
+                names.extend(inside?);
+                Some(names)
+            }
+        }?;
+        Some(parts.join("/"))
+    }
+}
+
+/// The text with `\n` where it has `\r\n`: to the compiler they are the same, to a tokenizer they are not.
+pub fn unix_lines(text: String) -> String {
+    if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
+}
+
+/// A file's text; `None` for what is no file at all; the reason where it is to be left out.
+fn read(entry: &ignore::DirEntry) -> Result<Option<String>, String> {
+    let Some(kind) = entry.file_type() else { return Ok(None) };
+    if kind.is_symlink() {
+        return Err("it is a symlink, which may lead outside the package".to_owned());
+    }
+    if !kind.is_file() {
+        return Ok(None);
+    }
+    // Not the length that the folder states: the file may grow while it is read.
+    let mut bytes = Vec::new();
+    File::open(entry.path())
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err("it is larger than 1 MiB".to_owned());
+    }
+    String::from_utf8(bytes).map(|text| Some(unix_lines(text))).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn package(name: &str, folder: PathBuf, role: Role) -> Package {
+        Package { name: name.into(), version: "1.2.3".into(), edition: "2024".into(), licence: None, folder, role }
+    }
+
+    /// Writes files, `//- path` before each, and answers for one member at the root and one dependency beside it.
+    fn workspace(files: &str) -> (tempfile::TempDir, Sources) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for file in files.split("//- ").skip(1) {
+            let (path, text) = file.split_once('\n').expect("a path line");
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("inside the folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        let root = folder.path().join("ws");
+        fs::create_dir_all(root.join("inner")).expect("a folder");
+        fs::create_dir_all(folder.path().join("registry/dep")).expect("a folder");
+        let sources = Sources {
+            packages: vec![
+                package("outer", root.clone(), Role::Member),
+                package("inner", root.join("inner"), Role::Member),
+                package("dep", folder.path().join("registry/dep"), Role::Dependency),
+            ],
+            root,
+        };
+        (folder, sources)
+    }
+
+    fn names(files: &[SourceFile]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn files_are_sorted_and_each_comes_once() {
+        let (_folder, sources) = workspace(
+            "//- ws/src/main.rs\nfn main() {}\n//- ws/build.rs\n//- ws/inner/src/lib.rs\n//- ws/README.md\n\
+             //- registry/dep/src/lib.rs\npub fn dep() {}\n",
+        );
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        assert_eq!(names(&files), ["build.rs", "inner/src/lib.rs", "src/main.rs"]);
+        assert_eq!(files[2].text, "fn main() {}\n");
+        assert_eq!(skipped, []);
+        assert_eq!(names(&sources.collect(&[Role::Dependency]).0), ["dep-1.2.3/src/lib.rs"]);
+        assert_eq!(sources.collect(&[Role::Member, Role::Dependency]).0.len(), 4);
+    }
+
+    #[test]
+    fn ignore_files_count_without_git_and_target_is_never_entered() {
+        let (_folder, sources) = workspace(
+            "//- ws/.gitignore\ngenerated.rs\n//- ws/inner/.nanochatignore\nsecret\n//- ws/src/generated.rs\n\
+             //- ws/inner/src/generated.rs\n//- ws/inner/secret/key.rs\n//- ws/inner/src/lib.rs\n\
+             //- ws/target/debug/out.rs\n//- ws/inner/target/out.rs\n//- ws/src/target.rs\n//- ws/.git/hook.rs\n",
+        );
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        assert_eq!(names(&files), ["inner/src/lib.rs", "src/target.rs"]);
+        assert_eq!(skipped, []);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_its_reason() {
+        let (folder, sources) = workspace("//- ws/src/lib.rs\n");
+        let src = folder.path().join("ws/src");
+        fs::write(src.join("latin1.rs"), b"// caf\xe9").expect("a file");
+        fs::write(src.join("huge.rs"), vec![b' '; 1 + MAX_FILE_BYTES as usize]).expect("a file");
+        fs::write(src.join("large.rs"), vec![b' '; MAX_FILE_BYTES as usize]).expect("a file");
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        assert_eq!(names(&files), ["src/large.rs", "src/lib.rs"]);
+        let reasons: Vec<_> =
+            skipped.iter().map(|skip| (skip.path.strip_prefix(&src).expect("inside"), skip.reason.as_str())).collect();
+        assert_eq!(
+            reasons,
+            [(Path::new("huge.rs"), "it is larger than 1 MiB"), (Path::new("latin1.rs"), "it is not UTF-8")]
+        );
+    }
+
+    #[test]
+    fn line_ends_are_the_same_on_every_system() {
+        let (_folder, sources) = workspace("//- ws/src/lib.rs\nfn a() {}\r\n\r\nfn b() {}\r\n");
+        assert_eq!(sources.collect(&[Role::Member]).0[0].text, "fn a() {}\n\nfn b() {}\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn symlinks_are_not_followed() {
+        let (folder, sources) = workspace("//- ws/src/lib.rs\n//- outside/secret.rs\n");
+        let link = |to: &str, at: &str| {
+            std::os::unix::fs::symlink(folder.path().join(to), folder.path().join(at)).expect("a symlink");
+        };
+        link("outside/secret.rs", "ws/src/secret.rs");
+        link("outside", "ws/src/folder");
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        assert_eq!(names(&files), ["src/lib.rs"]);
+        assert_eq!(skipped.len(), 1);
+        assert!(skipped[0].reason.contains("symlink"), "{skipped:?}");
+    }
+
+    #[test]
+    fn a_member_outside_the_workspace_is_named_by_its_package() {
+        let (folder, mut sources) = workspace("//- elsewhere/src/lib.rs\n//- ws/src/lib.rs\n");
+        sources.packages.push(package("away", folder.path().join("elsewhere"), Role::Member));
+        assert_eq!(names(&sources.collect(&[Role::Member]).0), ["away-1.2.3/src/lib.rs", "src/lib.rs"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let (folder, mut sources) = workspace("//- ws/src/lib.rs\n");
+        sources.packages = vec![package("gone", folder.path().join("gone"), Role::Member)];
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        assert_eq!((files.len(), skipped.len()), (0, 1));
+    }
+}

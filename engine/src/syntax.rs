@@ -1,0 +1,116 @@
+//! Does this text fit here? Brackets, literals and, for a whole file, the grammar.
+
+mod scanner;
+
+pub use scanner::Scanner;
+
+/// What the syntax says of a completion in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Prefix, completion and suffix together parse as a file.
+    Complete,
+    /// They do not parse, but the completion breaks nothing by itself.
+    Partial,
+    /// The completion closes what is not open, or leaves a literal open.
+    Broken,
+}
+
+/// Larger files are not parsed.
+const MAX_PARSED_BYTES: usize = 512 << 10;
+/// Deeper nesting is not parsed: the parser recurses.
+const MAX_PARSED_DEPTH: usize = 200;
+/// The parser recurses on operators and keywords as well: on no more than there are bytes between separators,
+/// and once per `else`. Texts with more of either are not parsed.
+const MAX_SEGMENT: usize = 4 << 10;
+const MAX_ELSES: usize = 1000;
+/// Address space, of which only what is used becomes memory: enough for the deepest recursion above.
+const PARSER_STACK_BYTES: usize = 256 << 20;
+/// How far into the suffix an overlap may reach, and how far brackets are followed to judge it.
+const MAX_OVERLAP: usize = 256;
+const MAX_BALANCED: usize = 16 << 10;
+
+/// Judges `completion` between `prefix` and `suffix`.
+pub fn check(prefix: &str, completion: &str, suffix: &str) -> Verdict {
+    let mut without = Scanner::after(prefix);
+    let mut with = without.clone();
+    with.feed(completion);
+    if with.is_broken() || (with.in_char() && !first_line(suffix).contains('\'')) {
+        return Verdict::Broken;
+    }
+    without.feed(suffix);
+    with.feed(suffix);
+    // A quote too many turns the rest of the file inside out; a bracket too many leaves one without a partner.
+    if (without.in_code() && !with.in_code()) || with.n_stray() > without.n_stray() {
+        return Verdict::Broken;
+    }
+    let n_bytes = prefix.len() + completion.len() + suffix.len();
+    let balanced = with.in_code() && with.depth() == 0 && with.n_stray() == 0;
+    if balanced && with.deepest() <= MAX_PARSED_DEPTH && n_bytes < MAX_PARSED_BYTES {
+        let text = [prefix, completion, suffix].concat();
+        if is_shallow(&text) && parses(&text) {
+            return Verdict::Complete;
+        }
+    }
+    Verdict::Partial
+}
+
+/// [`Scanner::trim_overlap`] where nothing is known of what stands before the cursor.
+pub fn trim_overlap<'a>(completion: &'a str, suffix: &str) -> &'a str {
+    Scanner::default().trim_overlap(completion, suffix)
+}
+
+impl Scanner {
+    /// The completion without the tail that already follows the cursor. `self` stands at the cursor. A closing
+    /// bracket stays where the brackets before the cursor need both it and the suffix's.
+    pub fn trim_overlap<'a>(&self, completion: &'a str, suffix: &str) -> &'a str {
+        let whole = self.imbalance(completion, suffix);
+        for at in completion.len().saturating_sub(MAX_OVERLAP)..completion.len() {
+            let Some((kept, tail)) = completion.split_at_checked(at) else { continue };
+            if tail.trim().is_empty() || !suffix.starts_with(tail) {
+                continue;
+            }
+            let trimmed = self.imbalance(kept, suffix);
+            // With brackets that speak for neither, only the whole of a line counts as a repetition.
+            let rest = &suffix[tail.len()..];
+            let ends_line =
+                rest.trim_start_matches([' ', '\t']).chars().next().is_none_or(|next| "\r\n".contains(next));
+            if trimmed < whole || (trimmed == whole && ends_line) {
+                return kept;
+            }
+        }
+        completion
+    }
+
+    /// Brackets and literals without a partner once `completion` and the suffix are read.
+    fn imbalance(&self, completion: &str, suffix: &str) -> usize {
+        let mut end = suffix.len().min(MAX_BALANCED);
+        while !suffix.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut scanner = self.clone();
+        scanner.feed(completion);
+        scanner.feed(&suffix[..end]);
+        scanner.n_stray() + scanner.depth() + usize::from(!scanner.in_code())
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.split('\n').next().unwrap_or_default()
+}
+
+/// On a thread of its own: it needs a deep stack, and `proc_macro2` keeps every text that a thread parsed.
+fn parses(text: &str) -> bool {
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES);
+        let parser = parser.spawn_scoped(scope, || syn::parse_file(text).is_ok());
+        parser.is_ok_and(|parser| parser.join().unwrap_or(false))
+    })
+}
+
+fn is_shallow(text: &str) -> bool {
+    text.split([';', ',', '{', '}']).all(|segment| segment.len() <= MAX_SEGMENT)
+        && text.matches("else").count() <= MAX_ELSES
+}
+
+#[cfg(test)]
+mod tests;

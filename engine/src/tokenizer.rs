@@ -1,0 +1,250 @@
+//! Byte-level BPE that gives back every byte string it is given.
+//!
+//! Ids: specials `0..8`, bytes `8..264`, then one id per merge in rank order. The byte map is ours:
+//! no text is ever required to be UTF-8. Pre-tokens keep a newline and the indentation after it together.
+
+mod cache;
+mod split;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Mutex;
+
+use cache::Cache;
+pub use split::{MAX_PRETOKEN, pretokens};
+
+/// An id of one token. Vocabularies stay below 32,768.
+pub type TokenId = u16;
+
+/// End of a document, or of the middle: what the model says when the suffix should follow.
+pub const END: TokenId = 0;
+/// Stands before the text after the cursor.
+pub const SUFFIX: TokenId = 1;
+/// Stands before the text up to the cursor; generation goes on from there.
+pub const PREFIX: TokenId = 2;
+/// Stands before a context snippet.
+pub const SNIPPET: TokenId = 3;
+/// Ids below this are specials (4..8 are reserved); they decode to nothing.
+pub const N_SPECIALS: TokenId = 8;
+/// The id of byte 0.
+pub const FIRST_BYTE: TokenId = N_SPECIALS;
+/// The id of the first merge.
+pub const FIRST_MERGE: TokenId = FIRST_BYTE + 256;
+/// Vocabularies are smaller than this.
+pub const VOCAB_LIMIT: usize = 32_768;
+/// No token is longer than this, in bytes; no pre-token is, so a longer one could never be used.
+pub const MAX_TOKEN_BYTES: usize = MAX_PRETOKEN;
+
+/// Text to tokens and back.
+pub struct Tokenizer {
+    merges: Vec<(TokenId, TokenId)>,
+    /// Pair → the token it becomes; a lower id is an earlier rank.
+    pairs: HashMap<(TokenId, TokenId), TokenId>,
+    /// The bytes of all tokens, in id order; token i is `bytes[ends[i - 1]..ends[i]]`.
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    /// Byte and merge tokens in the order of their bytes.
+    sorted: Vec<TokenId>,
+    hash: [u8; 32],
+    /// Pre-token → tokens. Whoever finds it taken does without, so no thread ever waits for another.
+    cache: Mutex<Cache>,
+}
+
+/// Why a list of merges is not a tokenizer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenizerError {
+    /// A merge uses an id that is not yet defined, or a special.
+    #[error("merge {index} joins a token that is not defined before it")]
+    Undefined {
+        /// Rank of the merge.
+        index: usize,
+    },
+    /// The same bytes are made twice.
+    #[error("merge {index} makes a token that is already there")]
+    Duplicate {
+        /// Rank of the merge.
+        index: usize,
+    },
+    /// Too many merges, or a token too long.
+    #[error("merge {index} is beyond the limit on vocabulary or token length")]
+    TooLarge {
+        /// Rank of the merge.
+        index: usize,
+    },
+}
+
+impl Tokenizer {
+    /// The tokenizer without merges: one token per byte.
+    pub fn bytes() -> Self {
+        Self::from_merges(Vec::new()).expect("no merge can be malformed where there is none")
+    }
+
+    /// A tokenizer from its merges in rank order. Merge i makes the token `FIRST_MERGE + i`.
+    pub fn from_merges(merges: Vec<(TokenId, TokenId)>) -> Result<Self, TokenizerError> {
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut ends = vec![0u32; usize::from(N_SPECIALS)];
+        for byte in 0..=255u8 {
+            bytes.push(byte);
+            ends.push(bytes.len() as u32);
+        }
+        let mut ids: HashMap<Vec<u8>, TokenId> =
+            (0..=255u8).map(|b| (vec![b], FIRST_BYTE + TokenId::from(b))).collect();
+        let mut pairs = HashMap::with_capacity(merges.len().min(VOCAB_LIMIT));
+        for (index, &(left, right)) in merges.iter().enumerate() {
+            let made = usize::from(FIRST_MERGE) + index;
+            if made + 1 >= VOCAB_LIMIT {
+                return Err(TokenizerError::TooLarge { index });
+            }
+            let part = |id: TokenId| {
+                let id = usize::from(id);
+                if (usize::from(FIRST_BYTE)..made).contains(&id) {
+                    Ok(&bytes[ends[id - 1] as usize..ends[id] as usize])
+                } else {
+                    Err(TokenizerError::Undefined { index })
+                }
+            };
+            let joined = [part(left)?, part(right)?].concat();
+            if joined.len() > MAX_TOKEN_BYTES {
+                return Err(TokenizerError::TooLarge { index });
+            }
+            bytes.extend_from_slice(&joined);
+            ends.push(bytes.len() as u32);
+            let made = made as TokenId;
+            if ids.insert(joined, made).is_some() {
+                return Err(TokenizerError::Duplicate { index });
+            }
+            pairs.insert((left, right), made);
+        }
+        let mut sorted: Vec<(Vec<u8>, TokenId)> = ids.into_iter().collect();
+        sorted.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        for (left, right) in &merges {
+            hasher.update(&left.to_le_bytes());
+            hasher.update(&right.to_le_bytes());
+        }
+        Ok(Self {
+            merges,
+            pairs,
+            bytes,
+            ends,
+            sorted: sorted.into_iter().map(|(_, id)| id).collect(),
+            hash: *hasher.finalize().as_bytes(),
+            cache: Mutex::default(),
+        })
+    }
+
+    /// The merges in rank order.
+    pub fn merges(&self) -> &[(TokenId, TokenId)] {
+        &self.merges
+    }
+
+    /// Specials, bytes and merges.
+    pub fn vocab_size(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Tokens of any byte string; never a special.
+    pub fn encode(&self, text: &[u8]) -> Vec<TokenId> {
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
+        let mut shared = self.cache.try_lock();
+        let mut own = Cache::default();
+        let cache = match &mut shared {
+            Ok(shared) => &mut **shared,
+            Err(_) => &mut own,
+        };
+        for pretoken in pretokens(text) {
+            if !cache.copy(pretoken, &mut tokens) {
+                let start = tokens.len();
+                self.merge(pretoken, &mut tokens);
+                cache.keep(pretoken, &tokens[start..]);
+            }
+        }
+        tokens
+    }
+
+    /// The bytes of tokens; specials and ids beyond the vocabulary give nothing.
+    pub fn decode(&self, tokens: &[TokenId]) -> Vec<u8> {
+        tokens.iter().flat_map(|&token| self.token_bytes(token)).copied().collect()
+    }
+
+    /// The bytes of one token, empty for a special.
+    pub fn token_bytes(&self, token: TokenId) -> &[u8] {
+        let token = usize::from(token);
+        if token < usize::from(FIRST_BYTE) || token >= self.ends.len() {
+            return &[];
+        }
+        &self.bytes[self.ends[token - 1] as usize..self.ends[token] as usize]
+    }
+
+    /// blake3 of the merges: the tokenizer's name.
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// The tokens that may come next where `bytes` are still to be written: those that begin with them or
+    /// are a beginning of them. In id order; all but the specials where `bytes` is empty.
+    pub fn tokens_compatible_with(&self, bytes: &[u8]) -> Vec<TokenId> {
+        let below = |limit: &[u8]| self.sorted.partition_point(|&id| self.token_bytes(id) < limit);
+        let start = below(bytes);
+        let longer = self.sorted[start..].partition_point(|&id| self.token_bytes(id).starts_with(bytes));
+        let mut found = self.sorted[start..start + longer].to_vec();
+        for len in 1..bytes.len().min(MAX_TOKEN_BYTES + 1) {
+            let beginning = &bytes[..len];
+            let at = below(beginning);
+            found.extend(self.sorted.get(at).filter(|&&id| self.token_bytes(id) == beginning));
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Joins the pair of lowest rank, leftmost first, until none is left. Quadratic in a pre-token, which
+    /// `MAX_PRETOKEN` bounds.
+    fn merge(&self, pretoken: &[u8], out: &mut Vec<TokenId>) {
+        const NONE: TokenId = TokenId::MAX;
+        let start = out.len();
+        out.extend(pretoken.iter().map(|&byte| FIRST_BYTE + TokenId::from(byte)));
+        if self.pairs.is_empty() {
+            return;
+        }
+        let joined = |left, right| self.pairs.get(&(left, right)).copied().unwrap_or(NONE);
+        // `made[i]` is what tokens i and i + 1 would become.
+        let mut made: Vec<TokenId> = out[start..].windows(2).map(|pair| joined(pair[0], pair[1])).collect();
+        while let Some((at, &best)) = made.iter().enumerate().min_by_key(|&(_, id)| *id) {
+            if best == NONE {
+                break;
+            }
+            out[start + at] = best;
+            out.remove(start + at + 1);
+            made.remove(at);
+            if at > 0 {
+                made[at - 1] = joined(out[start + at - 1], best);
+            }
+            if at < made.len() {
+                made[at] = joined(best, out[start + at + 1]);
+            }
+        }
+    }
+}
+
+impl Clone for Tokenizer {
+    fn clone(&self) -> Self {
+        Self {
+            merges: self.merges.clone(),
+            pairs: self.pairs.clone(),
+            bytes: self.bytes.clone(),
+            ends: self.ends.clone(),
+            sorted: self.sorted.clone(),
+            hash: self.hash,
+            cache: Mutex::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
