@@ -1,0 +1,349 @@
+//! Does it compile? The workspace is built once as it is; then each candidate is spliced into a copy and its crate
+//! compiled to metadata with the command line that cargo used, or by cargo where that line cannot be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nanochat_engine::sources::{Package, unix_lines};
+use nanochat_engine::{Cancel, Cancelled, Sources};
+
+use crate::invocation::{self, Unit};
+use crate::sandbox::{Finished, Invocation, Sandbox, SandboxError};
+
+/// The first build compiles every dependency.
+const BASELINE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A file's text to be compiled in place of what it was.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// Relative to the workspace's root, with `/`.
+    pub file: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// What the compiler says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No error.
+    Compiles,
+    /// At least one error.
+    Fails,
+    /// It was killed at the timeout.
+    TimedOut,
+}
+
+/// How to check.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// Longest that one compiler run may take.
+    pub timeout: Duration,
+    /// Passed on to cargo.
+    pub offline: bool,
+    /// Compilers at once, each with a copy of the tree.
+    pub n_workers: usize,
+    /// Call cargo for every candidate instead of the compiler itself: slower, and the same verdicts.
+    pub through_cargo: bool,
+}
+
+/// A workspace that compiles, in a sandbox.
+#[derive(Debug)]
+pub struct Checker {
+    sandbox: Sandbox,
+    options: CheckOptions,
+    /// What cargo is told of the package that holds a file.
+    packages: BTreeMap<String, String>,
+    /// The crates that a file is part of.
+    units: BTreeMap<String, Vec<Unit>>,
+    originals: BTreeMap<String, String>,
+    rustc: String,
+}
+
+/// Why nothing can be checked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// There is nothing for cargo.
+    #[error("no Cargo.toml in {root}; pass the root of a cargo workspace")]
+    NoManifest {
+        /// Where it was looked for.
+        root: PathBuf,
+    },
+    /// The workspace does not compile as it is.
+    #[error(
+        "the workspace does not compile as it is, so nothing can be measured: {first}; what was compiled is a copy of \
+         the root folder without the files that ignore files name and without path dependencies outside it; if \
+         `cargo check` passes in place, take what the build needs out of .gitignore or move it under the root"
+    )]
+    Baseline {
+        /// The first line of the first error.
+        first: String,
+    },
+    /// The first build did not end.
+    #[error("the first build of the workspace took more than {minutes} minutes")]
+    BaselineTimeout {
+        /// The limit.
+        minutes: u64,
+    },
+    /// A spliced file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+impl Checker {
+    /// Copies the workspace and builds the packages that hold `files`, given relative to its root. Files that are
+    /// missing in the copy or in every library and binary are not an error: see [`Checker::original`].
+    pub fn new(
+        sources: &Sources,
+        files: &[String],
+        options: CheckOptions,
+        cancel: &Cancel,
+    ) -> Result<Self, CheckError> {
+        if !sources.root.join("Cargo.toml").is_file() {
+            return Err(CheckError::NoManifest { root: sources.root.clone() });
+        }
+        let sandbox = Sandbox::copy(&sources.root, options.n_workers)?;
+        let packages: BTreeMap<String, String> =
+            files.iter().filter_map(|file| Some((file.clone(), package_of(sources, file)?))).collect();
+        let mut checker = Self {
+            sandbox,
+            options,
+            packages,
+            units: BTreeMap::new(),
+            originals: BTreeMap::new(),
+            rustc: String::new(),
+        };
+        checker.rustc = checker.rustc_version(cancel)?;
+        let units = checker.build(cancel)?;
+        checker.options.through_cargo |= units.is_empty();
+        let tree = checker.sandbox.tree(0);
+        for file in files {
+            let path = tree.join(file);
+            let of_file: Vec<Unit> = units.iter().filter(|unit| unit.files.contains(&path)).cloned().collect();
+            let is_compiled = !of_file.is_empty() || units.is_empty();
+            if !is_compiled || !checker.packages.contains_key(file) {
+                continue;
+            }
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                checker.originals.insert(file.clone(), unix_lines(text));
+                checker.units.insert(file.clone(), of_file);
+            }
+        }
+        Ok(checker)
+    }
+
+    /// The text of a file as it was copied, with `\n` line ends, as candidates are compiled; `None` if no library or binary is compiled from it.
+    pub fn original(&self, file: &str) -> Option<&str> {
+        self.originals.get(file).map(String::as_str)
+    }
+
+    /// Where everything runs.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// The compiler, e.g. `rustc 1.95.0 (59807616e 2026-04-14)`.
+    pub fn rustc(&self) -> &str {
+        &self.rustc
+    }
+
+    /// One verdict per candidate, in their order. `done` hears how many are ready.
+    pub fn check(
+        &self,
+        candidates: &[Candidate],
+        done: &mut dyn FnMut(usize),
+        cancel: &Cancel,
+    ) -> Result<Vec<Verdict>, CheckError> {
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            // An early return drops it, and the workers end with their present candidate.
+            let receiver = receiver;
+            for tree_idx in 0..self.n_workers().min(candidates.len()) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    while let idx = next.fetch_add(1, Ordering::Relaxed)
+                        && let Some(candidate) = candidates.get(idx)
+                        && sender.send((idx, self.check_one(candidate, tree_idx, cancel))).is_ok()
+                    {}
+                });
+            }
+            drop(sender);
+            let mut verdicts = vec![Verdict::Fails; candidates.len()];
+            for (n_done, (idx, verdict)) in receiver.iter().enumerate() {
+                verdicts[idx] = verdict?;
+                done(n_done + 1);
+            }
+            Ok(verdicts)
+        })
+    }
+
+    /// cargo locks its target folder and compares times: one tree is what it can do.
+    fn n_workers(&self) -> usize {
+        if self.options.through_cargo { 1 } else { self.sandbox.n_trees() }
+    }
+
+    fn check_one(&self, candidate: &Candidate, tree_idx: usize, cancel: &Cancel) -> Result<Verdict, CheckError> {
+        cancel.check().map_err(SandboxError::from)?;
+        let (Some(original), Some(units)) = (self.originals.get(&candidate.file), self.units.get(&candidate.file))
+        else {
+            return Ok(Verdict::Fails);
+        };
+        let path = self.sandbox.tree(tree_idx).join(&candidate.file);
+        let write =
+            |text: &str| std::fs::write(&path, text).map_err(|source| CheckError::Write { path: path.clone(), source });
+        write(&candidate.text)?;
+        let verdict = self.compile(&candidate.file, units, tree_idx, cancel);
+        write(original)?;
+        verdict
+    }
+
+    fn compile(&self, file: &str, units: &[Unit], tree_idx: usize, cancel: &Cancel) -> Result<Verdict, CheckError> {
+        if self.options.through_cargo {
+            let finished =
+                self.sandbox.run(&self.cargo(&[self.packages[file].clone()]), self.options.timeout, cancel)?;
+            return Ok(verdict(&finished, &finished.stdout));
+        }
+        for unit in units {
+            let invocation = self.moved(&unit.invocation, tree_idx);
+            let finished = self.sandbox.run(&invocation, self.options.timeout, cancel)?;
+            match verdict(&finished, &finished.stderr) {
+                Verdict::Compiles => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Verdict::Compiles)
+    }
+
+    /// The same command in another copy of the tree. cargo runs the compiler in the workspace's root.
+    fn moved(&self, invocation: &Invocation, tree_idx: usize) -> Invocation {
+        let (from, to) = (self.sandbox.tree(0), self.sandbox.tree(tree_idx));
+        let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+        let shift = |text: &OsString| match text.to_str() {
+            Some(text) => OsString::from(text.replace(from.as_ref(), &to)),
+            None => text.clone(),
+        };
+        let mut args: Vec<OsString> = invocation.args.iter().map(shift).collect();
+        args.extend(["--out-dir".into(), self.sandbox.scratch(tree_idx).into_os_string()]);
+        Invocation {
+            program: invocation.program.clone(),
+            args,
+            env: invocation.env.iter().map(|(name, value)| (name.clone(), shift(value))).collect(),
+            folder: self.sandbox.tree(tree_idx),
+        }
+    }
+
+    /// Builds the packages as they are and returns how the compiler was called.
+    fn build(&self, cancel: &Cancel) -> Result<Vec<Unit>, CheckError> {
+        let mut packages: Vec<String> = self.packages.values().cloned().collect();
+        packages.sort();
+        packages.dedup();
+        if packages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let finished = self.sandbox.run(&self.cargo(&packages), BASELINE_TIMEOUT, cancel)?;
+        if finished.timed_out {
+            return Err(CheckError::BaselineTimeout { minutes: BASELINE_TIMEOUT.as_secs() / 60 });
+        }
+        let stderr = String::from_utf8_lossy(&finished.stderr);
+        if verdict(&finished, &finished.stdout) != Verdict::Compiles {
+            let said = || stderr.lines().find(|line| line.starts_with("error")).map(str::to_owned);
+            let first = errors(&finished.stdout).next().or_else(said);
+            let first = first.unwrap_or_else(|| "cargo said nothing".to_owned());
+            return Err(CheckError::Baseline { first });
+        }
+        Ok(invocation::units(&stderr, &self.sandbox.tree(0)))
+    }
+
+    fn cargo(&self, packages: &[String]) -> Invocation {
+        let mut args: Vec<OsString> = ["check", "-vv", "--message-format", "json"].map(OsString::from).into();
+        if self.options.offline {
+            args.push("--offline".into());
+        }
+        for package in packages {
+            args.extend(["-p".into(), package.into()]);
+        }
+        let env = [
+            ("CARGO_TARGET_DIR", self.sandbox.target().into_os_string()),
+            ("CARGO_INCREMENTAL", "0".into()),
+            ("CARGO_TERM_COLOR", "never".into()),
+            ("RUSTC_WRAPPER", "".into()), // a cache of compilations would answer for the compiler
+        ];
+        Invocation {
+            program: "cargo".into(),
+            args,
+            env: env.map(|(name, value)| (name.into(), value)).into(),
+            folder: self.sandbox.tree(0),
+        }
+    }
+
+    fn rustc_version(&self, cancel: &Cancel) -> Result<String, CheckError> {
+        let invocation = Invocation {
+            program: "rustc".into(),
+            args: vec!["--version".into()],
+            env: Vec::new(),
+            folder: self.sandbox.tree(0),
+        };
+        let finished = self.sandbox.run(&invocation, BASELINE_TIMEOUT, cancel)?;
+        Ok(String::from_utf8_lossy(&finished.stdout).trim().to_owned())
+    }
+}
+
+impl CheckError {
+    /// Whether the caller asked for it.
+    pub fn cancelled(&self) -> Option<Cancelled> {
+        match self {
+            Self::Sandbox(SandboxError::Cancelled(cancelled)) => Some(*cancelled),
+            _ => None,
+        }
+    }
+}
+
+/// The member that holds a file, as cargo's `-p` takes it.
+fn package_of(sources: &Sources, file: &str) -> Option<String> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let path = real(&sources.root.join(file));
+    let folder = |package: &Package| real(&sources.root.join(&package.folder));
+    let holds = sources.members().filter(|package| path.starts_with(folder(package)));
+    let package = holds.max_by_key(|package| folder(package).components().count())?;
+    Some(format!("{}@{}", package.name, package.version))
+}
+
+fn verdict(finished: &Finished, messages: &[u8]) -> Verdict {
+    if finished.timed_out {
+        Verdict::TimedOut
+    } else if finished.success && errors(messages).next().is_none() {
+        Verdict::Compiles
+    } else {
+        Verdict::Fails
+    }
+}
+
+/// First lines of the errors among JSON messages, cargo's or the compiler's.
+fn errors(messages: &[u8]) -> impl Iterator<Item = String> {
+    messages.split(|&byte| byte == b'\n').filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
+        let diagnostic = message.get("message").filter(|inner| inner.is_object()).unwrap_or(&message);
+        if !diagnostic.get("level")?.as_str()?.starts_with("error") {
+            return None;
+        }
+        let span = diagnostic.get("spans").and_then(|spans| spans.get(0));
+        let place = span.and_then(|span| {
+            Some(format!(" ({}:{})", span.get("file_name")?.as_str()?, span.get("line_start")?.as_u64()?))
+        });
+        let text = diagnostic.get("message")?.as_str()?.lines().next().unwrap_or_default();
+        Some(format!("{text}{}", place.unwrap_or_default()))
+    })
+}
