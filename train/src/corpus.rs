@@ -1,0 +1,188 @@
+//! A workspace's files: exact duplicates dropped, whole files split off for validation.
+//!
+//! The split follows from the contents and the seed alone. Files are taken in the order of a hash until the
+//! held-out share is reached; a file that would take it beyond twice the share is passed over. There is always
+//! at least one held-out file, and never are all held out. Of a workspace with a single file, the last part (by
+//! the share, cut at a line) is held out instead, and no file is reported as held out whole.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use nanochat_engine::Sources;
+use nanochat_engine::sources::{Role, SourceFile};
+
+use crate::TrainError;
+
+/// Files to train on and files to judge by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Corpus {
+    /// Trained on, by name.
+    pub train: Vec<SourceFile>,
+    /// Held out, by name.
+    pub held_out: Vec<SourceFile>,
+    /// Whether the held-out text is part of a file that is also trained on.
+    pub within_one_file: bool,
+    /// What was left out, with a reason.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// blake3 of the sorted (path, content hash) list of all files, with the split.
+    pub hash: String,
+    /// SPDX expressions of the packages, sorted.
+    pub licences: Vec<String>,
+}
+
+impl Corpus {
+    /// Collects the workspace members' files and splits them.
+    pub fn collect(sources: &Sources, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
+        let (files, skipped) = sources.collect(&[Role::Member]);
+        let mut skipped: Vec<(PathBuf, String)> = skipped.into_iter().map(|s| (s.path, s.reason)).collect();
+        let mut seen = HashSet::new();
+        let mut kept = Vec::with_capacity(files.len());
+        for file in files {
+            if file.text.trim().is_empty() {
+                continue;
+            }
+            if seen.insert(blake3::hash(file.text.as_bytes())) {
+                kept.push(file);
+            } else {
+                skipped.push((file.path, "a copy of another file".to_owned()));
+            }
+        }
+        if kept.is_empty() {
+            return Err(TrainError::Empty { root: sources.root.clone() });
+        }
+        let licences: std::collections::BTreeSet<String> =
+            sources.members().filter_map(|package| package.licence.clone()).collect();
+        let mut corpus = Self::split(kept, held_out_share, seed)?;
+        corpus.skipped = skipped;
+        corpus.licences = licences.into_iter().collect();
+        Ok(corpus)
+    }
+
+    /// Splits files that are all different. There must be at least one.
+    pub fn split(mut files: Vec<SourceFile>, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let (train, held_out, within_one_file) = if let [file] = &files[..] {
+            let (train, held_out) = cut(file, held_out_share)?;
+            (vec![train], vec![held_out], true)
+        } else {
+            let (train, held_out) = split_whole(files, held_out_share, seed);
+            (train, held_out, false)
+        };
+        let hash = hash(&train, &held_out);
+        Ok(Self { train, held_out, within_one_file, skipped: Vec::new(), hash, licences: Vec::new() })
+    }
+
+    /// Bytes trained on.
+    pub fn train_bytes(&self) -> usize {
+        self.train.iter().map(|file| file.text.len()).sum()
+    }
+
+    /// Bytes held out.
+    pub fn held_out_bytes(&self) -> usize {
+        self.held_out.iter().map(|file| file.text.len()).sum()
+    }
+}
+
+/// Smallest text that is worth holding out.
+const MIN_PART: usize = 256;
+
+fn cut(file: &SourceFile, share: f64) -> Result<(SourceFile, SourceFile), TrainError> {
+    let text = &file.text;
+    let from = ((text.len() as f64 * (1.0 - share)) as usize).min(text.len().saturating_sub(MIN_PART));
+    let line = text.as_bytes()[..from].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    if line < MIN_PART {
+        return Err(TrainError::TooSmall { bytes: text.len() });
+    }
+    let part = |text: &str| SourceFile { text: text.to_owned(), ..file.clone() };
+    Ok((part(&text[..line]), part(&text[line..])))
+}
+
+fn split_whole(files: Vec<SourceFile>, share: f64, seed: u64) -> (Vec<SourceFile>, Vec<SourceFile>) {
+    let total: usize = files.iter().map(|file| file.text.len()).sum();
+    let goal = total as f64 * share;
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by_cached_key(|idx| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&seed.to_le_bytes()).update(files[*idx].text.as_bytes());
+        *hasher.finalize().as_bytes()
+    });
+    let (mut chosen, mut bytes) = (HashSet::new(), 0);
+    for idx in order {
+        let size = files[idx].text.len();
+        if bytes as f64 >= goal || chosen.len() + 1 == files.len() {
+            break;
+        }
+        if (bytes + size) as f64 <= 2.0 * goal {
+            bytes += size;
+            chosen.insert(idx);
+        }
+    }
+    if chosen.is_empty() {
+        // All files are large: the smallest comes nearest to the share.
+        chosen.extend((0..files.len()).min_by_key(|idx| files[*idx].text.len()));
+    }
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    for (idx, file) in files.into_iter().enumerate() {
+        if chosen.contains(&idx) { held_out.push(file) } else { train.push(file) }
+    }
+    (train, held_out)
+}
+
+fn hash(train: &[SourceFile], held_out: &[SourceFile]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (mark, files) in [(b"t", train), (b"h", held_out)] {
+        for file in files {
+            hasher.update(mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
+            hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(name: usize, size: usize) -> SourceFile {
+        let text: String = format!("// file {name}\n").chars().cycle().take(size).collect();
+        SourceFile { name: format!("src/f{name:03}.rs"), path: PathBuf::from(format!("/w/src/f{name:03}.rs")), text }
+    }
+
+    proptest! {
+        #[test]
+        fn something_is_held_out_and_something_is_left(sizes in proptest::collection::vec(1usize..5000, 2..40), seed: u64) {
+            let files: Vec<_> = sizes.iter().enumerate().map(|(i, size)| file(i, *size)).collect();
+            let corpus = Corpus::split(files.clone(), 0.1, seed).expect("several files can be split");
+            prop_assert!(!corpus.train.is_empty() && !corpus.held_out.is_empty());
+            prop_assert_eq!(corpus.train.len() + corpus.held_out.len(), files.len());
+            prop_assert!(corpus.held_out.iter().all(|h| corpus.train.iter().all(|t| t.name != h.name)));
+            let again = Corpus::split(files.into_iter().rev().collect(), 0.1, seed).expect("as before");
+            prop_assert_eq!(corpus, again);
+        }
+    }
+
+    #[test]
+    fn the_held_out_share_of_many_files_is_near_the_goal() {
+        for seed in 0..50 {
+            let files = (0..60).map(|i| file(i, 500 + 137 * (i % 17))).collect();
+            let corpus = Corpus::split(files, 0.1, seed).expect("several files can be split");
+            let share = corpus.held_out_bytes() as f64 / (corpus.train_bytes() + corpus.held_out_bytes()) as f64;
+            assert!((0.05..=0.2).contains(&share), "seed {seed}: {share}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_single_file_is_held_out() {
+        let corpus = Corpus::split(vec![file(0, 10_000)], 0.1, 1).expect("the file is long enough");
+        assert!(corpus.within_one_file);
+        assert!(corpus.train[0].text.ends_with('\n'));
+        assert_eq!(corpus.train_bytes() + corpus.held_out_bytes(), 10_000);
+        assert!((0.05..=0.2).contains(&(corpus.held_out_bytes() as f64 / 10_000.0)));
+    }
+
+    #[test]
+    fn a_single_file_that_is_too_small_is_refused() {
+        assert!(matches!(Corpus::split(vec![file(0, 300)], 0.1, 1), Err(TrainError::TooSmall { bytes: 300 })));
+    }
+}

@@ -1,0 +1,303 @@
+//! Files to packed training sequences, in the engine's prompt format.
+//!
+//! What sequence `i` of step `s` holds follows from (seed, s, i) alone, so a resumed run sees the same text.
+//! Documents share a sequence but do not see each other. Some holes come behind a snippet of another file, as in a
+//! prompt; its tokens are targets like any others.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use nanochat_engine::Tokenizer;
+use nanochat_engine::prompt::{Snippet, document};
+use nanochat_engine::rng::Rng;
+use nanochat_engine::sources::SourceFile;
+use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
+
+use crate::model::Batch;
+use crate::ops::head::NO_TARGET;
+use crate::recipe::Data;
+
+/// Draws documents from files.
+pub struct Documents {
+    tokenizer: Arc<Tokenizer>,
+    files: Vec<SourceFile>,
+    /// Where each file begins in the concatenation of all.
+    begins: Vec<usize>,
+    n_bytes: usize,
+    bytes_per_token: f64,
+    seq_len: usize,
+    fim_rate: f32,
+    snippet_rate: f32,
+    seed: u64,
+}
+
+/// The least room worth filling with another document.
+const MIN_ROOM: usize = 24;
+
+impl Documents {
+    /// Over files, at least one of them not empty.
+    pub fn new(tokenizer: Arc<Tokenizer>, files: &[SourceFile], data: &Data, seed: u64) -> Self {
+        let mut n_bytes = 0;
+        let mut begins = Vec::with_capacity(files.len());
+        let mut n_tokens = 0;
+        for file in files {
+            begins.push(n_bytes);
+            n_bytes += file.text.len();
+            n_tokens += tokenizer.encode(file.text.as_bytes()).len();
+        }
+        let bytes_per_token = n_bytes as f64 / n_tokens.max(1) as f64;
+        let Data { seq_len, fim_rate, snippet_rate, .. } = *data;
+        let files = files.to_vec();
+        Self { tokenizer, files, begins, n_bytes, bytes_per_token, seq_len, fim_rate, snippet_rate, seed }
+    }
+
+    /// The sequences `range` of one step.
+    pub fn batch(&self, step: usize, range: Range<usize>) -> Batch {
+        let mut packed = Packed::default();
+        for sequence in range {
+            let mut rng = Rng::new(self.seed ^ (step as u64).rotate_left(40) ^ (sequence as u64).rotate_left(20));
+            // A stream counts its state up: from states as near as places are, two streams might meet.
+            let mut rng = Rng::new(rng.next_u64());
+            self.fill(&mut rng, &mut packed);
+        }
+        packed.finish(self.seq_len)
+    }
+
+    fn fill(&self, rng: &mut Rng, packed: &mut Packed) {
+        let mut room = self.seq_len;
+        while room > 0 {
+            let tokens = self.draw(rng, room.max(MIN_ROOM));
+            room -= packed.push(&tokens, self.seq_len - room, room);
+        }
+    }
+
+    /// A document of about `room` tokens, perhaps more.
+    fn draw(&self, rng: &mut Rng, room: usize) -> Vec<TokenId> {
+        let at = rng.below(self.n_bytes);
+        let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
+        let text = self.files[file_idx].text.as_bytes();
+        let at = at - self.begins[file_idx];
+        let budget = self.bytes_of(room);
+        if rng.uniform() >= self.fim_rate {
+            return self.stretch(text, at, budget);
+        }
+        // A short room at the end of a sequence is left to the hole.
+        let has_snippet = rng.uniform() < self.snippet_rate && room > self.seq_len / 2;
+        let snippet = if has_snippet { self.snippet(rng, file_idx) } else { None };
+        let n_taken = snippet.map_or(0, |snippet| snippet.path.len() + snippet.text.len());
+        self.hole(rng, snippet.as_slice(), text, at, budget.saturating_sub(n_taken))
+    }
+
+    fn bytes_of(&self, n_tokens: usize) -> usize {
+        (n_tokens as f64 * self.bytes_per_token) as usize
+    }
+
+    /// Whole lines of another file than this one, of an eighth to a quarter of a sequence; `None` if there is none.
+    fn snippet(&self, rng: &mut Rng, file_idx: usize) -> Option<Snippet<'_>> {
+        let own = self.files[file_idx].text.len();
+        if own == self.n_bytes {
+            return None;
+        }
+        let at = rng.below(self.n_bytes - own);
+        let at = if at < self.begins[file_idx] { at } else { at + own };
+        let other_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
+        let SourceFile { name, text, .. } = &self.files[other_idx];
+        let start = line_start(text.as_bytes(), at - self.begins[other_idx]);
+        let n_bytes = self.bytes_of(self.seq_len) as f32 * (0.125 + 0.125 * rng.uniform());
+        let end = char_boundary(text.as_bytes(), (start + n_bytes as usize).min(text.len()));
+        let window = &text[start..end];
+        let window = window.rfind('\n').map_or(window, |line_end| &window[..=line_end]);
+        Some(Snippet { path: name, text: window })
+    }
+
+    /// Text from the line around `at` on, as if there were nothing after the cursor.
+    fn stretch(&self, text: &[u8], at: usize, budget: usize) -> Vec<TokenId> {
+        // Near its begin a file is read from its begin, as the engine scores it.
+        let start = if at < budget / 2 { 0 } else { line_start(text, at) };
+        let end = (start + budget * 5 / 4).min(text.len());
+        let window = &text[start..end];
+        let mut tokens = document(&self.tokenizer, &[], window, window.len());
+        if end < text.len() && tokens.last() == Some(&END) {
+            tokens.pop(); // the file goes on
+        }
+        tokens
+    }
+
+    /// A hole whose middle ends at a cut near `at`, with the text on both sides.
+    fn hole(&self, rng: &mut Rng, snippets: &[Snippet<'_>], text: &[u8], at: usize, budget: usize) -> Vec<TokenId> {
+        // Half of the holes end where a line does, as most completions do; the others anywhere.
+        let cut = if rng.uniform() < 0.5 {
+            text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |i| at + i)
+        } else {
+            char_boundary(text, at)
+        };
+        let after = (budget as f32 * 0.3 * rng.uniform()) as usize;
+        let before = (budget * 9 / 10).saturating_sub(after);
+        let start = if cut <= before { 0 } else { line_start(text, cut - before) };
+        let end = char_boundary(text, (cut + after).min(text.len()));
+        document(&self.tokenizer, snippets, &text[start..end], cut - start)
+    }
+}
+
+/// The begin of the line that holds `at`.
+fn line_start(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1)
+}
+
+/// The nearest begin of a character at or before `at`.
+fn char_boundary(text: &[u8], mut at: usize) -> usize {
+    while at > 0 && at < text.len() && text[at] & 0xC0 == 0x80 {
+        at -= 1;
+    }
+    at
+}
+
+#[derive(Default)]
+struct Packed {
+    tokens: Vec<u32>,
+    targets: Vec<u32>,
+    starts: Vec<u32>,
+}
+
+impl Packed {
+    /// Appends at most `room` tokens of a document that begins at `start` of its sequence; returns how many.
+    fn push(&mut self, document: &[TokenId], start: usize, room: usize) -> usize {
+        let len = document.len().min(room);
+        for (i, token) in document[..len].iter().enumerate() {
+            self.tokens.push(u32::from(*token));
+            let next = document.get(i + 1).copied();
+            // SNIPPET, SUFFIX and PREFIX are given, never predicted; END is.
+            let target = next.filter(|t| *t >= N_SPECIALS || *t == END);
+            self.targets.push(target.map_or(NO_TARGET, u32::from));
+            self.starts.push(start as u32);
+        }
+        len
+    }
+
+    fn finish(self, seq_len: usize) -> Batch {
+        Batch { tokens: Arc::new(self.tokens), targets: Arc::new(self.targets), starts: Arc::new(self.starts), seq_len }
+    }
+}
+
+/// A text as sequences that together have each of its tokens as a target once.
+/// The first begins as a whole document, the others in the middle of the text.
+pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch> {
+    let tokens = document(tokenizer, &[], text, text.len());
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while at + 1 < tokens.len() {
+        let end = (at + seq_len).min(tokens.len() - 1);
+        let mut packed = Packed::default();
+        packed.push(&tokens[at..=end], 0, end - at);
+        // What ends the document is not part of the text.
+        for target in &mut packed.targets {
+            if *target == u32::from(END) {
+                *target = NO_TARGET;
+            }
+        }
+        batches.push(packed.finish(end - at));
+        at = end;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+    use nanochat_engine::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
+
+    const SCHEDULE: &str = include_str!("schedule.rs");
+
+    fn documents(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Documents {
+        let text = include_str!("documents.rs");
+        let file = |name: &str, text: &str| SourceFile { name: name.into(), path: name.into(), text: text.into() };
+        let files = [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SCHEDULE)];
+        let data = Recipe::load("test").expect("it is built in").data;
+        let data = Data { seq_len, fim_rate, snippet_rate, ..data };
+        Documents::new(Arc::new(Tokenizer::bytes()), &files, &data, 7)
+    }
+
+    #[test]
+    fn a_batch_follows_from_its_place_alone() {
+        let documents = documents(64, 0.5, 0.5);
+        let batch = documents.batch(3, 0..4);
+        assert_eq!(batch.tokens.len(), 4 * 64);
+        let again = documents.batch(3, 2..4);
+        assert_eq!(batch.tokens[2 * 64..], again.tokens[..]);
+        assert_ne!(batch.tokens, documents.batch(4, 0..4).tokens);
+    }
+
+    #[test]
+    fn targets_are_the_next_tokens_of_the_same_document() {
+        let batch = documents(64, 0.5, 0.5).batch(0, 0..64);
+        assert!(batch.n_targets() > 0);
+        for i in 0..batch.tokens.len() - 1 {
+            let target = batch.targets[i];
+            let last_of_sequence = i % 64 == 63;
+            if target != NO_TARGET && !last_of_sequence && batch.starts[i] == batch.starts[i + 1] {
+                assert_eq!(target, batch.tokens[i + 1]);
+            }
+            assert!(batch.starts[i] as usize <= i % 64);
+            assert!(target == NO_TARGET || target == u32::from(END) || target >= u32::from(N_SPECIALS));
+        }
+    }
+
+    #[test]
+    fn holes_have_a_suffix_that_joins_the_prefix() {
+        let documents = documents(64, 1.0, 0.0);
+        let mut rng = Rng::new(1);
+        let mut n_with_suffix = 0;
+        for _ in 0..100 {
+            let tokens = documents.draw(&mut rng, 64);
+            let prefix_at = tokens.iter().position(|t| *t == PREFIX).expect("a document has a prefix");
+            assert_eq!(tokens[0], SUFFIX);
+            assert_eq!(tokens.last(), Some(&END));
+            let bytes = |tokens: &[TokenId]| -> Vec<u8> {
+                tokens.iter().filter(|t| **t >= FIRST_BYTE).map(|t| (t - FIRST_BYTE) as u8).collect()
+            };
+            let whole = [bytes(&tokens[prefix_at..]), bytes(&tokens[..prefix_at])].concat();
+            let whole = String::from_utf8(whole).expect("cut at characters");
+            assert!(documents.files.iter().any(|file| file.text.contains(&whole)), "{whole:?}");
+            n_with_suffix += usize::from(prefix_at > 1);
+        }
+        assert!(n_with_suffix > 50);
+    }
+
+    #[test]
+    fn snippets_are_lines_of_another_file_and_leave_room_for_the_hole() {
+        let documents = documents(512, 1.0, 0.5);
+        let mut rng = Rng::new(1);
+        let text =
+            |tokens: &[TokenId]| String::from_utf8(documents.tokenizer.decode(tokens)).expect("whole characters");
+        let (mut n_snippets, mut n_long) = (0, 0);
+        for _ in 0..200 {
+            let tokens = documents.draw(&mut rng, 512);
+            let at = |special| tokens.iter().position(|token| *token == special);
+            let (suffix, prefix) = (at(SUFFIX).expect("a suffix"), at(PREFIX).expect("a prefix"));
+            if at(SNIPPET).is_none() {
+                continue;
+            }
+            n_snippets += 1;
+            assert!(tokens.len() <= 512 + 120, "a hole begins with its line: {}", tokens.len());
+            let snippet = text(&tokens[..suffix]);
+            let (path, lines) = snippet.split_once('\n').expect("a path line");
+            let other = documents.files.iter().find(|file| file.name == path).expect("a file's name");
+            assert!(other.text.contains(lines) && lines.len() <= 128, "{lines:?}");
+            n_long += usize::from(lines.len() >= 32);
+            let whole = text(&tokens[prefix..]) + &text(&tokens[suffix..prefix]);
+            assert!(documents.files.iter().any(|file| file.name != path && file.text.contains(&whole)), "{whole:?}");
+        }
+        assert!((60..140).contains(&n_snippets), "{n_snippets} of 200");
+        assert!(n_long * 10 > n_snippets * 8, "{n_long} of {n_snippets}");
+        assert!(!documents.draw(&mut rng, 256).contains(&SNIPPET));
+    }
+
+    #[test]
+    fn windows_cover_a_text_once() {
+        let text = SCHEDULE.as_bytes();
+        let batches = windows(&Tokenizer::bytes(), text, 100);
+        let targets: usize = batches.iter().map(Batch::n_targets).sum();
+        assert_eq!(targets, text.len());
+    }
+}

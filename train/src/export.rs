@@ -1,0 +1,72 @@
+//! Masters to stored weights. Each matrix is rounded once, here, by the function that every step used: what
+//! was trained is what is stored, and ternary values are never rounded again.
+
+use std::sync::Arc;
+
+use candle_core::Result;
+use nanochat_engine::weights::{AttentionWeights, BlockWeights, MhcWeights, MlpWeights, Weights, n_permutations};
+use nanochat_kernels::TernaryMatrix;
+
+use crate::model::params::{MhcPlaces, Places};
+use crate::model::{Graph, Params};
+
+/// The weights that the training graph computes with.
+pub fn weights(params: &Params) -> Result<Weights> {
+    let graph = Graph::new(params)?;
+    let places = Places::of(&params.config);
+    let values = |place: usize| params.list[place].values.clone();
+    let parts = |place: usize| -> std::vec::IntoIter<TernaryMatrix> {
+        graph.stack(place).expect("the place is of a hidden matrix").parts.clone().into_iter()
+    };
+    let mut blocks = Vec::with_capacity(places.blocks.len());
+    for places in &places.blocks {
+        let (attn, mlp) = (&places.attn, &places.mlp);
+        let [mut qkv, mut o, mut gate_up, mut down] = [attn.qkv, attn.o, mlp.gate_up, mlp.down].map(&parts);
+        let next = |parts: &mut std::vec::IntoIter<TernaryMatrix>| parts.next().expect("as many parts as named");
+        blocks.push(BlockWeights {
+            attn: AttentionWeights {
+                mhc: attn.mhc.as_ref().map(|places| mhc(params, places)),
+                norm: values(attn.norm),
+                q: next(&mut qkv),
+                k: next(&mut qkv),
+                v: next(&mut qkv),
+                norm_out: values(attn.norm_out),
+                o: next(&mut o),
+            },
+            mlp: MlpWeights {
+                mhc: mlp.mhc.as_ref().map(|places| mhc(params, places)),
+                norm: values(mlp.norm),
+                gate: next(&mut gate_up),
+                up: next(&mut gate_up),
+                norm_down: values(mlp.norm_down),
+                down: next(&mut down),
+            },
+        });
+    }
+    Ok(Weights {
+        config: params.config.clone(),
+        embed: Arc::unwrap_or_clone(graph.head().rows.clone()),
+        blocks,
+        norm_final: values(places.norm_final),
+    })
+}
+
+fn mhc(params: &Params, places: &MhcPlaces) -> MhcWeights {
+    let n = params.config.n_streams;
+    let width = 2 * n + n_permutations(n);
+    let [alpha, w, b] = [places.alpha, places.w, places.b].map(|place| &params.list[place].values);
+    let columns = |range: std::ops::Range<usize>| -> Vec<f32> {
+        w.chunks_exact(width).flat_map(|row| row[range.clone()].iter().copied()).collect()
+    };
+    MhcWeights {
+        alpha_pre: alpha[0],
+        alpha_post: alpha[1],
+        alpha_res: alpha[2],
+        w_pre: columns(0..n),
+        w_post: columns(n..2 * n),
+        w_res: columns(2 * n..width),
+        b_pre: b[..n].to_vec(),
+        b_post: b[n..2 * n].to_vec(),
+        b_res: b[2 * n..].to_vec(),
+    }
+}

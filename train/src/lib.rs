@@ -1,0 +1,179 @@
+//! Workspace to checkpoint.
+//!
+//! ```text
+//! Sources → collect → split → tokenizer → documents → QAT steps → held-out bits/byte → export → signed checkpoint
+//! ```
+//!
+//! Only this crate knows candle. The architecture is `engine::config`; `model` is the differentiable twin of
+//! the engine's, with the same file names, and a parity test holds the two together. This crate knows no
+//! editor, no terminal and no cargo: progress goes to the caller as [`Event`]s.
+
+pub mod corpus;
+pub mod documents;
+pub mod export;
+pub mod measure;
+pub mod model;
+pub mod ops;
+pub mod optim;
+pub mod pool;
+pub mod recipe;
+pub mod run;
+pub mod schedule;
+pub mod state;
+pub mod tokenizer;
+
+use std::path::PathBuf;
+
+use nanochat_engine::{Cancel, Checkpoint, Sources};
+
+pub use recipe::Recipe;
+
+/// What to train and on what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whose code.
+    pub sources: Sources,
+    /// Name of the recipe, or a path to one (`recipes/*.toml` are built in).
+    pub recipe: String,
+    /// Where this workspace's training state is kept (`state.nct`, written atomically; resumed from if present).
+    pub state_dir: PathBuf,
+    /// Start afresh even if there is state.
+    pub restart: bool,
+    /// Overrides the recipe's seed.
+    pub seed: Option<u64>,
+    /// Overrides the recipe's number of steps.
+    pub steps: Option<usize>,
+    /// Stop by the wall clock and decay the rate towards that time; seconds. Not resumable bit for bit: the time begins
+    /// anew, from where the saved state's own decay began.
+    pub time_budget_s: Option<f64>,
+    /// Worker threads; 0: one per core.
+    pub threads: usize,
+    /// Start from these weights and this tokenizer instead of fresh ones.
+    pub base: Option<Checkpoint>,
+}
+
+/// Progress, in the order it happens.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// Files were read and split.
+    Collected {
+        /// Files trained on.
+        n_train_files: usize,
+        /// Files held out whole.
+        n_held_out_files: usize,
+        /// Bytes trained on.
+        train_bytes: usize,
+        /// Files left out, each with a reason.
+        skipped: Vec<(PathBuf, String)>,
+    },
+    /// The tokenizer is ready.
+    Tokenizer {
+        /// Its size.
+        vocab_size: usize,
+        /// Held-out bytes per token.
+        bytes_per_token: f64,
+    },
+    /// Training goes on from a saved state.
+    Resumed {
+        /// Steps done before.
+        step: usize,
+    },
+    /// A step was made.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Steps in all.
+        total: usize,
+        /// Tokens seen so far.
+        tokens: usize,
+        /// Mean loss of the step, nats per token.
+        loss: f64,
+        /// Held-out bits per byte of the model alone, at the steps where it is measured.
+        bits_per_byte: Option<f64>,
+        /// Tokens per second of wall clock.
+        tokens_per_s: f64,
+        /// Seconds left.
+        eta_s: f64,
+    },
+}
+
+/// What training ends with. The caller signs and stores the checkpoint.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Ready to sign; `manifest.version` is 0 and `sections` empty until then.
+    pub checkpoint: Checkpoint,
+    /// Held-out figures before (untrained, or the base); zeros where it was interrupted before they were taken.
+    pub before: HeldOut,
+    /// After; equal to `before` where `finished` is false: an interrupted run is not measured.
+    pub after: HeldOut,
+    /// The files that were held out whole, relative to the workspace. Empty for a workspace of a single file,
+    /// whose last part is held out instead.
+    pub held_out: Vec<PathBuf>,
+    /// False if it was interrupted: the state is saved and the next run goes on.
+    pub finished: bool,
+}
+
+/// Bits per byte of held-out text that neither training nor the calibration of the blend has seen: half of the
+/// held-out files, as the engine scores them.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct HeldOut {
+    /// Model alone.
+    pub model: f64,
+    /// Memory alone, over the training files.
+    pub memory: f64,
+    /// The blend.
+    pub blend: f64,
+    /// What the unigram distribution of the held-out tokens themselves would cost: a model that has learned
+    /// nothing but frequencies cannot be below it.
+    pub unigram: f64,
+}
+
+/// Why training did not start or did not end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// There is no Rust code to train on.
+    #[error("no .rs file to train on under {root}; is it a cargo workspace?")]
+    Empty {
+        /// The workspace's root.
+        root: PathBuf,
+    },
+    /// There is too little to hold anything out.
+    #[error("{bytes} bytes of Rust are too few to train on and to judge by; train a larger workspace")]
+    TooSmall {
+        /// Bytes there are.
+        bytes: usize,
+    },
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] recipe::RecipeError),
+    /// The saved state cannot be used.
+    #[error(transparent)]
+    State(#[from] state::StateError),
+    /// No tokenizer came of the training files.
+    #[error("learning the tokenizer failed: {reason}")]
+    Tokenizer {
+        /// Why.
+        reason: String,
+    },
+    /// The numbers ran away.
+    #[error(
+        "the loss of step {step} is not a number: the rates are too high; lower optimizer.muon.lr and optimizer.lion.lr in the recipe and pass --restart"
+    )]
+    Diverged {
+        /// The step.
+        step: usize,
+    },
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// Worker threads could not be started.
+    #[error("starting worker threads: {0}; try fewer with --threads")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Trains. Saves its state and returns early, with `finished: false`, when cancelled.
+pub fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
+    run::train(options, events, cancel)
+}

@@ -1,0 +1,189 @@
+//! Held-out figures: quick ones by the training graph, final ones by the engine that will serve.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nanochat_engine::complete::Voices;
+use nanochat_engine::memory::{Blend, Memory};
+use nanochat_engine::score::Score;
+use nanochat_engine::sources::SourceFile;
+use nanochat_engine::tokenizer::TokenId;
+use nanochat_engine::{Cancel, Cancelled, Checkpoint, Completer, Tokenizer};
+
+use crate::HeldOut;
+use crate::documents::windows;
+use crate::model::{Batch, Graph};
+use crate::ops::head::NO_TARGET;
+use crate::pool::Pool;
+
+/// Held-out windows for measuring while training.
+pub struct Watch {
+    batches: Vec<Batch>,
+    n_bytes: usize,
+}
+
+impl Watch {
+    /// At most `n_windows` of `seq_len` tokens, spread evenly over the files.
+    pub fn new(tokenizer: &Tokenizer, files: &[SourceFile], seq_len: usize, n_windows: usize) -> Self {
+        let all: Vec<Batch> = files.iter().flat_map(|file| windows(tokenizer, file.text.as_bytes(), seq_len)).collect();
+        let step = all.len().div_ceil(n_windows).max(1);
+        let batches: Vec<Batch> = all.into_iter().step_by(step).collect();
+        let targets = batches.iter().flat_map(|batch| batch.targets.iter().filter(|t| **t != NO_TARGET));
+        let n_bytes = targets.map(|t| tokenizer.token_bytes(*t as TokenId).len()).sum();
+        Self { batches, n_bytes }
+    }
+
+    /// Bits per byte of the model alone. Windows but the first of a file begin without what stands before
+    /// them, so this is a little above what the engine scores.
+    pub fn bits_per_byte(&self, graph: &Graph, pool: &Pool) -> candle_core::Result<f64> {
+        let losses = pool.map(self.batches.len(), |idx| {
+            let loss = graph.loss(&self.batches[idx], 1.0, false)?;
+            Ok::<f64, candle_core::Error>(f64::from(loss.to_vec1::<f32>()?[0]))
+        });
+        let nats: f64 = losses.into_iter().sum::<candle_core::Result<f64>>()?;
+        Ok(nats / std::f64::consts::LN_2 / self.n_bytes as f64)
+    }
+}
+
+/// Held-out text in two halves: one to calibrate the blend on, one to report on. Whole files where there are
+/// several; a single one is cut at the line in its middle.
+pub fn halves(held_out: &[SourceFile]) -> (Vec<SourceFile>, Vec<SourceFile>) {
+    if let [file] = held_out {
+        let middle = file.text.as_bytes()[..file.text.len() / 2].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let part = |text: &str| SourceFile { text: text.to_owned(), ..file.clone() };
+        let (calibrate, report) = file.text.split_at(middle);
+        let calibrate = (!calibrate.is_empty()).then(|| part(calibrate));
+        return (calibrate.into_iter().collect(), vec![part(report)]);
+    }
+    // The largest first to whichever half is smaller: the halves come out nearly equal.
+    let mut order: Vec<&SourceFile> = held_out.iter().collect();
+    order.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then_with(|| a.name.cmp(&b.name)));
+    let (mut calibrate, mut report) = (Vec::new(), Vec::new());
+    let size = |files: &[SourceFile]| files.iter().map(|file| file.text.len()).sum::<usize>();
+    for file in order {
+        if size(&report) <= size(&calibrate) { report.push(file.clone()) } else { calibrate.push(file.clone()) }
+    }
+    (calibrate, report)
+}
+
+/// No file is to be left out of [`memory`]: it holds none of the text that is scored, though in a workspace of one file
+/// that text has the name of the file that it holds.
+const NO_FILE: &str = "";
+
+/// The memory over the training files.
+pub fn memory(tokenizer: &Tokenizer, files: &[SourceFile]) -> Arc<Memory> {
+    let streams = files.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect();
+    Arc::new(Memory::build(streams))
+}
+
+/// The blend that serves `files` best, which neither model nor memory has seen. At most [`MAX_SCORED`] bytes.
+pub fn calibrate(
+    checkpoint: &Checkpoint,
+    memory: &Arc<Memory>,
+    files: &[SourceFile],
+    n_threads: usize,
+    cancel: &Cancel,
+) -> Result<Blend, Cancelled> {
+    let mut completer = Completer::new(checkpoint, n_threads);
+    completer.set_memory(memory.clone());
+    let mut samples = Vec::new();
+    for text in scored(files) {
+        cancel.check()?;
+        completer.observe(NO_FILE, text, &mut |seen| samples.push((seen.match_len, seen.p_model, seen.p_memory)));
+    }
+    Ok(Blend::calibrate(samples.into_iter()))
+}
+
+/// Bits per byte of a checkpoint on `files`, as it will be served. At most [`MAX_SCORED`] bytes.
+pub fn held_out(
+    checkpoint: &Checkpoint,
+    memory: &Arc<Memory>,
+    files: &[SourceFile],
+    n_threads: usize,
+    cancel: &Cancel,
+) -> Result<HeldOut, Cancelled> {
+    let mut completer = Completer::new(checkpoint, n_threads);
+    completer.set_memory(memory.clone());
+    let (mut n_bytes, mut model, mut blend, mut memory) = (0, 0.0, 0.0, Score::default());
+    let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
+    for text in scored(files) {
+        cancel.check()?;
+        n_bytes += text.len();
+        completer.set_voices(Voices::Both);
+        completer.observe(NO_FILE, text, &mut |seen| {
+            model += bits(seen.p_model);
+            blend += bits(seen.p);
+        });
+        completer.set_voices(Voices::MemoryOnly);
+        memory += completer.score(NO_FILE, text);
+    }
+    Ok(HeldOut {
+        model: model / n_bytes as f64,
+        memory: memory.bits_per_byte(),
+        blend: blend / n_bytes as f64,
+        unigram: unigram(&checkpoint.tokenizer, scored(files)),
+    })
+}
+
+/// Bytes that a figure is taken on: a standard error of about 0.02 bits per byte, in a few seconds.
+pub const MAX_SCORED: usize = 48 << 10;
+
+/// The begin of each file, in equal parts where all are more than [`MAX_SCORED`] bytes.
+fn scored(files: &[SourceFile]) -> impl Iterator<Item = &[u8]> {
+    let total: usize = files.iter().map(|file| file.text.len()).sum();
+    files.iter().map(move |file| {
+        let share = (file.text.len() as f64 * (MAX_SCORED as f64 / total as f64).min(1.0)) as usize;
+        &file.text.as_bytes()[..share]
+    })
+}
+
+/// Entropy of the files' own token frequencies, in bits per byte.
+fn unigram<'a>(tokenizer: &Tokenizer, texts: impl Iterator<Item = &'a [u8]>) -> f64 {
+    let mut counts: HashMap<TokenId, usize> = HashMap::new();
+    let (mut n_tokens, mut n_bytes) = (0usize, 0usize);
+    for text in texts {
+        let tokens = tokenizer.encode(text);
+        n_tokens += tokens.len();
+        n_bytes += text.len();
+        for token in tokens {
+            *counts.entry(token).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<usize> = counts.into_values().collect();
+    counts.sort_unstable(); // sums in one order
+    let bits: f64 = counts.iter().map(|n| *n as f64 * (n_tokens as f64 / *n as f64).log2()).sum();
+    bits / n_bytes as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, text: &str) -> SourceFile {
+        SourceFile { name: name.into(), path: name.into(), text: text.into() }
+    }
+
+    #[test]
+    fn the_unigram_entropy_of_two_equal_bytes_is_one_bit() {
+        assert_eq!(unigram(&Tokenizer::bytes(), scored(&[file("a", "abab"), file("b", "ba")])), 1.0);
+        assert_eq!(unigram(&Tokenizer::bytes(), scored(&[file("a", "aaaa")])), 0.0);
+    }
+
+    #[test]
+    fn halves_are_disjoint_and_the_report_is_never_empty() {
+        let (calibrate, report) = halves(&[file("a", "one\ntwo\nthree\nfour\n")]);
+        assert_eq!((calibrate[0].text.as_str(), report[0].text.as_str()), ("one\ntwo\n", "three\nfour\n"));
+        let (calibrate, report) = halves(&[file("a", "no newline")]);
+        assert_eq!((calibrate.len(), report.len()), (0, 1));
+        let (calibrate, report) = halves(&[file("a", "aa"), file("b", "bbb"), file("c", "cc")]);
+        assert_eq!(report.iter().map(|f| &f.name).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(calibrate.iter().map(|f| &f.name).collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_watch_counts_the_bytes_of_its_targets() {
+        let watch = Watch::new(&Tokenizer::bytes(), &[file("a", "fn main() {}\n")], 8, 100);
+        assert_eq!(watch.n_bytes, 13);
+        assert_eq!(watch.batches.iter().map(Batch::n_targets).sum::<usize>(), 13);
+    }
+}

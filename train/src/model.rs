@@ -1,0 +1,143 @@
+//! The differentiable twin of the engine's model, over packed sequences of many documents.
+//!
+//! ```text
+//! Params (f32 masters) → Graph (rounded once per step) → loss, gradients      export reads the same roundings
+//! ```
+
+pub mod attention;
+pub mod block;
+pub mod embed;
+pub mod mhc;
+pub mod mlp;
+pub mod norm;
+pub mod params;
+pub mod rope;
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor, Var};
+use nanochat_engine::Config;
+
+pub use params::{Kind, Param, Params};
+
+use crate::ops::head::{CrossEntropy, Int8Head};
+use crate::ops::linear::TernaryStack;
+use params::Places;
+
+/// Packed sequences; all fields are `[N]` with N a multiple of `seq_len`.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What is read.
+    pub tokens: Arc<Vec<u32>>,
+    /// What should follow, or [`crate::ops::head::NO_TARGET`].
+    pub targets: Arc<Vec<u32>>,
+    /// Where, in its sequence, the document of each row begins: attention does not look before it.
+    pub starts: Arc<Vec<u32>>,
+    /// Rows in one sequence.
+    pub seq_len: usize,
+}
+
+impl Batch {
+    /// One document by itself, without targets.
+    pub fn single(tokens: &[u16]) -> Self {
+        Self {
+            tokens: Arc::new(tokens.iter().map(|t| u32::from(*t)).collect()),
+            targets: Arc::new(vec![crate::ops::head::NO_TARGET; tokens.len()]),
+            starts: Arc::new(vec![0; tokens.len()]),
+            seq_len: tokens.len(),
+        }
+    }
+
+    /// Rows that have a target.
+    pub fn n_targets(&self) -> usize {
+        self.targets.iter().filter(|t| **t != crate::ops::head::NO_TARGET).count()
+    }
+}
+
+/// The parameters of one step as candle variables, with their roundings.
+pub struct Graph {
+    config: Config,
+    places: Places,
+    vars: Vec<Var>,
+    stacks: Vec<Option<Arc<TernaryStack>>>,
+    head: Arc<Int8Head>,
+}
+
+impl Graph {
+    /// Rounds the masters.
+    pub fn new(params: &Params) -> Result<Self> {
+        let config = params.config.clone();
+        let mut vars = Vec::with_capacity(params.list.len());
+        let mut stacks = Vec::with_capacity(params.list.len());
+        for param in &params.list {
+            vars.push(Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu)?);
+            stacks.push(match &param.kind {
+                Kind::Hidden { part_rows } => {
+                    Some(Arc::new(TernaryStack::quantize(&param.values, part_rows, param.shape[1], config.scales)?))
+                }
+                _ => None,
+            });
+        }
+        let places = Places::of(&config);
+        let head = Int8Head::quantize(&params.list[places.embed].values, config.vocab_size, config.d_model)?;
+        Ok(Self { places, vars, stacks, head: Arc::new(head), config })
+    }
+
+    /// The rounded matrices of a hidden parameter.
+    pub fn stack(&self, place: usize) -> Option<&Arc<TernaryStack>> {
+        self.stacks[place].as_ref()
+    }
+
+    /// The rounded embedding.
+    pub fn head(&self) -> &Int8Head {
+        &self.head
+    }
+
+    /// Replaces the rounding of one parameter; the parity test plants an error this way.
+    pub fn set_stack(&mut self, place: usize, stack: TernaryStack) {
+        self.stacks[place] = Some(Arc::new(stack));
+    }
+
+    /// The last residual `[N, d]`, before the final norm, and the streams `[N, n, d]` if there are several.
+    pub fn hidden(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
+        let rope = rope::table(&self.config, batch.seq_len);
+        let embedded = embed::lookup(self, batch)?;
+        let mut streams = mhc::Streams::new(embedded, self.config.n_streams)?;
+        for block in &self.places.blocks {
+            streams = block::forward(self, block, streams, batch, &rope)?;
+        }
+        streams.sum()
+    }
+
+    /// weight · Σ −ln p over the targets, a scalar `[1]`.
+    pub fn loss(&self, batch: &Batch, weight: f32, train: bool) -> Result<Tensor> {
+        let (x, _) = self.hidden(batch)?;
+        let op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config.norm_eps, train);
+        x.apply_op3(self.var(self.places.norm_final), self.var(self.places.embed), op)
+    }
+
+    /// Logits `[N, vocab_size]`.
+    pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let (x, _) = self.hidden(batch)?;
+        let gain = self.var(self.places.norm_final).to_vec1::<f32>()?;
+        self.head.logits(&x, &gain, self.config.norm_eps)
+    }
+
+    /// The loss and its gradients, in the order of the parameters; a parameter without gradient has zeros.
+    pub fn gradients(&self, batch: &Batch, weight: f32) -> Result<(f64, Vec<Vec<f32>>)> {
+        let loss = self.loss(batch, weight, true)?;
+        let mut store = loss.backward()?;
+        let mut gradients = Vec::with_capacity(self.vars.len());
+        for var in &self.vars {
+            gradients.push(match store.remove(var) {
+                Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
+                None => vec![0.0; var.elem_count()],
+            });
+        }
+        Ok((f64::from(loss.to_vec1::<f32>()?[0]), gradients))
+    }
+
+    fn var(&self, place: usize) -> &Tensor {
+        &self.vars[place]
+    }
+}

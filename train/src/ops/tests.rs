@@ -1,0 +1,257 @@
+//! Gradients against central differences of slow f64 references.
+//!
+//! Rounding has no useful derivative, so each reference is the function whose gradient the straight-through
+//! rule states: x and gains see the unrounded path with the rounded weights fixed, weights see the rounded
+//! activations. The differences are exact to about h² = 1e-8; what remains is f32 in the operation, relative
+//! 2⁻²⁴ per sum of up to 64 terms, so 1e-4 of the largest gradient is allowed.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+use nanochat_engine::rng::Rng;
+use nanochat_kernels::ScaleGroup;
+
+use super::attention::Attention;
+use super::embed::Embed;
+use super::head::{CrossEntropy, Int8Head, NO_TARGET};
+use super::linear::{NormLinear, TernaryStack, norm_quantize};
+use super::swiglu::SwiGlu;
+
+const EPS: f32 = 1e-5;
+
+fn normals(rng: &mut Rng, n: usize) -> Vec<f32> {
+    (0..n).map(|_| rng.normal()).collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
+fn var(values: &[f32], shape: &[usize]) -> Var {
+    Var::from_vec(values.to_vec(), shape, &Device::Cpu).expect("the shape fits")
+}
+
+/// Σ weights ∘ y, so that each output's gradient is another number.
+fn weighted(y: &Tensor, weights: &[f32]) -> Tensor {
+    let weights = Tensor::from_vec(weights.to_vec(), y.dims(), &Device::Cpu).expect("the shape fits");
+    (y * weights).and_then(|t| t.sum_all()).expect("shapes agree")
+}
+
+fn gradient(loss: &Tensor, var: &Var) -> Vec<f32> {
+    let store = loss.backward().expect("every operation has a backward pass");
+    let gradient = store.get(var).expect("the variable was used");
+    gradient.flatten_all().and_then(|g| g.to_vec1()).expect("f32")
+}
+
+fn assert_gradient(what: &str, found: &[f32], at: &[f32], f: impl Fn(&[f64]) -> f64) {
+    const H: f64 = 1e-4;
+    let mut at = wide(at);
+    let expected: Vec<f64> = (0..at.len())
+        .map(|i| {
+            let x = at[i];
+            at[i] = x + H;
+            let above = f(&at);
+            at[i] = x - H;
+            let below = f(&at);
+            at[i] = x;
+            (above - below) / (2.0 * H)
+        })
+        .collect();
+    let largest = expected.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+    assert!(largest > 1e-3, "{what}: the reference has no gradient to compare with");
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((f64::from(*found) - expected).abs() <= 1e-4 * largest, "{what}[{i}]: {found}, expected {expected}");
+    }
+}
+
+fn rms_norm(x: &[f64], gain: &[f64]) -> Vec<f64> {
+    let d = gain.len();
+    x.chunks_exact(d)
+        .flat_map(|row| {
+            let inv = 1.0 / (row.iter().map(|x| x * x).sum::<f64>() / d as f64 + f64::from(EPS)).sqrt();
+            row.iter().zip(gain).map(move |(x, g)| x * inv * g).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// a `[N, k]` · wᵀ `[rows, k]`.
+fn product(a: &[f64], w: &[f64], k: usize) -> Vec<f64> {
+    let dot = |a: &[f64], w: &[f64]| a.iter().zip(w).map(|(a, w)| a * w).sum::<f64>();
+    a.chunks_exact(k).flat_map(|a| w.chunks_exact(k).map(move |w| dot(a, w)).collect::<Vec<_>>()).collect()
+}
+
+fn dot(y: &[f64], weights: &[f32]) -> f64 {
+    y.iter().zip(weights).map(|(y, w)| y * f64::from(*w)).sum()
+}
+
+/// The rounded activations as the operation uses them.
+fn rounded(x: &[f32], gain: &[f32]) -> Vec<f64> {
+    let normed = norm_quantize(x, gain, EPS);
+    let rows = normed.q.chunks_exact(gain.len()).zip(&normed.scales);
+    rows.flat_map(|(q, s)| q.iter().map(move |q| f64::from(*q) * f64::from(*s))).collect()
+}
+
+#[test]
+fn norm_linear_has_the_straight_through_gradient() {
+    let (n, k, parts) = (5, 32, [7usize, 3]);
+    let rows: usize = parts.iter().sum();
+    for group in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(16)] {
+        let mut rng = Rng::new(11);
+        let (x, gain, w) = (normals(&mut rng, n * k), normals(&mut rng, k), normals(&mut rng, rows * k));
+        let c = normals(&mut rng, n * rows);
+        let stack = Arc::new(TernaryStack::quantize(&w, &parts, k, group).expect("the shape fits"));
+        let mut fixed = vec![0.0; rows * k];
+        let mut at = 0;
+        for part in &stack.parts {
+            part.dequantize_into(&mut fixed[at..at + part.trits().len()]);
+            at += part.trits().len();
+        }
+        let fixed = wide(&fixed);
+        let (vx, vg, vw) = (var(&x, &[n, k]), var(&gain, &[k]), var(&w, &[rows, k]));
+        let y = vx.apply_op3(&vg, &vw, NormLinear::new(stack, EPS)).expect("shapes agree");
+
+        let values: Vec<f32> = y.flatten_all().and_then(|y| y.to_vec1()).expect("f32");
+        for (found, expected) in values.iter().zip(product(&rounded(&x, &gain), &fixed, k)) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{group:?}: {found}, expected {expected}");
+        }
+        let loss = weighted(&y, &c);
+        assert_gradient("x", &gradient(&loss, &vx), &x, |x| dot(&product(&rms_norm(x, &wide(&gain)), &fixed, k), &c));
+        assert_gradient("gain", &gradient(&loss, &vg), &gain, |g| {
+            dot(&product(&rms_norm(&wide(&x), g), &fixed, k), &c)
+        });
+        assert_gradient("weights", &gradient(&loss, &vw), &w, |w| dot(&product(&rounded(&x, &gain), w, k), &c));
+    }
+}
+
+#[test]
+fn swiglu_has_its_gradient() {
+    let (n, ff) = (3, 19);
+    let mut rng = Rng::new(5);
+    let (x, c) = (normals(&mut rng, n * 2 * ff), normals(&mut rng, n * ff));
+    let v = var(&x, &[n, 2 * ff]);
+    let loss = weighted(&v.apply_op1(SwiGlu).expect("shapes agree"), &c);
+    assert_gradient("x", &gradient(&loss, &v), &x, |x| {
+        let m: Vec<f64> = x
+            .chunks_exact(2 * ff)
+            .flat_map(|row| (0..ff).map(|i| row[i] / (1.0 + (-row[i]).exp()) * row[ff + i]).collect::<Vec<_>>())
+            .collect();
+        dot(&m, &c)
+    });
+}
+
+#[test]
+fn attention_has_its_gradient_and_stays_within_documents() {
+    let (t, heads, kv, hd) = (9usize, 4usize, 2usize, 8usize);
+    let (n, width) = (2 * t, (heads + 2 * kv) * hd);
+    let starts: Vec<u32> = [vec![0; t], vec![0, 0, 0, 3, 3, 3, 3, 7, 7]].concat();
+    let mut rng = Rng::new(9);
+    let (x, c) = (normals(&mut rng, n * width), normals(&mut rng, n * heads * hd));
+    let config: nanochat_engine::Config = "d32 l1 h4 kv2 ff32 v300 n1".parse().expect("a valid shape");
+    let rope = crate::model::rope::table(&config, t);
+    let v = var(&x, &[n, width]);
+    let op = Attention {
+        n_heads: heads,
+        n_kv_heads: kv,
+        head_dim: hd,
+        seq_len: t,
+        starts: Arc::new(starts.clone()),
+        rope: rope.clone(),
+    };
+    let loss = weighted(&v.apply_op1(op).expect("shapes agree"), &c);
+    assert_gradient("x", &gradient(&loss, &v), &x, |x| {
+        let head = |row: usize, head: usize, position: Option<usize>| -> Vec<f64> {
+            let values = &x[row * width + head * hd..][..hd];
+            let Some(p) = position else { return values.to_vec() };
+            let angle = |i: usize| (f64::from(rope.0[p * hd / 2 + i]), f64::from(rope.1[p * hd / 2 + i]));
+            (0..hd)
+                .map(|i| {
+                    let (cos, sin) = angle(i % (hd / 2));
+                    if i < hd / 2 {
+                        values[i] * cos - values[i + hd / 2] * sin
+                    } else {
+                        values[i] * cos + values[i - hd / 2] * sin
+                    }
+                })
+                .collect()
+        };
+        let mut out = Vec::new();
+        for row in 0..n {
+            let (sequence, i) = (row / t, row % t);
+            let start = starts[row] as usize;
+            for h in 0..heads {
+                let q = head(row, h, Some(i - start));
+                let kv_head = heads + h / (heads / kv);
+                let key = |j: usize| head(sequence * t + j, kv_head, Some(j - start));
+                let dots = (start..=i).map(|j| q.iter().zip(key(j)).map(|(q, k)| q * k).sum::<f64>());
+                let scores: Vec<f64> = dots.map(|s| (s / (hd as f64).sqrt()).exp()).collect();
+                let total: f64 = scores.iter().sum();
+                let mut o = vec![0.0; hd];
+                for (j, s) in (start..=i).zip(&scores) {
+                    let value = head(sequence * t + j, kv_head + kv, None);
+                    o.iter_mut().zip(value).for_each(|(o, v)| *o += s / total * v);
+                }
+                out.extend(o);
+            }
+        }
+        dot(&out, &c)
+    });
+}
+
+#[test]
+fn embed_has_the_straight_through_gradient() {
+    let (v, d) = (6, 16);
+    let mut rng = Rng::new(2);
+    let embed = normals(&mut rng, v * d);
+    let head = Int8Head::quantize(&embed, v, d).expect("the shape fits");
+    let tokens = vec![3u32, 1, 3, 5];
+    let c = normals(&mut rng, tokens.len() * d);
+    let ve = var(&embed, &[v, d]);
+    let x = ve.apply_op1(Embed { rows: head.rows.clone(), tokens: Arc::new(tokens.clone()) }).expect("shapes agree");
+    let loss = weighted(&x, &c);
+    assert_gradient("embed", &gradient(&loss, &ve), &embed, |e| {
+        tokens.iter().zip(c.chunks_exact(d)).map(|(t, c)| dot(&e[*t as usize * d..][..d], c)).sum()
+    });
+}
+
+#[test]
+fn cross_entropy_has_the_straight_through_gradient() {
+    let (n, v, d) = (6, 40, 16);
+    let mut rng = Rng::new(4);
+    let (x, gain, embed) = (normals(&mut rng, n * d), normals(&mut rng, d), normals(&mut rng, v * d));
+    let targets = vec![3u32, 39, NO_TARGET, 0, 3, 7];
+    let weight = 0.25;
+    let head = Arc::new(Int8Head::quantize(&embed, v, d).expect("the shape fits"));
+    let mut fixed = vec![0.0; v * d];
+    fixed.chunks_exact_mut(d).enumerate().for_each(|(row, out)| head.rows.row_into(row, out));
+    let fixed = wide(&fixed);
+    let loss_of = |logits: Vec<f64>| -> f64 {
+        let rows = logits.chunks_exact(v).zip(&targets).filter(|(_, t)| **t != NO_TARGET);
+        let loss = rows.map(|(row, t)| row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[*t as usize]).sum::<f64>();
+        loss * f64::from(weight)
+    };
+    let (vx, vg, ve) = (var(&x, &[n, d]), var(&gain, &[d]), var(&embed, &[v, d]));
+    let op = CrossEntropy::new(head, Arc::new(targets.clone()), weight, EPS, true);
+    let loss = vx.apply_op3(&vg, &ve, op).expect("shapes agree");
+    let value = f64::from(loss.to_vec1::<f32>().expect("one number")[0]);
+    let expected = loss_of(product(&rounded(&x, &gain), &fixed, d));
+    assert!((value - expected).abs() < 1e-5 * expected, "{value}, expected {expected}");
+
+    // dlogits come from the rounded activations: the differences are taken of the loss linearised there.
+    let at = product(&rounded(&x, &gain), &fixed, d);
+    let slope: Vec<f32> = (0..at.len())
+        .map(|i| {
+            let moved = |h: f64| {
+                let mut logits = at.clone();
+                logits[i] += h;
+                loss_of(logits)
+            };
+            ((moved(1e-4) - moved(-1e-4)) / 2e-4) as f32
+        })
+        .collect();
+    let loss = loss.sum_all().expect("one number");
+    assert_gradient("x", &gradient(&loss, &vx), &x, |x| dot(&product(&rms_norm(x, &wide(&gain)), &fixed, d), &slope));
+    assert_gradient("gain", &gradient(&loss, &vg), &gain, |g| {
+        dot(&product(&rms_norm(&wide(&x), g), &fixed, d), &slope)
+    });
+    assert_gradient("embed", &gradient(&loss, &ve), &embed, |e| dot(&product(&rounded(&x, &gain), e, d), &slope));
+}

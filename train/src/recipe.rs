@@ -1,0 +1,195 @@
+//! What a run does, every number stated. Recipes are TOML; unknown keys are refused.
+
+use std::path::Path;
+
+use nanochat_engine::Config;
+use serde::{Deserialize, Serialize};
+
+use crate::optim::Optimizer;
+use crate::schedule::Schedule;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Initial weights, batches and split follow from it.
+    pub seed: u64,
+    /// Architecture; `vocab_size` is an upper bound that a small workspace may not reach.
+    pub model: Config,
+    /// What is shown to it.
+    pub data: Data,
+    /// How long.
+    pub schedule: Schedule,
+    /// How it learns.
+    pub optimizer: Optimizer,
+    /// How it is watched.
+    pub measure: Measure,
+}
+
+/// What is shown to the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Tokens in one packed sequence.
+    pub seq_len: usize,
+    /// Sequences in one step.
+    pub sequences: usize,
+    /// Sequences whose gradients are taken together on one core; divides `sequences`.
+    pub micro_sequences: usize,
+    /// Share of the documents that are cut as holes, suffix first.
+    pub fim_rate: f32,
+    /// Share of the holes that come behind a snippet of another file.
+    pub snippet_rate: f32,
+    /// Share of the bytes that is held out, in whole files.
+    pub held_out_share: f64,
+}
+
+/// How training is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    /// Steps between measurements of held-out bits per byte.
+    pub every: usize,
+    /// Held-out sequences measured, spread evenly.
+    pub sequences: usize,
+    /// Steps between saves of the state.
+    pub save_every: usize,
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// Neither a built-in name nor a file that can be read.
+    #[error("no recipe `{name}`: built in are {}; a path to a file also works ({source})", BUILT_IN.map(|(name, _)| name).join(", "))]
+    Missing {
+        /// What was asked for.
+        name: String,
+        /// What reading it as a file said.
+        source: std::io::Error,
+    },
+    /// Not valid TOML, a missing number, or an unknown key.
+    #[error("recipe {name}: {source}")]
+    Syntax {
+        /// The recipe.
+        name: String,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The architecture is not possible.
+    #[error("recipe {name}: {source}")]
+    Model {
+        /// The recipe.
+        name: String,
+        /// Why.
+        source: nanochat_engine::config::ConfigError,
+    },
+    /// A number is out of range.
+    #[error("recipe {name}: {rule}")]
+    Rule {
+        /// The recipe.
+        name: String,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+}
+
+const BUILT_IN: [(&str, &str); 3] = [
+    ("default", include_str!("../recipes/default.toml")),
+    ("try", include_str!("../recipes/try.toml")),
+    ("test", include_str!("../recipes/test.toml")),
+];
+
+impl Recipe {
+    /// A built-in recipe by its name, or a file by its path.
+    pub fn load(name: &str) -> Result<Self, RecipeError> {
+        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+            return Self::parse(name, text);
+        }
+        let text = std::fs::read_to_string(Path::new(name))
+            .map_err(|source| RecipeError::Missing { name: name.to_owned(), source })?;
+        Self::parse(name, &text)
+    }
+
+    /// Reads and checks TOML.
+    pub fn parse(name: &str, text: &str) -> Result<Self, RecipeError> {
+        let name = name.to_owned();
+        let recipe: Self =
+            toml::from_str(text).map_err(|e| RecipeError::Syntax { name: name.clone(), source: Box::new(e) })?;
+        recipe.model.validate().map_err(|source| RecipeError::Model { name: name.clone(), source })?;
+        let Self { model, data, schedule, optimizer, measure, .. } = &recipe;
+        let finite = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v >= 0.0);
+        let rules = [
+            (data.seq_len >= 32, "seq_len is at least 32"),
+            // Documents begin at position 0: what lies beyond a sequence has never been trained.
+            (model.context <= data.seq_len, "context is at most seq_len"),
+            (data.sequences > 0 && data.sequences <= 4096, "sequences is within 1..=4096"),
+            (
+                data.micro_sequences > 0 && data.sequences.is_multiple_of(data.micro_sequences),
+                "micro_sequences divides sequences",
+            ),
+            ((0.0..=1.0).contains(&data.fim_rate), "fim_rate is within 0..=1"),
+            ((0.0..=1.0).contains(&data.snippet_rate), "snippet_rate is within 0..=1"),
+            ((0.01..=0.5).contains(&data.held_out_share), "held_out_share is within 0.01..=0.5"),
+            (schedule.steps > 0, "steps is at least 1"),
+            ((0.0..=1.0).contains(&schedule.decay_share), "decay_share is within 0..=1"),
+            (measure.every > 0 && measure.sequences > 0 && measure.save_every > 0, "measure's numbers are at least 1"),
+            (
+                finite(&[optimizer.muon.lr, optimizer.lion.lr, optimizer.lion.lr_gains])
+                    && optimizer.clip_norm.is_finite()
+                    && optimizer.clip_norm > 0.0,
+                "rates are finite and not negative, clip_norm is above 0",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(RecipeError::Rule { name, rule }),
+            None => Ok(recipe),
+        }
+    }
+
+    /// Names a recipe: two runs with equal hashes do the same. How long it runs is not part of it.
+    pub fn hash(&self) -> String {
+        let mut recipe = self.clone();
+        recipe.schedule.steps = 0;
+        let json = serde_json::to_vec(&recipe).expect("a recipe is numbers and text");
+        blake3::hash(&json).to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_recipe_is_valid() {
+        for (name, _) in BUILT_IN {
+            Recipe::load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let text = format!("surprise = 1\n{}", BUILT_IN[2].1);
+        let error = Recipe::parse("x", &text).expect_err("the key is unknown").to_string();
+        assert!(error.contains("surprise"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_number_is_refused() {
+        let text = BUILT_IN[2].1.replace("clip_norm", "# clip_norm");
+        assert!(matches!(Recipe::parse("x", &text), Err(RecipeError::Syntax { .. })));
+    }
+
+    #[test]
+    fn prompts_longer_than_what_is_trained_are_refused() {
+        let text = BUILT_IN[2].1.replace("context = 128", "context = 129");
+        let error = Recipe::parse("x", &text).expect_err("a sequence has 128 tokens").to_string();
+        assert!(error.contains("context is at most seq_len"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_name_says_which_there_are() {
+        let error = Recipe::load("no-such-recipe").expect_err("no such file").to_string();
+        assert!(error.contains("default, try, test"), "{error}");
+    }
+}

@@ -1,0 +1,371 @@
+//! One run from sources to outcome: step by step, saved on the way, resumed bit for bit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nanochat_engine::checkpoint::{Manifest, Record, Training};
+use nanochat_engine::memory::Blend;
+use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
+
+use crate::corpus::Corpus;
+use crate::documents::Documents;
+use crate::measure::{self, Watch};
+use crate::model::{Graph, Params};
+use crate::pool::Pool;
+use crate::schedule::Schedule;
+use crate::state::{Snapshot, State};
+use crate::{Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
+
+/// See [`crate::train`].
+pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
+    let mut recipe = Recipe::load(&options.recipe)?;
+    recipe.seed = options.seed.unwrap_or(recipe.seed);
+    recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
+    let corpus = Corpus::collect(&options.sources, recipe.data.held_out_share, recipe.seed)?;
+    events(Event::Collected {
+        n_train_files: corpus.train.len(),
+        n_held_out_files: corpus.held_out.len(),
+        train_bytes: corpus.train_bytes(),
+        skipped: corpus.skipped.clone(),
+    });
+
+    let base_hash = options.base.as_ref().map(|base| base.manifest.hash()).unwrap_or_default();
+    let saved = match options.restart {
+        true => None,
+        false => load(options, &recipe, &corpus, &base_hash)?,
+    };
+    let tokenizer = match (&saved, &options.base) {
+        (Some(state), _) => Arc::new(
+            Tokenizer::from_merges(state.merges.clone())
+                .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?,
+        ),
+        (None, Some(base)) => base.tokenizer.clone(),
+        (None, None) => {
+            let texts = corpus.train.iter().map(|file| file.text.as_str());
+            Arc::new(tokenizer::learn(texts, recipe.model.vocab_size)?)
+        }
+    };
+    let mut run = Run::new(options, recipe, corpus, tokenizer, base_hash)?;
+    events(run.tokenizer_event());
+    match saved {
+        Some(state) => {
+            run.resume(state, options.time_budget_s);
+            events(Event::Resumed { step: run.step });
+        }
+        None => match run.measure(Blend::default(), cancel)? {
+            Some((_, figures)) => run.before = figures,
+            None => return run.unfinished(),
+        },
+    }
+    if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
+}
+
+fn load(options: &Options, recipe: &Recipe, corpus: &Corpus, base_hash: &str) -> Result<Option<State>, TrainError> {
+    let lengths = |vocab_size| {
+        let config = config(options, recipe, vocab_size);
+        match config.validate() {
+            Ok(()) => Params::init(&config, 0).list.iter().map(|param| param.values.len()).collect(),
+            Err(_) => Vec::new(), // no state has no parameters, so this matches none
+        }
+    };
+    let Some(state) = State::load(&options.state_dir, lengths)? else { return Ok(None) };
+    match state.check(&options.state_dir, &recipe.hash(), &corpus.hash, base_hash) {
+        Ok(()) => Ok(Some(state)),
+        // Nothing is lost: what a finished run made is in its checkpoint.
+        Err(_) if state.finished => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
+    match &options.base {
+        Some(base) => base.weights.config.clone(),
+        None => Config { vocab_size, ..recipe.model.clone() },
+    }
+}
+
+/// Everything between the first and the last step.
+struct Run {
+    recipe: Recipe,
+    corpus: Corpus,
+    tokenizer: Arc<Tokenizer>,
+    base: Option<Checkpoint>,
+    base_hash: String,
+    model_id: String,
+    n_threads: usize,
+    pool: Pool,
+    documents: Documents,
+    watch: Watch,
+    params: Params,
+    momenta: Vec<Vec<f32>>,
+    step: usize,
+    tokens: usize,
+    stable: Option<Snapshot>,
+    before: HeldOut,
+}
+
+impl Run {
+    fn new(
+        options: &Options,
+        recipe: Recipe,
+        corpus: Corpus,
+        tokenizer: Arc<Tokenizer>,
+        base_hash: String,
+    ) -> Result<Self, TrainError> {
+        let data = &recipe.data;
+        let params = match &options.base {
+            Some(base) => Params::from_weights(&base.weights),
+            None => Params::init(&config(options, &recipe, tokenizer.vocab_size()), recipe.seed),
+        };
+        let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
+        Ok(Self {
+            pool: Pool::new(options.threads)?,
+            documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
+            watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
+            momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
+            params,
+            base: options.base.clone(),
+            base_hash,
+            model_id: root.filter(|name| !name.is_empty()).unwrap_or_else(|| "workspace".to_owned()),
+            n_threads: options.threads,
+            step: 0,
+            tokens: 0,
+            stable: None,
+            before: HeldOut::default(),
+            recipe,
+            corpus,
+            tokenizer,
+        })
+    }
+
+    fn tokenizer_event(&self) -> Event {
+        let files = &self.corpus.held_out;
+        let n_tokens: usize = files.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let bytes_per_token = self.corpus.held_out_bytes() as f64 / n_tokens.max(1) as f64;
+        Event::Tokenizer { vocab_size: self.tokenizer.vocab_size(), bytes_per_token }
+    }
+
+    /// Goes on from a state. One that is in the decay of a shorter run goes back to where that decay began:
+    /// raising the rate again from a decayed model would throw away what the decay gained.
+    fn resume(&mut self, state: State, time_budget_s: Option<f64>) {
+        let State { now, stable, before: [model, memory, blend, unigram], .. } = state;
+        self.before = HeldOut { model, memory, blend, unigram };
+        let (now, stable) = match stable {
+            Some(stable) if Clock::goes_beyond(stable.step, &self.recipe.schedule, time_budget_s) => (stable, None),
+            stable => (now, stable),
+        };
+        for (param, values) in self.params.list.iter_mut().zip(now.values) {
+            param.values = values;
+        }
+        self.momenta = now.momenta;
+        self.step = now.step;
+        self.tokens = now.tokens;
+        self.stable = stable;
+    }
+
+    fn save(&self, options: &Options, finished: bool) -> Result<(), TrainError> {
+        let HeldOut { model, memory, blend, unigram } = self.before;
+        let state = State {
+            recipe: self.recipe.hash(),
+            corpus: self.corpus.hash.clone(),
+            base: self.base_hash.clone(),
+            merges: self.tokenizer.merges().to_vec(),
+            before: [model, memory, blend, unigram],
+            finished,
+            now: Snapshot::of(&self.params, &self.momenta, self.step, self.tokens),
+            stable: self.stable.clone(),
+        };
+        Ok(state.save(&options.state_dir)?)
+    }
+
+    /// Makes the steps that are left. False if it was cancelled; the state is saved either way, as unfinished: the
+    /// figures are still to come.
+    fn steps(&mut self, options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<bool, TrainError> {
+        let clock = Clock { begin: Instant::now(), first_step: self.step, first_token: self.tokens };
+        loop {
+            let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
+            if pace.done >= 1.0 {
+                self.save(options, false)?;
+                return Ok(true);
+            }
+            if cancel.is_cancelled() {
+                self.save(options, false)?;
+                return Ok(false);
+            }
+            if self.stable.is_none() && pace.decays {
+                self.stable = Some(Snapshot::of(&self.params, &self.momenta, self.step, self.tokens));
+            }
+            let loss = self.one_step(pace.factor)?;
+            let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
+            let measure = &self.recipe.measure;
+            let bits_per_byte = if self.step.is_multiple_of(measure.every) || pace.done >= 1.0 {
+                Some(self.watch.bits_per_byte(&Graph::new(&self.params)?, &self.pool)?)
+            } else {
+                None
+            };
+            events(Event::Step {
+                step: self.step,
+                total: pace.total,
+                tokens: self.tokens,
+                loss,
+                bits_per_byte,
+                tokens_per_s: pace.tokens_per_s,
+                eta_s: pace.eta_s,
+            });
+            if self.step.is_multiple_of(measure.save_every) {
+                self.save(options, false)?;
+            }
+        }
+    }
+
+    /// Forward, backward, update. Returns the mean loss in nats.
+    fn one_step(&mut self, factor: f64) -> Result<f64, TrainError> {
+        let data = &self.recipe.data;
+        let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
+        let graph = Graph::new(&self.params)?;
+        // The parts and the order of their sums do not depend on the number of workers.
+        let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
+        let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
+        let weight = 1.0 / n_targets.max(1) as f32;
+        let parts = self.pool.map(n_parts, |part| graph.gradients(&batches[part], weight));
+        drop(graph);
+        let mut sum: Option<(f64, Vec<Vec<f32>>)> = None;
+        for part in parts {
+            let (part_loss, part_gradients) = part?;
+            match &mut sum {
+                None => sum = Some((part_loss, part_gradients)),
+                Some((loss, gradients)) => {
+                    *loss += part_loss;
+                    for (sum, part) in gradients.iter_mut().flatten().zip(part_gradients.iter().flatten()) {
+                        *sum += part;
+                    }
+                }
+            }
+        }
+        let (loss, gradients) = sum.expect("a step has at least one part");
+        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, factor, &self.pool)?;
+        if !(loss.is_finite() && norm.is_finite()) {
+            return Err(TrainError::Diverged { step: self.step });
+        }
+        self.step += 1;
+        self.tokens += data.sequences * data.seq_len;
+        Ok(loss)
+    }
+
+    /// A checkpoint of the weights as they are, and its figures on the half of the held-out text that no
+    /// calibration has seen. `None` where it was cancelled.
+    fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, HeldOut)>, TrainError> {
+        let checkpoint = self.checkpoint(blend)?;
+        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
+        let (_, report) = measure::halves(&self.corpus.held_out);
+        let figures = measure::held_out(&checkpoint, &memory, &report, self.n_threads, cancel);
+        Ok(figures.ok().map(|figures| (checkpoint, figures)))
+    }
+
+    fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
+        let n_tokens: usize =
+            self.corpus.train.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let training = Training {
+            corpus_hash: self.corpus.hash.clone(),
+            n_files: self.corpus.train.len() as u64,
+            n_tokens: n_tokens as u64,
+            n_steps: self.step as u64,
+        };
+        let mut manifest = Manifest::new(self.model_id.clone(), self.params.config.clone(), training);
+        manifest.licences = self.corpus.licences.clone();
+        if let Some(base) = &self.base {
+            manifest.lineage = base.manifest.lineage.iter().cloned().chain([self.base_hash.clone()]).collect();
+        }
+        let weights = Arc::new(export::weights(&self.params)?);
+        Ok(Checkpoint { manifest, tokenizer: self.tokenizer.clone(), weights, blend })
+    }
+
+    fn held_out(&self) -> Vec<PathBuf> {
+        match self.corpus.within_one_file {
+            true => Vec::new(),
+            false => self.corpus.held_out.iter().map(|file| file.name.clone().into()).collect(),
+        }
+    }
+
+    fn unfinished(self) -> Result<Outcome, TrainError> {
+        let checkpoint = self.checkpoint(Blend::default())?;
+        let held_out = self.held_out();
+        Ok(Outcome { checkpoint, before: self.before, after: self.before, held_out, finished: false })
+    }
+
+    /// Takes the figures. Only then is the state one of a finished run, which another corpus may replace.
+    fn finish(self, options: &Options, cancel: &Cancel) -> Result<Outcome, TrainError> {
+        let (calibration, _) = measure::halves(&self.corpus.held_out);
+        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
+        let untuned = self.checkpoint(Blend::default())?;
+        let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
+        let Ok(blend) = blend else { return self.unfinished() };
+        let Some((mut checkpoint, after)) = self.measure(blend, cancel)? else { return self.unfinished() };
+        self.save(options, true)?;
+        checkpoint.manifest.record = Some(Record {
+            weights_hash: String::new(), // the writer binds it to the section that it writes
+            model_bits_per_byte: after.model,
+            memory_bits_per_byte: after.memory,
+            blend_bits_per_byte: after.blend,
+        });
+        let held_out = self.held_out();
+        Ok(Outcome { checkpoint, before: self.before, after, held_out, finished: true })
+    }
+}
+
+/// Where a run is between its begin and its end, by steps or by the wall clock.
+struct Clock {
+    begin: Instant,
+    first_step: usize,
+    first_token: usize,
+}
+
+struct Pace {
+    done: f64,
+    decays: bool,
+    factor: f64,
+    total: usize,
+    tokens_per_s: f64,
+    eta_s: f64,
+}
+
+impl Clock {
+    /// Whether a run still has steps at the full rate to make beyond `decay_start`, where a decay once began. One by
+    /// the wall clock always has: its time begins anew.
+    fn goes_beyond(decay_start: usize, schedule: &Schedule, time_budget_s: Option<f64>) -> bool {
+        time_budget_s.is_some() || decay_start < schedule.decay_start()
+    }
+
+    fn pace(&self, run: &Run, schedule: &Schedule, time_budget_s: Option<f64>) -> Pace {
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        let step = run.step;
+        let n_made = (step - self.first_step) as f64;
+        let tokens_per_s = if n_made > 0.0 { (run.tokens - self.first_token) as f64 / elapsed } else { 0.0 };
+        match time_budget_s {
+            Some(budget) => {
+                let done = if budget > 0.0 { elapsed / budget } else { 1.0 };
+                Pace {
+                    done,
+                    decays: done >= 1.0 - schedule.decay_share,
+                    factor: schedule.factor_at(step, done),
+                    total: if done > 0.0 { self.first_step + (n_made / done).ceil() as usize } else { step },
+                    tokens_per_s,
+                    eta_s: (budget - elapsed).max(0.0),
+                }
+            }
+            None => Pace {
+                done: if step >= schedule.steps { 1.0 } else { step as f64 / schedule.steps as f64 },
+                decays: step >= schedule.decay_start(),
+                factor: schedule.factor(step),
+                total: schedule.steps,
+                tokens_per_s,
+                eta_s: if n_made > 0.0 {
+                    (schedule.steps - step.min(schedule.steps)) as f64 * elapsed / n_made
+                } else {
+                    0.0
+                },
+            },
+        }
+    }
+}

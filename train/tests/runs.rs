@@ -1,0 +1,234 @@
+//! Whole runs: workspace in, checkpoint out; interrupted, resumed, refused.
+
+use std::path::Path;
+
+use nanochat_engine::memory::Memory;
+use nanochat_engine::rng::Rng;
+use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::{Cancel, Completer, Limits, Prompt, Sources};
+use nanochat_train::{Event, Options, Outcome, TrainError, train};
+
+// glibc gives large pages back on each free, which is 40 % of a step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A crate whose identifiers nobody has seen: seeded, so that a failure can be repeated.
+fn random_crate(folder: &Path, seed: u64) -> (Sources, Vec<String>) {
+    let mut rng = Rng::new(seed);
+    let syllables = ["zor", "quim", "vap", "lud", "nex", "bri", "tof", "gax", "wem", "pid"];
+    let names: Vec<String> =
+        (0..6).map(|_| (0..4).map(|_| syllables[rng.below(syllables.len())]).collect::<String>()).collect();
+    std::fs::create_dir_all(folder.join("src")).expect("a folder can be made");
+    std::fs::write(folder.join("Cargo.toml"), "[package]\nname = \"x\"\nversion = \"0.1.0\"\n").expect("writable");
+    for file in 0..12 {
+        let mut text = format!("//! Part {file}.\n\n");
+        for i in 0..10 {
+            let (a, b) = (&names[rng.below(6)], &names[rng.below(6)]);
+            text.push_str(&format!(
+                "pub fn step_{file}_{i}(input: &{a}::State) -> u32 {{\n    let value = {a}::{b}(input, {i});\n    value + {file}\n}}\n\n"
+            ));
+        }
+        std::fs::write(folder.join(format!("src/part{file}.rs")), text).expect("writable");
+    }
+    let package = Package {
+        name: "x".into(),
+        version: "0.1.0".into(),
+        edition: "2024".into(),
+        licence: Some("MIT".into()),
+        folder: folder.to_owned(),
+        role: Role::Member,
+    };
+    (Sources { root: folder.to_owned(), packages: vec![package] }, names)
+}
+
+fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
+    Options {
+        sources: sources.clone(),
+        recipe: "test".into(),
+        state_dir: state_dir.to_owned(),
+        restart: false,
+        seed: None,
+        steps: Some(steps),
+        time_budget_s: None,
+        threads: 2,
+        base: None,
+    }
+}
+
+fn run(options: &Options) -> Outcome {
+    train(options, &mut |_| {}, &Cancel::new()).expect("training works")
+}
+
+/// Runs until `n` steps of this call are made, then cancels.
+fn interrupt_after(options: &Options, n: usize) -> (Outcome, Vec<Event>) {
+    let cancel = Cancel::new();
+    let (mut seen, mut events) = (0, Vec::new());
+    let mut sink = |event: Event| {
+        seen += usize::from(matches!(event, Event::Step { .. }));
+        if seen == n {
+            cancel.cancel();
+        }
+        events.push(event);
+    };
+    let outcome = train(options, &mut sink, &cancel).expect("an interruption is no error");
+    (outcome, events)
+}
+
+#[test]
+fn a_run_that_was_interrupted_ends_with_the_same_weights() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 1);
+    let straight = run(&options(&sources, &folder.path().join("a"), 12));
+    assert!(straight.finished);
+
+    let in_two = options(&sources, &folder.path().join("b"), 12);
+    let (first, _) = interrupt_after(&in_two, 5);
+    assert!(!first.finished);
+    let (second, events) = interrupt_after(&Options { threads: 1, ..in_two }, usize::MAX);
+    assert!(second.finished);
+    assert!(events.iter().any(|event| matches!(event, Event::Resumed { step: 5 })), "{events:?}");
+    assert_eq!(straight.checkpoint.weights, second.checkpoint.weights);
+    assert_eq!(straight.checkpoint.blend, second.checkpoint.blend);
+    assert_eq!(straight.after.model, second.after.model);
+}
+
+#[test]
+fn a_longer_run_goes_on_from_before_the_decay() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 2);
+    let longer = run(&options(&sources, &folder.path().join("a"), 20));
+    run(&options(&sources, &folder.path().join("b"), 10)); // decays over the last 4
+    let continued = run(&options(&sources, &folder.path().join("b"), 20));
+    assert_eq!(longer.checkpoint.weights, continued.checkpoint.weights);
+}
+
+#[test]
+fn training_beats_token_frequencies_and_completes_names_it_never_met_elsewhere() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, names) = random_crate(&folder.path().join("w"), 77);
+    let outcome = run(&options(&sources, &folder.path().join("s"), 60));
+    assert!(outcome.after.model < outcome.before.model, "{:?} {:?}", outcome.before, outcome.after);
+    assert!(outcome.after.model < outcome.after.unigram, "{:?}", outcome.after);
+    assert!(!outcome.held_out.is_empty());
+    assert_eq!(outcome.checkpoint.manifest.version, 0);
+    assert_eq!(outcome.checkpoint.manifest.licences, ["MIT"]);
+
+    let (files, _) = sources.collect(&[Role::Member]);
+    let tokenizer = &outcome.checkpoint.tokenizer;
+    let streams = files
+        .iter()
+        .filter(|file| !outcome.held_out.iter().any(|held_out| held_out.as_path() == Path::new(&file.name)))
+        .map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes())))
+        .collect();
+    let mut completer = Completer::new(&outcome.checkpoint, 1);
+    completer.set_memory(std::sync::Arc::new(Memory::build(streams)));
+    let prefix = "pub fn step_9_9(input: &";
+    let prompt = Prompt { prefix, ..Prompt::default() };
+    let completion = completer
+        .complete(&prompt, &Limits::default(), &Cancel::new())
+        .expect("there is a model")
+        .expect("there is something to say");
+    assert!(names.iter().any(|name| completion.text.contains(name)), "{completion:?}, names {names:?}");
+}
+
+#[test]
+fn a_state_of_another_workspace_is_refused_unless_its_run_is_over() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 3);
+    let (other, _) = random_crate(&folder.path().join("v"), 4);
+    let state_dir = folder.path().join("s");
+    interrupt_after(&options(&sources, &state_dir, 4), 1);
+    let error = train(&options(&other, &state_dir, 4), &mut |_| {}, &Cancel::new()).expect_err("another corpus");
+    assert!(error.to_string().contains("--restart"), "{error}");
+    assert!(run(&Options { restart: true, ..options(&other, &state_dir, 4) }).finished);
+    assert!(run(&options(&sources, &state_dir, 4)).finished, "the finished run is in its checkpoint");
+}
+
+#[test]
+fn an_empty_workspace_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let sources = Sources { root: folder.path().to_owned(), packages: Vec::new() };
+    let result = train(&options(&sources, &folder.path().join("s"), 1), &mut |_| {}, &Cancel::new());
+    assert!(matches!(result, Err(TrainError::Empty { .. })));
+}
+
+#[test]
+fn a_time_budget_ends_a_run() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 5);
+    let options = Options { time_budget_s: Some(0.5), steps: None, ..options(&sources, &folder.path().join("s"), 0) };
+    let outcome = run(&options);
+    assert!(outcome.finished && outcome.checkpoint.manifest.training.n_steps > 0);
+}
+
+#[test]
+fn a_time_budget_goes_on_from_before_the_decay() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 8);
+    let by_steps = options(&sources, &folder.path().join("s"), 10);
+    assert!(run(&by_steps).finished); // decays from step 6 on
+    // By steps this schedule would have ended long ago; by the clock it begins.
+    let by_time = Options { time_budget_s: Some(0.2), ..options(&sources, &folder.path().join("s"), 1) };
+    let (outcome, events) = interrupt_after(&by_time, usize::MAX);
+    assert!(outcome.finished);
+    assert!(events.iter().any(|event| matches!(event, Event::Resumed { step: 6 })), "{events:?}");
+}
+
+#[test]
+fn a_decay_that_was_interrupted_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 9);
+    let straight = run(&options(&sources, &folder.path().join("a"), 10));
+    let in_two = options(&sources, &folder.path().join("b"), 10);
+    assert!(!interrupt_after(&in_two, 8).0.finished); // it decays from step 6 on
+    let (second, events) = interrupt_after(&in_two, usize::MAX);
+    assert!(events.iter().any(|event| matches!(event, Event::Resumed { step: 8 })), "{events:?}");
+    assert_eq!(straight.checkpoint.weights, second.checkpoint.weights);
+}
+
+#[test]
+fn scoring_can_be_interrupted_and_is_made_up_for() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 10);
+    let options = options(&sources, &folder.path().join("s"), 3);
+    let cancelled = Cancel::new();
+    cancelled.cancel();
+    let first = train(&options, &mut |_| {}, &cancelled).expect("an interruption is no error");
+    assert!(!first.finished && !options.state_dir.exists(), "the first figures are missing, so there is no state yet");
+    let (second, _) = interrupt_after(&options, 3); // after the last step
+    assert!(!second.finished);
+    let (third, events) = interrupt_after(&options, usize::MAX);
+    assert!(third.finished && third.after.model > 0.0);
+    assert!(events.iter().any(|event| matches!(event, Event::Resumed { step: 3 })), "{events:?}");
+    assert_eq!(second.checkpoint.weights, third.checkpoint.weights);
+}
+
+#[test]
+fn the_memory_of_a_single_file_is_its_begin() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 11);
+    let mut rng = Rng::new(11);
+    let mut line = || (0..40).map(|_| char::from(b'a' + rng.below(26) as u8)).collect::<String>();
+    let begin: String = (0..60).map(|_| format!("// {}\n", line())).collect();
+    let rest: String = (0..400).map(|_| format!("// {}\n", line())).collect();
+    let src = folder.path().join("w/src");
+    std::fs::remove_dir_all(&src).expect("removable");
+    std::fs::create_dir(&src).expect("a folder can be made");
+    std::fs::write(src.join("lib.rs"), [begin.as_str(), &rest, &begin].concat()).expect("writable");
+    let outcome = run(&options(&sources, &folder.path().join("s"), 1));
+    // The end is found in the begin alone; to a memory without it, letters drawn at random are what they are.
+    assert!(outcome.after.memory < outcome.after.unigram / 2.0, "{:?}", outcome.after);
+}
+
+#[test]
+fn a_base_checkpoint_gives_its_tokenizer_and_its_weights() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 6);
+    let base = run(&options(&sources, &folder.path().join("a"), 20));
+    let adapted =
+        run(&Options { base: Some(base.checkpoint.clone()), ..options(&sources, &folder.path().join("b"), 2) });
+    assert_eq!(adapted.checkpoint.tokenizer.hash(), base.checkpoint.tokenizer.hash());
+    assert_eq!(adapted.checkpoint.manifest.lineage, [base.checkpoint.manifest.hash()]);
+    // Before any step the adapted model is the base: their figures differ by rounding alone.
+    assert!((adapted.before.model - base.after.model).abs() < 1e-3, "{:?} {:?}", adapted.before, base.after);
+}
