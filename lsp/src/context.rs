@@ -1,0 +1,185 @@
+//! Documents and cursor to what the model may look at: the text around the cursor and snippets of other files.
+
+use std::path::PathBuf;
+
+use lsp_types::{Position, SelectedCompletionInfo};
+use ropey::Rope;
+
+use crate::documents::{Document, Documents, Encoding};
+
+/// Files that give a snippet at most.
+const MAX_SNIPPETS: usize = 3;
+/// Bytes of one snippet at most: about 250 tokens.
+const SNIPPET_BYTES: usize = 800;
+/// Lines shown before and after the last edit of another file.
+const LINES_AROUND: usize = 8;
+/// How an item begins whose first line says how to use it.
+const ITEMS: [&str; 6] = ["fn ", "struct ", "enum ", "trait ", "impl ", "type "];
+
+/// A question to the engine, free of the documents it came from. Line ends are `\n` where the document has
+/// `\r\n`, as in training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// The live file, if it is one.
+    pub(crate) path: Option<PathBuf>,
+    /// Pieces of other files, most important last.
+    pub(crate) snippets: Vec<(PathBuf, String)>,
+    /// Text before the cursor.
+    pub(crate) prefix: String,
+    /// Text after the cursor.
+    pub(crate) suffix: String,
+}
+
+/// The question at a cursor. With an item of the menu selected, the text is as if that item were accepted.
+pub(crate) fn query(documents: &Documents, address: &str, cursor: usize, selected: Option<&Selected>) -> Option<Query> {
+    let document = documents.get(address)?;
+    let recent = documents.recent(address).into_iter().take(MAX_SNIPPETS);
+    let mut snippets: Vec<(PathBuf, String)> =
+        recent.filter_map(|document| Some((document.path.clone()?, snippet(document)))).collect();
+    snippets.retain(|(_, text)| !text.is_empty());
+    snippets.reverse();
+    let (before, after) = selected.map_or((cursor, cursor), |selected| (selected.start, selected.end.max(cursor)));
+    let mut prefix = plain(&document.text, 0..before);
+    prefix.push_str(selected.map_or("", |selected| &selected.text));
+    let suffix = plain(&document.text, after..document.text.len_bytes());
+    Some(Query { path: document.path.clone(), snippets, prefix, suffix })
+}
+
+/// The item that is selected in the editor's menu, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selected {
+    /// Where it begins to replace.
+    pub(crate) start: usize,
+    /// Where that ends.
+    pub(crate) end: usize,
+    /// What it puts there.
+    pub(crate) text: String,
+}
+
+impl Selected {
+    /// The selection, if it can be continued at this cursor: it begins on its line, and at or before it.
+    pub(crate) fn new(
+        info: &SelectedCompletionInfo,
+        document: &Document,
+        cursor: Position,
+        encoding: Encoding,
+    ) -> Option<Self> {
+        let (start, end) = (document.offset(info.range.start, encoding), document.offset(info.range.end, encoding));
+        let at = document.offset(cursor, encoding);
+        let fits = info.range.start.line == cursor.line && info.range.end.line == cursor.line && start <= at;
+        (fits && start <= end).then(|| Self { start, end, text: info.text.replace("\r\n", "\n") })
+    }
+}
+
+/// A stretch of the text with `\n` where it has `\r\n`, as [`nanochat_engine::Sources::collect`] reads files.
+pub(crate) fn plain(text: &Rope, bytes: std::ops::Range<usize>) -> String {
+    let text = text.byte_slice(bytes).to_string();
+    if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
+}
+
+/// The lines around a document's last edit, after the first lines of its items above them, as far as they fit.
+fn snippet(document: &Document) -> String {
+    let text = &document.text;
+    let first = document.edited_line.saturating_sub(LINES_AROUND);
+    let last = (document.edited_line + LINES_AROUND + 1).min(text.len_lines());
+    let line = |line_idx: usize| plain(text, text.line_to_byte(line_idx)..text.line_to_byte(line_idx + 1));
+    let mut around = String::new();
+    for line_idx in first..last {
+        let line = line(line_idx);
+        // The edit's own line comes first in importance: lines before it give way.
+        while around.len() + line.len() > SNIPPET_BYTES && line_idx <= document.edited_line && !around.is_empty() {
+            around.drain(..=around.find('\n').unwrap_or(around.len() - 1));
+        }
+        if around.len() + line.len() > SNIPPET_BYTES {
+            break;
+        }
+        around.push_str(&line);
+    }
+    let mut items = String::new();
+    for line_idx in 0..first {
+        let line = line(line_idx);
+        if is_item(&line) && items.len() + around.len() + line.len() <= SNIPPET_BYTES {
+            items.push_str(&line);
+        }
+    }
+    items + &around
+}
+
+fn is_item(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("pub ").or(line.strip_prefix("pub(crate) ")).unwrap_or(line);
+    ITEMS.iter().any(|item| line.starts_with(item))
+}
+
+#[cfg(test)]
+mod tests {
+    use lsp_types::{Range, TextDocumentContentChangePartial};
+
+    use super::*;
+
+    fn insert(documents: &mut Documents, address: &str, line: u32, text: &str) {
+        let at = Position { line, character: 0 };
+        #[expect(deprecated, reason = "the field must be given a value")]
+        let part = TextDocumentContentChangePartial {
+            range: Range { start: at, end: at },
+            range_length: None,
+            text: text.to_owned(),
+        };
+        documents.change(address, 2, &[part.into()], Encoding::Utf8);
+    }
+
+    #[test]
+    fn the_last_edited_file_comes_last_and_the_file_itself_never() {
+        let mut documents = Documents::default();
+        for name in ["a", "b", "c", "untouched"] {
+            documents.open(&format!("file:///{name}.rs"), 1, &format!("fn {name}() {{}}\n"));
+        }
+        for name in ["b", "c", "a"] {
+            insert(&mut documents, &format!("file:///{name}.rs"), 0, "// edited\n");
+        }
+        let query = query(&documents, "file:///c.rs", 3, None).expect("it is open");
+        let snippets: Vec<String> = query.snippets.iter().map(|(path, _)| path.display().to_string()).collect();
+        assert_eq!(snippets, ["/b.rs", "/a.rs"]);
+        assert_eq!(query.snippets[1].1, "// edited\nfn a() {}\n");
+        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("// ", "edited\nfn c() {}\n"));
+    }
+
+    #[test]
+    fn a_long_file_gives_its_signatures_and_the_lines_around_the_edit() {
+        let mut text = "pub fn first(x: u8) -> u8 {\n".to_owned();
+        text.push_str(&"    let filler = 1;\n".repeat(60));
+        let mut documents = Documents::default();
+        documents.open("file:///a.rs", 1, &text);
+        documents.open("file:///b.rs", 1, "x\r\ny\r\n");
+        insert(&mut documents, "file:///a.rs", 40, "    let edited = 2;\n");
+        let query = query(&documents, "file:///b.rs", 3, None).expect("it is open");
+        let snippet = &query.snippets[0].1;
+        assert!(snippet.starts_with("pub fn first(x: u8) -> u8 {\n    let filler"), "{snippet}");
+        assert!(snippet.contains("let edited = 2;"));
+        assert!(snippet.len() <= SNIPPET_BYTES);
+        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x\n", "y\n"));
+    }
+
+    #[test]
+    fn one_endless_line_gives_no_snippet() {
+        let mut documents = Documents::default();
+        documents.open("file:///a.rs", 1, "");
+        documents.open("file:///b.rs", 1, "");
+        insert(&mut documents, "file:///a.rs", 0, &"é".repeat(SNIPPET_BYTES));
+        assert_eq!(query(&documents, "file:///b.rs", 0, None).expect("it is open").snippets, []);
+    }
+
+    #[test]
+    fn a_selected_item_counts_as_accepted() {
+        let mut documents = Documents::default();
+        documents.open("file:///a.rs", 1, "x.unw;");
+        let document = documents.get("file:///a.rs").expect("opened above");
+        let at = |character| Position { line: 0, character };
+        let info = SelectedCompletionInfo { range: Range { start: at(2), end: at(5) }, text: "unwrap".to_owned() };
+        let selected = Selected::new(&info, document, at(5), Encoding::Utf8).expect("it fits");
+        let query = query(&documents, "file:///a.rs", 5, Some(&selected)).expect("it is open");
+        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x.unwrap", ";"));
+        let elsewhere = Position { line: 7, character: 0 };
+        assert_eq!(Selected::new(&info, document, elsewhere, Encoding::Utf8), None);
+    }
+}
