@@ -1,0 +1,98 @@
+--- Keys that act on a visible completion and otherwise do what they did before.
+---
+--- A mapping is buffer-local and lies on top of the user's own, which is looked up when the key is pressed: it may be
+--- global, buffer-local, a string, an expression or a Lua function, and may have been made after ours.
+
+local M = {}
+
+--- What lay under our buffer-local mappings, by buffer and key.
+---@type table<integer, table<string, table|false>>
+local covered = {}
+
+---@param lhs string
+local function normalised(lhs)
+  return vim.api.nvim_replace_termcodes(lhs, true, true, true)
+end
+
+---@param maps table[]
+---@param lhs string
+local function find(maps, lhs)
+  return vim.iter(maps):find(function(map)
+    return normalised(map.lhs) == normalised(lhs)
+  end)
+end
+
+---@param keys string with key codes already replaced
+---@param remap boolean
+local function feed(keys, remap)
+  -- Before what is still in the queue, as the key itself would have been.
+  vim.api.nvim_feedkeys(keys, (remap and 'm' or 'n') .. 'i', false)
+end
+
+--- Does what the key would do without us.
+---@param bufnr integer
+---@param lhs string
+local function press_underlying(bufnr, lhs)
+  local map = (covered[bufnr] or {})[lhs] or find(vim.api.nvim_get_keymap('i'), lhs)
+  if not map then
+    return feed(normalised(lhs), false)
+  end
+  local sid = ('<SNR>%d_'):format(map.sid or 0)
+  if map.expr == 1 then
+    local keys
+    if map.callback then
+      keys = map.callback() or ''
+    else
+      -- Vim replaces key codes in the expression itself when it is mapped; the listing shows it as it was written.
+      keys = vim.api.nvim_eval(normalised((map.rhs:gsub('<SID>', sid))))
+    end
+    keys = tostring(keys)
+    if map.replace_keycodes == 1 then
+      keys = normalised(keys)
+    end
+    return feed(keys, map.noremap == 0 and not vim.startswith(keys, normalised(lhs)))
+  elseif map.callback then
+    map.callback()
+    return
+  end
+  local keys = normalised((map.rhs or ''):gsub('<SID>', sid))
+  -- As in Vim, a mapping that begins with its own key is not mapped again: it would never end.
+  feed(keys, map.noremap == 0 and not vim.startswith(keys, normalised(lhs)))
+end
+
+--- Lays `action` over `lhs` in the buffer.
+---@param bufnr integer
+---@param lhs string|false|nil nothing is mapped without one
+---@param desc string
+---@param action fun(): boolean false leaves the key to what lies under it
+function M.layer(bufnr, lhs, desc, action)
+  if not lhs then
+    return
+  end
+  covered[bufnr] = covered[bufnr] or {}
+  if covered[bufnr][lhs] == nil then
+    covered[bufnr][lhs] = find(vim.api.nvim_buf_get_keymap(bufnr, 'i'), lhs) or false
+  end
+  vim.keymap.set('i', lhs, function()
+    -- A popup menu that is open owns its keys.
+    if vim.fn.pumvisible() == 1 or not action() then
+      press_underlying(bufnr, lhs)
+    end
+  end, { buffer = bufnr, desc = desc })
+end
+
+--- Takes our mappings off the buffer and puts back what they covered.
+---@param bufnr integer
+function M.restore(bufnr)
+  for lhs, map in pairs(covered[bufnr] or {}) do
+    pcall(vim.keymap.del, 'i', lhs, { buffer = bufnr })
+    if map and vim.api.nvim_buf_is_valid(bufnr) then
+      vim.api.nvim_buf_call(bufnr, function()
+        vim.fn.mapset('i', false, map)
+      end)
+    end
+  end
+  covered[bufnr] = nil
+end
+
+return M

@@ -1,0 +1,30 @@
+// The server's settings, read from VS Code's. Names and defaults are `lsp/src/settings.rs`'s.
+
+import * as vscode from "vscode";
+import { DidChangeConfigurationNotification, type LanguageClient } from "vscode-languageclient/node";
+
+/** What the server reads as `initializationOptions`, and under `nanochat` when settings change. */
+export function settings(): Record<string, unknown> {
+    const configuration = vscode.workspace.getConfiguration("nanochat");
+    return {
+        maxLines: configuration.get("maxLines"),
+        maxTokens: configuration.get("maxTokens"),
+        dependencies: configuration.get("dependencies"),
+        threads: configuration.get("threads"),
+        dataDir: configuration.get("dataDir"),
+        // VS Code has already asked the user whether the workspace may run code.
+        trusted: vscode.workspace.isTrusted,
+    };
+}
+
+/** Sends the settings again whenever one changes or the workspace becomes trusted. */
+export function watchSettings(client: LanguageClient): vscode.Disposable {
+    const send = () =>
+        void client
+            .sendNotification(DidChangeConfigurationNotification.type, { settings: { nanochat: settings() } })
+            .catch((error: unknown) => client.error("the changed settings were not sent", error, false));
+    return vscode.Disposable.from(
+        vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("nanochat") && send()),
+        vscode.workspace.onDidGrantWorkspaceTrust(send),
+    );
+}
