@@ -1,0 +1,428 @@
+//! The command line: what can be asked, and the help that says so.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::position::Position;
+
+/// Private Rust completions, trained on your own workspace, on your own machine.
+///
+/// `train` adapts a small ternary model to the workspace, `lsp` answers an editor's keystrokes with it,
+/// `eval` measures what it gained. Nothing leaves the machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo-nanochat",
+    bin_name = "cargo nanochat",
+    display_name = "cargo-nanochat",
+    version,
+    styles = clap_cargo::style::CLAP_STYLING,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Global {
+    /// The Cargo.toml of the workspace [default: the nearest one at or above the current folder]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) manifest_path: Option<PathBuf>,
+    /// Let cargo use only what is already on this machine
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+    /// Leave Cargo.lock as it is, which every command does without being asked
+    #[arg(long, global = true)]
+    pub(crate) locked: bool,
+    /// Colour the output
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, env = "CARGO_TERM_COLOR", hide_env = true, global = true)]
+    pub(crate) color: Colour,
+    /// Say less on stderr: errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr: counts and milliseconds (-vv: of each step)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// Form of the data on stdout; `json` is one object per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Human, global = true)]
+    pub(crate) message_format: Format,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Form of what is written to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Complete(Complete),
+    Try(Try),
+    Train(Train),
+    Eval(Eval),
+    Pack(Pack),
+    Verify(Verify),
+    Key(Key),
+    Lsp(Lsp),
+}
+
+/// Print one completion for a place in a file
+///
+/// Reads the file as it is on disk, puts the cursor at LINE:COL (both from 1; COL counts characters) and prints
+/// the text that would be inserted. The workspace is the one the file lies in. Its other files are the memory.
+/// Prints nothing when silence is the better answer.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat complete src/lib.rs:12:9
+  cargo nanochat complete src/lib.rs:12:9 --message-format json | jq .confidence
+  cargo nanochat complete src/lib.rs:12:9 --model shared.ncz --max-lines 4
+
+stdout: the completion. json: text, stop, confidence, sources (model or memory, per token), timings in ms.
+Writes no file of the workspace. The data folder remembers the version of a checkpoint that is new to it, so that
+an older one is refused from then on.")]
+pub(crate) struct Complete {
+    /// Where the cursor stands, e.g. `src/lib.rs:12:9`
+    #[arg(value_name = "FILE:LINE:COL")]
+    pub(crate) position: Position,
+    /// Use this checkpoint instead of the workspace's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Most lines of the completion
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) max_lines: usize,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Train for a minute on this workspace, then complete places it has not seen
+///
+/// Holds whole files out, trains on the rest with a progress bar, signs, verifies and loads the checkpoint, then
+/// completes places drawn by seed (not picked) from the held-out files and shows the truth beside each; of up to 200
+/// it counts those that are exact. On a terminal it then completes what you type, until Ctrl-D.
+///
+/// Key and checkpoint live in a temporary folder that is removed at the end: the workspace's real checkpoint is
+/// neither read nor changed. `cargo nanochat train` makes a real one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat try
+  cargo nanochat try --time 5m --places 50
+  cargo nanochat try --message-format json | jq -s 'map(select(.event == \"place\"))'
+
+stdout: the completions and the figures. stderr: progress. Keeps no file.")]
+pub(crate) struct Try {
+    /// How long to train; the whole takes about half a minute more
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration)]
+    pub(crate) time: Duration,
+    /// Recipe to train with: a built-in name or a .toml file
+    #[arg(long, value_name = "NAME", default_value = "try")]
+    pub(crate) recipe: String,
+    /// Held-out places to show; more are counted
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub(crate) places: usize,
+    /// Which places are drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Adapt the model to this workspace
+///
+/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names), holds whole
+/// files out, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then use. The first run
+/// makes a signing key without a passphrase, readable by you only.
+///
+/// Ctrl-C stops after the current step and saves the state; the same command goes on from there. A second
+/// Ctrl-C aborts at once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat train
+  cargo nanochat train --time 10m
+  cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
+  cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
+
+stdout: the before/after table.
+json: one object per step (step, tokens, loss, bits_per_byte, tokens_per_s), then one with before,
+after and checkpoint.
+Writes to the data folder only: the key, the training state and the checkpoint.")]
+pub(crate) struct Train {
+    /// Recipe: a built-in name or a .toml file [default: `default`]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) recipe: Option<String>,
+    /// Optimizer steps, instead of the recipe's number
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) steps: Option<usize>,
+    /// Stop by the clock instead, e.g. 90s, 10m, 1h30m; such a run is not repeatable bit for bit
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) time: Option<Duration>,
+    /// Seed of the weights and of the order of the data, instead of the recipe's
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Start afresh even if an interrupted run could go on
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Measure compile success on held-out code of this workspace
+///
+/// Cuts holes into the files that training held out, fills them with the model and with baselines (the truth,
+/// nothing, a copy of the longest match), and lets the compiler judge each in a copy of the workspace.
+///
+/// This runs `cargo check`, which runs the workspace's build scripts and procedural macros: evaluate only code
+/// that you would build.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat eval
+  cargo nanochat eval --holes 200 --seed 1 --message-format json > report.json
+
+stdout: the table. json: the whole report. stderr: progress.
+Writes no file in the workspace; compiles in a temporary copy.")]
+pub(crate) struct Eval {
+    /// Most holes to fill
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = at_least_one)]
+    pub(crate) holes: usize,
+    /// Which holes are drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Longest that one compiler run may take
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Write this workspace's checkpoint to a file that others can use
+///
+/// Verifies the installed checkpoint and writes it out, signed by your key. Whoever receives it runs
+/// `cargo nanochat key trust` on your public key once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat pack
+  cargo nanochat pack -o team/model.ncz
+
+stdout: the path. Writes that one file, whole or not at all.")]
+pub(crate) struct Pack {
+    /// Where to [default: NAME-vVERSION.ncz in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Check a checkpoint's signature, trust and contents
+///
+/// Everything that loading does is done: bounded header, signature, trust and revocation, version mark, sizes,
+/// hashes, decoding. Exit code 4 if anything is wrong. What a file by an unknown signer says of itself is shown,
+/// as a claim.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat verify team/model.ncz && cp team/model.ncz /srv/models/
+
+stdout: what the checkpoint says of itself. json: its manifest; by an unknown signer `{\"verified\":false,..}`
+with the manifest in `claims`.
+Writes no file.")]
+pub(crate) struct Verify {
+    /// The checkpoint
+    pub(crate) file: PathBuf,
+}
+
+/// Signing keys: show yours, decide whom to trust
+///
+/// A checkpoint is loaded only if a trusted key signed it. Your own key is always trusted.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_long_help = "\
+Examples:
+  cargo nanochat key show > me.pub          give this file to your team
+  cargo nanochat key trust colleague.pub
+  cargo nanochat key revoke 1A2B3C4D5E6F7081
+
+Public keys are in minisign's form. Writes to the data folder only."
+)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) action: KeyAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyAction {
+    /// Print your public key; makes a key if there is none
+    Show,
+    /// List trusted and revoked keys
+    List,
+    /// Trust the public key in a file
+    Trust {
+        /// A minisign public key
+        file: PathBuf,
+        /// What to call it [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Refuse a key from now on, whatever it signed
+    Revoke {
+        /// The key's id, as `key list` shows it
+        id: String,
+    },
+}
+
+/// Serve completions to an editor over stdin and stdout
+///
+/// Speaks the Language Server Protocol 3.18 (`textDocument/inlineCompletion`). An editor starts this; it ends
+/// when the editor says so, closes stdin or dies.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+stdout belongs to the protocol; messages for people go to stderr.
+Runs cargo only for a workspace that the editor says is trusted.")]
+pub(crate) struct Lsp {
+    /// For editors that insist on passing it; stdio is the only way
+    #[arg(long, hide = true)]
+    pub(crate) stdio: bool,
+    /// End when this process ends
+    #[arg(long, value_name = "PID", alias = "client-process-id", id = "clientProcessId")]
+    pub(crate) client_process_id: Option<i32>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+/// Reads the command line. `cargo nanochat x` arrives as `cargo-nanochat nanochat x`; the bare form works too.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|arg| arg == "nanochat") {
+        args.remove(1);
+    }
+    let mut command = Cli::command().after_long_help(after_help());
+    let matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+fn after_help() -> String {
+    let mut text = String::from(
+        "\
+Examples:
+  cargo nanochat try                        see it work, in about two minutes
+  cargo nanochat train                      adapt it to this workspace
+  cargo nanochat complete src/lib.rs:12:9   one completion, to stdout
+
+Data goes to stdout; progress and messages to stderr.
+
+Files:
+  Keys, trust and each workspace's checkpoint lie in the data folder, ~/.local/share/nanochat on Linux, or in
+  $NANOCHAT_HOME. Workspaces themselves are only read.
+
+Configuration (the first that says something holds):
+  command line > NANOCHAT_RECIPE, NANOCHAT_SEED, NANOCHAT_THREADS > [package.metadata.nanochat] >
+  [workspace.metadata.nanochat] > config.toml in ~/.config/nanochat or $NANOCHAT_HOME
+  `train` reads recipe and seed; `train`, `try`, `eval` and `complete` read threads. An editor's settings are those
+  of `lsp`.
+
+Exit codes:
+",
+    );
+    for exit in crate::exit::Exit::ALL {
+        text.push_str(&format!("  {:<3} {}\n", exit as u8, exit.meaning()));
+    }
+    text
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// `90`, `90s`, `10m`, `1h30m`: at most a week, so that sums cannot overflow.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is not a time; write it like 90s, 10m or 1h30m");
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let n_digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(n_digits);
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        let (unit, tail) = match tail.chars().next() {
+            None => (1.0, tail),
+            Some('s') => (1.0, &tail[1..]),
+            Some('m') => (60.0, &tail[1..]),
+            Some('h') => (3600.0, &tail[1..]),
+            Some(_) => return Err(bad()),
+        };
+        seconds += number * unit;
+        rest = tail;
+    }
+    if !(1.0..=7.0 * 24.0 * 3600.0).contains(&seconds) {
+        return Err(if text.is_empty() { bad() } else { format!("`{text}` is not between a second and a week") });
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn both_argv_forms_say_the_same() {
+        let through_cargo = parsed("cargo-nanochat nanochat verify --quiet x.ncz").expect("cargo's form");
+        let bare = parsed("cargo-nanochat verify --quiet x.ncz").expect("the bare form");
+        assert_eq!(format!("{through_cargo:?}"), format!("{bare:?}"));
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_command() {
+        for line in ["cargo-nanochat --offline --color never train", "cargo-nanochat train --offline --color never"] {
+            let cli = parsed(line).expect(line);
+            assert!(cli.global.offline && cli.global.color == Colour::Never, "{line}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        let seconds = |text| duration(text).map(|time| time.as_secs_f64());
+        assert_eq!(seconds("90"), Ok(90.0));
+        assert_eq!(seconds("1.5m"), Ok(90.0));
+        assert_eq!(seconds("1h30m5s"), Ok(5405.0));
+        for text in ["", "0", "m", "-5s", "5d", "1e9", "999999999h", "nan", "1..5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

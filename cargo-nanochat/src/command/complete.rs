@@ -1,0 +1,130 @@
+//! `complete`: one place, one completion, to stdout.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use nanochat_engine::sources::Role;
+use nanochat_engine::store::StoreError;
+use nanochat_engine::{Cancel, Checkpoint, Limits, Prompt, Stop, TokenSource};
+use serde::Serialize;
+
+use crate::cli::Complete;
+use crate::completion::completer;
+use crate::context::{Context, absolute};
+use crate::exit::InputError;
+
+/// A line of code is seldom longer, in tokens.
+const TOKENS_PER_LINE: usize = 48;
+
+/// What json says.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    file: &'a Path,
+    line: usize,
+    column: usize,
+    /// `None` where silence is the better answer.
+    text: Option<&'a str>,
+    stop: Option<Stop>,
+    confidence: Option<f32>,
+    sources: &'a [TokenSource],
+    n_prompt: usize,
+    n_generated: usize,
+    timings_ms: Timings,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Timings {
+    /// cargo metadata and reading the files
+    workspace: f64,
+    /// verifying and laying out the checkpoint, indexing the memory
+    load: f64,
+    /// prompt to text
+    complete: f64,
+}
+
+pub(crate) fn run(context: &Context, args: &Complete) -> anyhow::Result<()> {
+    let position = &args.position;
+    let text = read_text(&position.file)?;
+    let offset = position.offset(&text)?;
+
+    let start = Instant::now();
+    let path = absolute(&position.file)?;
+    let path = path.canonicalize().unwrap_or(path);
+    let workspace = context.workspace(path.parent().unwrap_or(&path))?;
+    let model = args.model.clone().unwrap_or_else(|| context.store.checkpoint_path(&workspace.sources.root));
+    let checkpoint = open_checkpoint(context, &model)?;
+    let (files, _) = workspace.sources.collect(&[Role::Member]);
+    let workspace_ms = ms_since(start);
+
+    let start = Instant::now();
+    let n_threads = args.threads.or(workspace.settings.threads).unwrap_or(0);
+    let mut completer = completer(&checkpoint, &files, n_threads);
+    let load_ms = ms_since(start);
+
+    let start = Instant::now();
+    // A file outside the workspace is not in the memory, under whatever name.
+    let name = files.iter().find(|file| file.path == path).map_or("", |file| &file.name);
+    let prompt = Prompt { path: name, snippets: &[], prefix: &text[..offset], suffix: &text[offset..] };
+    let limits = Limits {
+        max_lines: args.max_lines,
+        max_tokens: args.max_lines.saturating_mul(TOKENS_PER_LINE).min(checkpoint.manifest.config.context / 2),
+        ..Limits::default()
+    };
+    let completion = completer.complete(&prompt, &limits, &Cancel::new())?;
+    let timings_ms = Timings { workspace: workspace_ms, load: load_ms, complete: ms_since(start) };
+
+    let Timings { workspace, load, complete } = timings_ms;
+    context.output.detail(format_args!("workspace {workspace:.0} ms, load {load:.0} ms, completion {complete:.1} ms"));
+    if context.output.is_json() {
+        let completion = completion.as_ref();
+        return context.output.json(&Answer {
+            file: &position.file,
+            line: position.line,
+            column: position.column,
+            text: completion.map(|c| c.text.as_str()),
+            stop: completion.map(|c| c.stop),
+            confidence: completion.map(|c| c.confidence),
+            sources: completion.map_or(&[], |c| &c.sources),
+            n_prompt: completion.map_or(0, |c| c.n_prompt),
+            n_generated: completion.map_or(0, |c| c.n_generated),
+            timings_ms,
+        });
+    }
+    match completion {
+        Some(completion) => context.output.data(&format!("{}\n", completion.text)),
+        None => {
+            context.output.note("nothing to suggest here");
+            Ok(())
+        }
+    }
+}
+
+/// As the store opens it; but one question needs no data folder that can be written.
+fn open_checkpoint(context: &Context, path: &Path) -> anyhow::Result<Checkpoint> {
+    match context.store.open_checkpoint(path) {
+        Err(error @ StoreError::Io { .. }) => {
+            let Ok(file) = File::open(path) else { return Err(error.into()) };
+            let trust = context.store.load_trust()?;
+            let checkpoint =
+                Checkpoint::open(BufReader::new(file), &trust).with_context(|| path.display().to_string())?;
+            context.output.note(format_args!("the checkpoint's version is not remembered: {error}"));
+            Ok(checkpoint)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, InputError> {
+    let bytes = std::fs::read(path).map_err(|error| InputError(format!("{}: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        InputError(format!("{} is not UTF-8 (byte {at}); convert it first", path.display()))
+    })
+}
+
+fn ms_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

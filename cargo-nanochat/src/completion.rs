@@ -1,0 +1,36 @@
+//! A checkpoint and a workspace's files, ready to answer.
+
+use std::sync::Arc;
+
+use nanochat_engine::sources::SourceFile;
+use nanochat_engine::{Checkpoint, Completer, TokenSource};
+use nanochat_eval::memory_of;
+
+/// A completer whose memory is `files`.
+pub(crate) fn completer(checkpoint: &Checkpoint, files: &[SourceFile], n_threads: usize) -> Completer {
+    let mut completer = Completer::new(checkpoint, n_threads);
+    completer.set_memory(Arc::new(memory_of(completer.tokenizer(), files)));
+    completer
+}
+
+/// Where the tokens came from, in order: `model 2, memory 5, model 1`.
+pub(crate) fn origin(sources: &[TokenSource]) -> String {
+    let runs = sources.chunk_by(|a, b| a == b);
+    let name = |source| match source {
+        TokenSource::Model => "model",
+        TokenSource::Memory => "memory",
+    };
+    runs.map(|run| format!("{} {}", name(run[0]), run.len())).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_told_in_order() {
+        use TokenSource::{Memory, Model};
+        assert_eq!(origin(&[Model, Model, Memory, Model]), "model 2, memory 1, model 1");
+        assert_eq!(origin(&[]), "");
+    }
+}

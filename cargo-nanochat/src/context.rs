@@ -1,0 +1,91 @@
+//! What every command starts from: the output, the data folder, the workspace.
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy as _;
+use nanochat_engine::Sources;
+use nanochat_engine::store::Store;
+use nanochat_lsp::workspace::{self, CargoUse};
+
+use crate::cli::Global;
+use crate::exit::InputError;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// The parsed common options, ready to use.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) store: Store,
+    global: Global,
+}
+
+/// The workspace at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Workspace {
+    pub(crate) sources: Sources,
+    pub(crate) settings: Settings,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global, output: Output) -> anyhow::Result<Self> {
+        Ok(Self { output, store: Store::default_root(home())?, global })
+    }
+
+    /// Whether cargo is to use only what is on this machine.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.global.offline
+    }
+
+    /// The workspace of `--manifest-path` or of the current folder.
+    pub(crate) fn current_workspace(&self) -> anyhow::Result<Workspace> {
+        self.workspace(Path::new("."))
+    }
+
+    /// The workspace of `--manifest-path`, or the one that `folder` lies in. The user runs this command, so
+    /// cargo may be run.
+    pub(crate) fn workspace(&self, folder: &Path) -> anyhow::Result<Workspace> {
+        let manifest = match &self.global.manifest_path {
+            Some(path) => checked_manifest(path)?,
+            None => workspace::find_manifest(&absolute(folder)?)?,
+        };
+        let cargo = CargoUse::Run { offline: self.global.offline, locked: self.global.locked };
+        let sources = workspace::load(&manifest, cargo)?;
+        let settings = Settings::load(&manifest, &sources.root, &config_file()?)?;
+        Ok(Workspace { sources, settings })
+    }
+}
+
+/// An absolute path, so that a bare `Cargo.toml` has a folder.
+fn checked_manifest(path: &Path) -> Result<PathBuf, InputError> {
+    if path.is_dir() {
+        let inside = path.join("Cargo.toml");
+        return Err(InputError(format!("{} is a folder; pass its manifest: {}", path.display(), inside.display())));
+    }
+    if !path.is_file() {
+        return Err(InputError(format!("there is no manifest at {}", path.display())));
+    }
+    if path.file_name().is_none_or(|name| name != "Cargo.toml") {
+        return Err(InputError(format!("{} is not a Cargo.toml", path.display())));
+    }
+    absolute(path)
+}
+
+/// `path` from the root; it need not exist.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, InputError> {
+    std::path::absolute(path).map_err(|error| InputError(format!("{}: {error}", path.display())))
+}
+
+fn config_file() -> Result<PathBuf, InputError> {
+    if let Some(home) = home() {
+        return Ok(home.join("config.toml"));
+    }
+    let base = etcetera::choose_base_strategy()
+        .map_err(|_| InputError("there is no home folder to look for settings in; set NANOCHAT_HOME".to_owned()))?;
+    Ok(base.config_dir().join("nanochat/config.toml"))
+}
+
+/// `$NANOCHAT_HOME`, which gathers everything in one folder.
+fn home() -> Option<PathBuf> {
+    std::env::var_os("NANOCHAT_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}

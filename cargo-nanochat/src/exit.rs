@@ -1,0 +1,133 @@
+//! From how a command ended to the process's exit code. The one list of codes; `--help` prints it.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use nanochat_engine::Cancelled;
+use nanochat_engine::checkpoint::{CheckpointError, SignError};
+use nanochat_engine::complete::CompleteError;
+use nanochat_engine::store::StoreError;
+use nanochat_eval::EvalError;
+use nanochat_lsp::workspace::WorkspaceError;
+use nanochat_train::TrainError;
+
+use crate::output::{Output, StdoutClosed};
+use crate::position::OutsideError;
+
+/// What the process answers its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    Input = 3,
+    Refused = 4,
+    Interrupted = 130, // 128 + SIGINT, as shells have it
+}
+
+impl Exit {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Ok, Self::Failed, Self::Usage, Self::Input, Self::Refused, Self::Interrupted];
+
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "done",
+            Self::Failed => "something failed that is none of the below, e.g. a full disk",
+            Self::Usage => "the command line makes no sense",
+            Self::Input => "bad input: no workspace, no code, an unreadable file, a place outside it, bad settings",
+            Self::Refused => "no usable checkpoint: missing, truncated, foreign, tampered with, not trusted, outdated",
+            Self::Interrupted => "interrupted; training has saved its state",
+        }
+    }
+}
+
+/// Input that cannot be used, where no crate below has a name for it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct InputError(pub(crate) String);
+
+/// The user pressed Ctrl-C, and all was left in order.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Interrupted(pub(crate) &'static str);
+
+/// Prints what clap has to say: help to stdout, errors to stderr.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is the reader's way to say that it has read enough.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok } as u8)
+}
+
+/// Prints the error, if any, and answers with its code.
+pub(crate) fn finish(result: anyhow::Result<ExitCode>, output: &Output) -> ExitCode {
+    let exit = match result {
+        Ok(code) => return code,
+        Err(error) if error.is::<StdoutClosed>() => Exit::Ok,
+        Err(error) => {
+            output.error(&error);
+            code(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// The innermost cause that has a class decides.
+fn code(error: &anyhow::Error) -> Exit {
+    error.chain().filter_map(class).last().unwrap_or(Exit::Failed)
+}
+
+fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
+    if cause.is::<Interrupted>() || cause.is::<Cancelled>() {
+        return Some(Exit::Interrupted);
+    }
+    if cause.is::<InputError>() || cause.is::<OutsideError>() || cause.is::<WorkspaceError>() || cause.is::<SignError>()
+    {
+        return Some(Exit::Input);
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return match error {
+            CheckpointError::Write(_) => None,
+            _ => Some(Exit::Refused),
+        };
+    }
+    if let Some(StoreError::Missing { .. }) = cause.downcast_ref() {
+        return Some(Exit::Refused);
+    }
+    // A transparent error hides the one it holds from the chain, so those are taken apart here.
+    if let Some(error) = cause.downcast_ref() {
+        return Some(complete_class(error));
+    }
+    match cause.downcast_ref() {
+        Some(EvalError::Cancelled(_)) => return Some(Exit::Interrupted),
+        Some(EvalError::Complete(error)) => return Some(complete_class(error)),
+        _ => {}
+    }
+    match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(TrainError::Empty { .. } | TrainError::TooSmall { .. } | TrainError::Recipe(_)), _)
+        | (_, Some(EvalError::NoHoles | EvalError::Outside { .. })) => Some(Exit::Input),
+        _ => None,
+    }
+}
+
+fn complete_class(error: &CompleteError) -> Exit {
+    match error {
+        CompleteError::Cancelled(_) => Exit::Interrupted,
+        CompleteError::Nothing => Exit::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_does_not_hide_the_class() {
+        let error = anyhow::Error::new(InputError("bad".to_owned())).context("reading a.rs");
+        assert_eq!(code(&error), Exit::Input);
+        assert_eq!(code(&anyhow::anyhow!("disk full")), Exit::Failed);
+        assert_eq!(code(&CompleteError::Cancelled(Cancelled).into()), Exit::Interrupted);
+        assert_eq!(code(&CompleteError::Nothing.into()), Exit::Refused);
+        assert_eq!(code(&EvalError::Cancelled(Cancelled).into()), Exit::Interrupted);
+    }
+}

@@ -1,0 +1,29 @@
+//! `cargo nanochat`: parse → run → exit code.
+
+mod cli;
+mod command;
+mod completion;
+mod context;
+mod exit;
+mod interrupt;
+mod output;
+mod position;
+mod progress;
+mod settings;
+
+use std::process::ExitCode;
+
+// Training frees and takes the same large buffers at every step; glibc gives them back to the system each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    let output = output::Output::new(&cli.global);
+    output.log();
+    let result = command::run(cli, &output);
+    exit::finish(result, &output)
+}

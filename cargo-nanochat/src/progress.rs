@@ -1,0 +1,156 @@
+//! Training and evaluation as they go: a bar on a terminal, a line now and then elsewhere, objects for json.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nanochat_engine::Cancel;
+
+use crate::output::Output;
+
+/// Between two lines where there is no terminal to redraw.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows training.
+pub(crate) struct TrainProgress<'a> {
+    output: &'a Output,
+    bar: Bar,
+    cancel: &'a Cancel,
+    bits_per_byte: Option<f64>,
+    error: Option<anyhow::Error>,
+}
+
+impl<'a> TrainProgress<'a> {
+    /// Sets `cancel` when stdout can no longer be written to.
+    pub(crate) fn new(output: &'a Output, cancel: &'a Cancel) -> Self {
+        Self { output, bar: Bar::new(output), cancel, bits_per_byte: None, error: None }
+    }
+
+    pub(crate) fn event(&mut self, event: nanochat_train::Event) {
+        use nanochat_train::Event;
+        if self.output.is_json()
+            && self.error.is_none()
+            && let Err(error) = self.output.json(&event)
+        {
+            self.error = Some(error);
+            self.cancel.cancel();
+        }
+        match event {
+            Event::Collected { n_train_files, n_held_out_files, train_bytes, skipped } => {
+                for (path, reason) in &skipped {
+                    self.bar.say(self.output, &format!("skipped {}: {reason}", path.display()));
+                }
+                let size = bytes(train_bytes);
+                self.bar.say(
+                    self.output,
+                    &format!("{n_train_files} files ({size}) to learn from, {n_held_out_files} held out"),
+                );
+            }
+            Event::Tokenizer { vocab_size, bytes_per_token } => {
+                self.bar.say(
+                    self.output,
+                    &format!("{vocab_size} tokens, {bytes_per_token:.2} bytes each on held-out code"),
+                );
+            }
+            Event::Resumed { step } => self.bar.say(self.output, &format!("going on from step {step}")),
+            Event::Step { step, total, tokens: _, loss, bits_per_byte, tokens_per_s, eta_s } => {
+                self.bits_per_byte = bits_per_byte.or(self.bits_per_byte);
+                let held_out =
+                    self.bits_per_byte.map_or_else(String::new, |bits| format!("  held out {bits:.3} bits/byte"));
+                let rate = rate(tokens_per_s);
+                let eta = clock(eta_s);
+                let message = format!("loss {loss:.3}{held_out}  {rate} tokens/s  {eta} left");
+                self.bar.set(self.output, step, total, "step", &message);
+            }
+        }
+    }
+
+    /// Clears the bar. An error if stdout could not be written to.
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        self.bar.clear();
+        self.error.take().map_or(Ok(()), Err)
+    }
+}
+
+/// A bar, or lines.
+pub(crate) struct Bar {
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl Bar {
+    pub(crate) fn new(output: &Output) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+        bar.set_style(
+            ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}").expect("the template is well-formed"),
+        );
+        let is_shown = !output.is_quiet() && !bar.is_hidden();
+        Self { bar: is_shown.then_some(bar), last_line: None }
+    }
+
+    /// Shows that `done` of `total` is done. `unit` begins the line where there is no bar.
+    pub(crate) fn set(&mut self, output: &Output, done: usize, total: usize, unit: &str, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            bar.set_message(message.to_owned());
+        } else if self.last_line.is_none_or(|at| at.elapsed() >= LINE_EVERY) || done == total {
+            self.last_line = Some(Instant::now());
+            output.note(format_args!("{unit} {done}/{total}  {message}"));
+        }
+    }
+
+    /// A line above the bar.
+    pub(crate) fn say(&self, output: &Output, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output.note(text)),
+            None => output.note(text),
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// `1.2 MB`
+pub(crate) fn bytes(n: usize) -> String {
+    let n = n as f64;
+    match n {
+        _ if n < 1e3 => format!("{n:.0} bytes"),
+        _ if n < 1e6 => format!("{:.1} kB", n / 1e3),
+        _ => format!("{:.1} MB", n / 1e6),
+    }
+}
+
+/// `950`, `5.4k`, `1.2M`
+pub(crate) fn rate(n: f64) -> String {
+    match n {
+        _ if n < 1e3 => format!("{n:.0}"),
+        _ if n < 1e6 => format!("{:.1}k", n / 1e3),
+        _ => format!("{:.1}M", n / 1e6),
+    }
+}
+
+/// `45s`, `3m20s`, `2h05m`
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.clamp(0.0, 1e9).round() as u64; // NaN becomes 0
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!([bytes(12), bytes(1_234_567)], ["12 bytes", "1.2 MB"]);
+        assert_eq!([rate(950.4), rate(5432.0)], ["950", "5.4k"]);
+        assert_eq!([clock(45.2), clock(200.0), clock(7500.0), clock(f64::NAN)], ["45s", "3m20s", "2h05m", "0s"]);
+    }
+}
