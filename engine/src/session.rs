@@ -84,11 +84,6 @@ impl Session {
         self.fresh = true;
     }
 
-    /// Whether another token fits.
-    pub fn has_room(&self) -> bool {
-        self.tokens.len() < self.model.config().context
-    }
-
     /// Logits `[vocab_size]` of what follows the last token.
     pub fn logits(&self) -> &[f32] {
         &self.logits
