@@ -12,18 +12,19 @@ use std::sync::Arc;
 use crate::Tokenizer;
 use crate::config::ConfigError;
 use crate::memory::Blend;
-use crate::weights::Weights;
 
+mod fingerprint;
 mod format;
 pub mod manifest;
 mod sections;
 pub mod sign;
 pub mod trust;
 
+pub use fingerprint::Fingerprint;
 use format::{Body, Head};
 pub use manifest::{FORMAT, Manifest, Record, Section, Training};
 use sections::Contents;
-pub use sections::SectionError;
+pub use sections::{PackedWeights, SectionError, WeightsView};
 pub use sign::{KeyId, PublicKey, SecretKey, SignError, Signature};
 pub use trust::{Trust, TrustedKey};
 
@@ -35,7 +36,7 @@ pub struct Checkpoint {
     /// Text to tokens.
     pub tokenizer: Arc<Tokenizer>,
     /// The model.
-    pub weights: Arc<Weights>,
+    pub weights: Arc<PackedWeights>,
     /// Weight of the memory.
     pub blend: Blend,
 }
@@ -207,7 +208,7 @@ impl Checkpoint {
         trust.check_version(key.id(), &manifest)?;
         let body = read_body(&mut bytes, &manifest)?;
         body.check_hashes(&manifest)?;
-        let Contents { tokenizer, weights, blend } = sections::decode(&manifest.config, &body.0)?;
+        let Contents { tokenizer, weights, blend } = sections::decode(&manifest.config, body.0)?;
         let (tokenizer, weights) = (Arc::new(tokenizer), Arc::new(weights));
         Ok((Self { manifest, tokenizer, weights, blend }, key.id()))
     }
@@ -243,12 +244,13 @@ impl Checkpoint {
     /// Writes the file and returns its manifest: `format`, `min_reader`, `sections` and an empty
     /// `record.weights_hash` are filled in. Nothing is written that [`Checkpoint::open`] would refuse.
     pub fn write(&self, mut out: impl Write, key: &SecretKey) -> Result<Manifest, CheckpointError> {
-        if self.manifest.config != self.weights.config {
+        if self.manifest.config != *self.weights.config() {
             return Err(CheckpointError::ConfigMismatch);
         }
         self.manifest.config.validate()?;
-        let body = Body(sections::encode(&self.tokenizer, &self.weights, &self.blend)?);
-        let described = sections::NAMES.iter().zip(&body.0).map(|(name, bytes)| Section {
+        let [tokenizer, blend] = sections::encode(&self.tokenizer, &self.blend);
+        let body = [&tokenizer, self.weights.as_bytes(), &blend];
+        let described = sections::NAMES.iter().zip(body).map(|(name, bytes)| Section {
             name: (*name).to_owned(),
             size: bytes.len() as u64,
             hash: blake3::hash(bytes).to_string(),
@@ -260,19 +262,19 @@ impl Checkpoint {
         }
         let raw = manifest.to_bytes();
         check_contents(&Manifest::parse(&raw)?)?;
-        sections::decode(&manifest.config, &body.0)?;
+        sections::check(&manifest.config, &tokenizer, &blend)?;
         let signature = key
             .sign(&raw, &format!("nanochat checkpoint of {}, version {}", manifest.model_id, manifest.version))
             .expect("Manifest::parse refused control characters");
         Head { manifest: raw, signature: signature.into_bytes() }.write(&mut out)?;
-        body.write(&mut out)?;
+        body.iter().try_for_each(|section| out.write_all(section)).map_err(CheckpointError::Write)?;
         out.flush().map_err(CheckpointError::Write)?;
         Ok(manifest)
     }
 
     /// blake3 of the weights section that [`Checkpoint::write`] makes, in hex: what a [`Record`] is bound to.
-    pub fn weights_hash(&self) -> Result<String, CheckpointError> {
-        Ok(blake3::hash(&sections::weights_bytes(&self.weights)?).to_string())
+    pub fn weights_hash(&self) -> String {
+        blake3::hash(self.weights.as_bytes()).to_string()
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::draft::Drafts;
 use crate::memory::{Blend, Memory, Prediction};
 use crate::prompt::Prompt;
 use crate::rng::Rng;
@@ -15,6 +16,7 @@ use crate::syntax::Scanner;
 use crate::tokenizer::{END, N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer};
 
+use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::{Isa, vector};
 
 /// When to stop.
@@ -130,18 +132,25 @@ pub struct Completer {
     memory: Arc<Memory>,
     blend: Blend,
     voices: Voices,
+    drafts: Option<Drafts>,
 }
 
 impl Completer {
     /// A completer over a checkpoint's model, tokenizer and blend. `n_threads` 0: one per core.
     pub fn new(checkpoint: &Checkpoint, n_threads: usize) -> Self {
-        let model = Model::new(&checkpoint.weights, n_threads);
+        Self::with_plans(checkpoint, n_threads, &Plans::default())
+    }
+
+    /// As [`Completer::new`], with what the autotuner picked: see [`crate::tune::plans`].
+    pub fn with_plans(checkpoint: &Checkpoint, n_threads: usize, plans: &Plans) -> Self {
+        let model = Model::with_plans(&checkpoint.weights.view(), n_threads, plans);
         Self {
             tokenizer: Arc::clone(&checkpoint.tokenizer),
             session: Some(Session::new(model)),
             memory: Arc::new(Memory::default()),
             blend: checkpoint.blend.clone(),
             voices: Voices::Both,
+            drafts: None,
         }
     }
 
@@ -153,6 +162,7 @@ impl Completer {
             memory: Arc::new(Memory::default()),
             blend: Blend::default(),
             voices: Voices::MemoryOnly,
+            drafts: None,
         }
     }
 
@@ -184,6 +194,24 @@ impl Completer {
     /// Lets one of the two be silent; for ablations.
     pub fn set_voices(&mut self, voices: Voices) {
         self.voices = voices;
+    }
+
+    /// Bytes that the KV caches of all prompts may take together, in place of [`crate::session::MOST_BYTES`].
+    pub fn set_cache_bytes(&mut self, most_bytes: usize) {
+        if let Some(session) = &mut self.session {
+            session.set_most_bytes(most_bytes);
+        }
+    }
+
+    /// Lets a source guess tokens that the model then checks several at a time, or none. Texts stay the same. Without a
+    /// model there is nothing to check with.
+    pub fn set_drafts(&mut self, drafts: Option<Drafts>) {
+        self.drafts = drafts;
+    }
+
+    /// The source of guesses.
+    pub fn drafts(&self) -> Option<&Drafts> {
+        self.drafts.as_ref()
     }
 
     /// A completion, or `None` where silence is the better answer.
@@ -226,6 +254,7 @@ impl Completer {
         let memory = (voices != Voices::ModelOnly).then(|| self.live_memory(prompt, prompt_tokens.healed.len()));
         let start = prompt_tokens.tokens.iter().rposition(|token| *token == PREFIX).map_or(0, |i| i + 1);
         let mut context = prompt_tokens.tokens[start..].to_vec();
+        let mut all = prompt_tokens.tokens;
 
         let mut text = Text::new(prompt, limits.max_lines, prompt_tokens.healed);
         let mut rng = Rng::new(limits.seed);
@@ -252,7 +281,10 @@ impl Completer {
                 break Stop::Tokens;
             }
             match &mut self.session {
-                Some(session) if uses_model => session.push(token),
+                Some(session) if uses_model => {
+                    all.push(token);
+                    push(session, self.drafts.as_mut(), &all, max_tokens - sources.len());
+                }
                 _ => {}
             }
         };
@@ -372,6 +404,24 @@ impl Completer {
         };
         if weight * p_memory > 0.5 * p { TokenSource::Memory } else { TokenSource::Model }
     }
+}
+
+/// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most
+/// `n_left` more tokens are wanted.
+fn push(session: &mut Session, drafts: Option<&mut Drafts>, all: &[TokenId], n_left: usize) {
+    let token = *all.last().expect("a token was chosen");
+    let Some(drafts) = drafts else { return session.push(token) };
+    let was_guessed = session.is_ahead(token);
+    if session.n_ahead() > 0 {
+        drafts.learn(was_guessed);
+    }
+    if was_guessed {
+        return session.push(token);
+    }
+    let config = session.model().config();
+    let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
+    let guess = drafts.guess(all, most, config.vocab_size);
+    session.push_ahead(token, &guess);
 }
 
 /// A file without a name replaces none.

@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod checkpoint;
 pub mod complete;
 pub mod config;
+pub mod draft;
 pub mod memory;
 pub mod model;
 pub mod prompt;
@@ -25,6 +26,7 @@ pub mod sources;
 pub mod store;
 pub mod syntax;
 pub mod tokenizer;
+pub mod tune;
 pub mod weights;
 
 pub use cancel::{Cancel, Cancelled};
@@ -32,9 +34,12 @@ pub use checkpoint::Checkpoint;
 pub use complete::{Completer, Completion, Limits, Stop, TokenSource};
 pub use config::Config;
 pub use memory::Memory;
-pub use model::Model;
+pub use model::{Model, Precision};
 pub use prompt::{Prompt, Snippet};
 pub use sample::Sampling;
 pub use session::Session;
 pub use sources::Sources;
 pub use tokenizer::{TokenId, Tokenizer};
+
+/// The kernels that this engine was built with, for those who measure them.
+pub use nanochat_kernels as kernels;

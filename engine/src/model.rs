@@ -5,11 +5,16 @@
 //! tokens  → Activations::forward ──────────────────────┴→ KV cache, logits
 //! ```
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
-use nanochat_kernels::attention::{Heads, Queries};
+use nanochat_kernels::attention::{Heads, Rows};
+use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::rows::Norm;
-use nanochat_kernels::{Int8Rows, Isa, KvCache, Plan, Pool, Prepared, PreparedInt8, Write};
+use nanochat_kernels::streams::sum_streams;
+use nanochat_kernels::{
+    HeadBits, Int8Rows, Isa, KvBits, KvCache, Mixer, Plan, Pool, Prepared, PreparedHead, Shape, Streams, Ternary, Write,
+};
 
 use crate::tokenizer::TokenId;
 use crate::weights::{AttentionWeights, MlpWeights, Weights};
@@ -18,7 +23,6 @@ use crate::{Cancel, Cancelled, Config};
 pub mod mhc;
 mod rope;
 
-use mhc::Mhc;
 use rope::Rope;
 
 /// Weights laid out for this machine, and the workers that compute with them. Shared by sessions.
@@ -26,11 +30,22 @@ use rope::Rope;
 pub struct Model {
     config: Config,
     isa: Isa,
+    kv_bits: KvBits,
+    prompt_batch: usize,
     pool: Pool,
-    embed: PreparedInt8,
+    embed: PreparedHead,
     blocks: Vec<Block>,
     norm_final: Vec<f32>,
     rope: Rope,
+}
+
+/// How many bits hold what a checkpoint leaves open. The default is what is fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Precision {
+    /// The embedding.
+    pub head: HeadBits,
+    /// Keys and values.
+    pub kv: KvBits,
 }
 
 #[derive(Debug)]
@@ -41,17 +56,25 @@ struct Block {
 
 #[derive(Debug)]
 struct Attention {
-    mhc: Option<Mhc>,
+    mixer: Option<Mixer>,
     norm: Vec<f32>,
-    /// Q, K and V below each other: they share their input.
-    qkv: Prepared,
+    qkv: Qkv,
     norm_out: Vec<f32>,
     o: Prepared,
 }
 
+/// The three products that share their input.
+#[derive(Debug)]
+enum Qkv {
+    /// Below each other, as one product.
+    Together(Prepared),
+    /// The last layer's: every token needs a key and a value, but only those whose logits are wanted need more.
+    Apart { q: Prepared, kv: Prepared },
+}
+
 #[derive(Debug)]
 struct Mlp {
-    mhc: Option<Mhc>,
+    mixer: Option<Mixer>,
     norm: Vec<f32>,
     /// Gate and up below each other.
     gate_up: Prepared,
@@ -64,34 +87,83 @@ impl Model {
     ///
     /// # Panics
     /// If a matrix does not have the shape that `weights.config` says; a checkpoint never hands out such weights.
-    pub fn new(weights: &Weights, n_threads: usize) -> Arc<Self> {
-        Self::with_plan(weights, n_threads, Plan::default())
+    pub fn new<M: Ternary, V: AsRef<[i8]> + Sync>(weights: &Weights<M, V>, n_threads: usize) -> Arc<Self> {
+        Self::with_plans(weights, n_threads, &Plans::default())
     }
 
     /// As [`Model::new`], with a plan of the caller's.
     ///
     /// # Panics
     /// As [`Model::new`].
-    pub fn with_plan(weights: &Weights, n_threads: usize, plan: Plan) -> Arc<Self> {
+    pub fn with_plan<M: Ternary, V: AsRef<[i8]> + Sync>(
+        weights: &Weights<M, V>,
+        n_threads: usize,
+        plan: Plan,
+    ) -> Arc<Self> {
+        Self::with_plans(weights, n_threads, &Plans::uniform(plan))
+    }
+
+    /// As [`Model::new`], with what the autotuner picked.
+    ///
+    /// # Panics
+    /// As [`Model::new`].
+    pub fn with_plans<M: Ternary, V: AsRef<[i8]> + Sync>(
+        weights: &Weights<M, V>,
+        n_threads: usize,
+        plans: &Plans,
+    ) -> Arc<Self> {
+        Self::with_precision(weights, n_threads, plans, Precision::default())
+    }
+
+    /// As [`Model::with_plans`], with numbers held in as many bits as the caller says.
+    ///
+    /// # Panics
+    /// As [`Model::new`].
+    pub fn with_precision<M: Ternary, V: AsRef<[i8]> + Sync>(
+        weights: &Weights<M, V>,
+        n_threads: usize,
+        plans: &Plans,
+        precision: Precision,
+    ) -> Arc<Self> {
         let config = weights.config.clone();
         let embed = &weights.embed;
         assert_eq!((embed.rows, embed.cols), (config.vocab_size, config.d_model), "embedding of {config}");
         assert_eq!(weights.blocks.len(), config.n_layers, "blocks of {config}");
-        let blocks = weights
-            .blocks
-            .iter()
-            .map(|block| Block {
-                attn: Attention::new(&config, &block.attn, plan),
-                mlp: Mlp::new(&config, &block.mlp, plan),
-            })
-            .collect();
+        let pool = Pool::new(n_threads);
+        // The embedding is the largest part, so it is begun first.
+        let (embed_slot, rope) = (OnceLock::new(), OnceLock::new());
+        let blocks: Vec<OnceLock<Block>> = weights.blocks.iter().map(|_| OnceLock::new()).collect();
+        pool.for_each(blocks.len() + 2, |piece_idx| {
+            let is_first = match piece_idx {
+                0 => embed_slot
+                    .set(PreparedHead::new(
+                        embed.cols,
+                        embed.values.as_ref(),
+                        &embed.scales,
+                        precision.head,
+                        plans.isa(),
+                    ))
+                    .is_ok(),
+                1 => rope.set(Rope::new(&config)).is_ok(),
+                _ => {
+                    let layer = piece_idx - 2;
+                    let block = &weights.blocks[layer];
+                    let attn = Attention::new(&config, &block.attn, layer + 1 == config.n_layers, plans);
+                    blocks[layer].set(Block { attn, mlp: Mlp::new(&config, &block.mlp, plans) }).is_ok()
+                }
+            };
+            debug_assert!(is_first, "each piece runs once");
+        });
+        let proof = "each piece ran";
         Arc::new(Self {
-            isa: plan.isa,
-            pool: Pool::new(n_threads),
-            embed: PreparedInt8::new(embed.cols, &embed.values, &embed.scales, plan.isa),
-            blocks,
+            isa: plans.isa(),
+            kv_bits: precision.kv,
+            prompt_batch: plans.prompt_batch(),
+            pool,
+            embed: embed_slot.into_inner().expect(proof),
+            blocks: blocks.into_iter().map(|block| block.into_inner().expect(proof)).collect(),
             norm_final: weights.norm_final.clone(),
-            rope: Rope::new(&config),
+            rope: rope.into_inner().expect(proof),
             config,
         })
     }
@@ -116,47 +188,73 @@ impl Model {
         self.isa
     }
 
+    /// Prompt tokens that go through the layers together.
+    pub(crate) fn prompt_batch(&self) -> usize {
+        self.prompt_batch
+    }
+
+    /// How each ternary matrix is computed, in the order of the layers.
+    pub fn plans(&self) -> Vec<(Shape, Plan)> {
+        self.matrices().map(|matrix| (matrix.shape(), matrix.plan())).collect()
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Prepared> {
+        self.blocks.iter().flat_map(|b| {
+            let (first, second) = match &b.attn.qkv {
+                Qkv::Together(qkv) => (qkv, None),
+                Qkv::Apart { q, kv } => (q, Some(kv)),
+            };
+            std::iter::once(first).chain(second).chain([&b.attn.o, &b.mlp.gate_up, &b.mlp.down])
+        })
+    }
+
     /// Bytes of laid-out weights.
     pub fn n_bytes(&self) -> usize {
-        let blocks = self.blocks.iter();
-        let matrices = blocks.flat_map(|b| [&b.attn.qkv, &b.attn.o, &b.mlp.gate_up, &b.mlp.down]);
-        self.embed.n_bytes() + matrices.map(Prepared::n_bytes).sum::<usize>()
+        self.embed.n_bytes() + self.matrices().map(Prepared::n_bytes).sum::<usize>()
     }
 
     /// An empty cache for each layer.
     pub(crate) fn caches(&self) -> Vec<KvCache> {
         let Config { n_heads, n_kv_heads, context, .. } = self.config;
         let heads = Heads { n_heads, n_kv_heads, head_dim: self.config.head_dim() };
-        (0..self.config.n_layers).map(|_| KvCache::new(heads, context)).collect()
+        (0..self.config.n_layers).map(|_| KvCache::new(heads, context, self.kv_bits)).collect()
     }
 }
 
 impl Attention {
-    fn new(config: &Config, weights: &AttentionWeights, plan: Plan) -> Self {
-        let d = config.d_model;
-        let qkv = Prepared::new(&[&weights.q, &weights.k, &weights.v], plan);
-        let o = Prepared::new(&[&weights.o], plan);
-        assert_eq!((qkv.shape().rows, qkv.shape().cols), (d + 2 * config.kv_dim(), d), "QKV of {config}");
-        assert_eq!((o.shape().rows, o.shape().cols), (d, d), "attention output of {config}");
+    fn new<M: Ternary>(config: &Config, weights: &AttentionWeights<M>, is_last: bool, plans: &Plans) -> Self {
+        let (d, kv) = (config.d_model, config.kv_dim());
+        let prepared = |matrices: &[&M], rows: usize| {
+            let prepared = Prepared::new(matrices, plans.plan(Shape { rows, cols: d }));
+            assert_eq!((prepared.shape().rows, prepared.shape().cols), (rows, d), "attention of {config}");
+            prepared
+        };
+        let AttentionWeights { q, k, v, .. } = weights;
+        let qkv = if is_last {
+            Qkv::Apart { q: prepared(&[q], d), kv: prepared(&[k, v], 2 * kv) }
+        } else {
+            Qkv::Together(prepared(&[q, k, v], d + 2 * kv))
+        };
         Self {
-            mhc: Mhc::new(config, weights.mhc.as_ref()),
+            mixer: mhc::mixer(config, weights.mhc.as_ref()),
             norm: weights.norm.clone(),
             qkv,
             norm_out: weights.norm_out.clone(),
-            o,
+            o: prepared(&[&weights.o], d),
         }
     }
 }
 
 impl Mlp {
-    fn new(config: &Config, weights: &MlpWeights, plan: Plan) -> Self {
+    fn new<M: Ternary>(config: &Config, weights: &MlpWeights<M>, plans: &Plans) -> Self {
         let (d, d_ff) = (config.d_model, config.d_ff);
-        let gate_up = Prepared::new(&[&weights.gate, &weights.up], plan);
-        let down = Prepared::new(&[&weights.down], plan);
+        let plan = |rows, cols| plans.plan(Shape { rows, cols });
+        let gate_up = Prepared::new(&[&weights.gate, &weights.up], plan(2 * d_ff, d));
+        let down = Prepared::new(&[&weights.down], plan(d, d_ff));
         assert_eq!((gate_up.shape().rows, gate_up.shape().cols), (2 * d_ff, d), "gate and up of {config}");
         assert_eq!((down.shape().rows, down.shape().cols), (d, d_ff), "down of {config}");
         Self {
-            mhc: Mhc::new(config, weights.mhc.as_ref()),
+            mixer: mhc::mixer(config, weights.mhc.as_ref()),
             norm: weights.norm.clone(),
             gate_up,
             norm_down: weights.norm_down.clone(),
@@ -170,15 +268,20 @@ impl Mlp {
 pub(crate) struct Activations {
     /// `[n, n_streams, d]`
     streams: Vec<f32>,
-    /// `[n, d]`: a sublayer's input and, with several streams, its output.
+    /// `[n, d]`, with several streams: what the last sublayer gave, or the next one's input.
     hidden: Vec<f32>,
-    mix: mhc::Mix,
-    /// `[n, d + 2·kv]`
+    /// `[n, n_coefficients]`, with several streams: those of the last sublayer.
+    coefficients: Vec<f32>,
+    /// `[n, d + 2·kv]`; in the last layer `[n, 2·kv]`.
     qkv: Vec<f32>,
+    /// `[n, d]`, in the last layer.
+    queries: Vec<f32>,
     /// `[n, d]`
     attended: Vec<f32>,
     /// `[n, 2·d_ff]`
     gate_up: Vec<f32>,
+    /// `[n, d]`: sums of streams.
+    total: Vec<f32>,
     narrow: Int8Rows,
     wide: Int8Rows,
 }
@@ -188,78 +291,137 @@ impl Activations {
         Self {
             streams: Vec::new(),
             hidden: Vec::new(),
-            mix: mhc::Mix::default(),
+            coefficients: Vec::new(),
             qkv: Vec::new(),
+            queries: Vec::new(),
             attended: Vec::new(),
             gate_up: Vec::new(),
+            total: Vec::new(),
             narrow: Int8Rows::new(config.d_model),
             wide: Int8Rows::new(config.d_ff),
         }
     }
 
-    /// Runs tokens at positions `first..`, writing their keys and values. Looks at `cancel` between layers.
+    /// Runs tokens at positions `first..`, writing their keys and values. The last `n_wanted` of them may have their
+    /// logits taken; the others end with their keys and values in the last layer. Looks at `cancel` between layers.
     pub(crate) fn forward(
         &mut self,
         model: &Model,
         caches: &mut [KvCache],
         tokens: &[TokenId],
         first: usize,
+        n_wanted: usize,
         cancel: &Cancel,
     ) -> Result<(), Cancelled> {
         let Config { d_model: d, n_streams, norm_eps: eps, .. } = model.config;
-        let (isa, pool) = (model.isa, &model.pool);
+        let (isa, pool, rope) = (model.isa, &model.pool, model.rope.tables());
         let n = tokens.len();
-        let qkv_width = d + 2 * model.config.kv_dim();
+        let (kv_width, ff_width) = (2 * model.config.kv_dim(), 2 * model.config.d_ff);
+        assert!(n_wanted <= n, "{n_wanted} of {n} tokens");
         self.streams.resize(n * n_streams * d, 0.0);
-        for (streams, token) in self.streams.chunks_exact_mut(n_streams * d).zip(tokens) {
-            let (one, copies) = streams.split_at_mut(d);
-            model.embed.row_into(usize::from(*token), one);
-            copies.chunks_exact_mut(d).for_each(|copy| copy.copy_from_slice(one));
-        }
-        self.qkv.resize(n * qkv_width, 0.0);
         self.attended.resize(n * d, 0.0);
-        self.gate_up.resize(n * 2 * model.config.d_ff, 0.0);
-        for (block, cache) in model.blocks.iter().zip(caches) {
+        model.embed.gather(pool, tokens, n_streams, &mut self.streams);
+        let mut from = 0; // the first row that goes on
+        for (layer, (block, cache)) in model.blocks.iter().zip(caches).enumerate() {
             cancel.check()?;
-            let Attention { mhc, norm, qkv, norm_out, o } = &block.attn;
-            let input = mhc::mix_in(mhc.as_ref(), isa, &self.streams, &mut self.hidden, &mut self.mix);
-            self.narrow.rms_norm(isa, pool, input, Norm { gain: norm, eps });
-            qkv.gemm(pool, &self.narrow, &mut self.qkv, Write::Store);
-            for (i, row) in self.qkv.chunks_exact_mut(qkv_width).enumerate() {
-                let (q, kv) = row.split_at_mut(d);
-                let (k, v) = kv.split_at_mut(model.config.kv_dim());
-                model.rope.rotate(first + i, q);
-                model.rope.rotate(first + i, k);
-                cache.write(first + i, k, v);
-            }
-            let queries = Queries { q: &self.qkv, stride: qkv_width, first };
-            cache.attend(isa, pool, queries, &mut self.attended);
-            self.narrow.rms_norm(isa, pool, &self.attended, Norm { gain: norm_out, eps });
-            mhc::mix_out(mhc.as_ref(), &mut self.streams, &mut self.hidden, &mut self.mix, |out, write| {
-                o.gemm(pool, &self.narrow, out, write);
-            });
+            let Attention { mixer, norm, qkv, norm_out, o } = &block.attn;
+            self.enter(model, mixer.as_ref(), layer > 0, from, norm);
+            let (queries, stride) = match qkv {
+                Qkv::Together(qkv) => {
+                    let stride = d + kv_width;
+                    self.qkv.resize(n * stride, 0.0);
+                    qkv.gemm(pool, &self.narrow, &mut self.qkv, Write::Store);
+                    cache.append(isa, pool, Rows { x: &self.qkv[d..], stride, n, first }, rope);
+                    (&self.qkv, stride)
+                }
+                Qkv::Apart { q, kv } => {
+                    self.qkv.resize(n * kv_width, 0.0);
+                    kv.gemm(pool, &self.narrow, &mut self.qkv, Write::Store);
+                    cache.append(isa, pool, Rows { x: &self.qkv, stride: kv_width, n, first }, rope);
+                    from = n - n_wanted;
+                    if n_wanted == 0 {
+                        break;
+                    }
+                    if from > 0 {
+                        let input = if mixer.is_some() { &self.hidden } else { &self.streams };
+                        self.narrow.rms_norm(isa, pool, &input[from * d..], Norm { gain: norm, eps });
+                    }
+                    self.queries.resize(n_wanted * d, 0.0);
+                    q.gemm(pool, &self.narrow, &mut self.queries, Write::Store);
+                    (&self.queries, d)
+                }
+            };
+            let attended = &mut self.attended[from * d..];
+            cache.attend(isa, pool, Rows { x: queries, stride, n: n - from, first: first + from }, rope, attended);
+            self.narrow.rms_norm(isa, pool, attended, Norm { gain: norm_out, eps });
+            self.leave(pool, mixer.as_ref(), from, o, Width::Narrow);
 
-            let Mlp { mhc, norm, gate_up, norm_down, down } = &block.mlp;
-            let input = mhc::mix_in(mhc.as_ref(), isa, &self.streams, &mut self.hidden, &mut self.mix);
-            self.narrow.rms_norm(isa, pool, input, Norm { gain: norm, eps });
+            let Mlp { mixer, norm, gate_up, norm_down, down } = &block.mlp;
+            self.enter(model, mixer.as_ref(), true, from, norm);
+            self.gate_up.resize((n - from) * ff_width, 0.0);
             gate_up.gemm(pool, &self.narrow, &mut self.gate_up, Write::Store);
             self.wide.swiglu_rms_norm(isa, pool, &mut self.gate_up, Norm { gain: norm_down, eps });
-            mhc::mix_out(mhc.as_ref(), &mut self.streams, &mut self.hidden, &mut self.mix, |out, write| {
-                down.gemm(pool, &self.wide, out, write);
-            });
+            self.leave(pool, mixer.as_ref(), from, down, Width::Wide);
         }
         Ok(())
     }
 
-    /// Logits `[vocab_size]` after token `i` of the last forward pass.
-    pub(crate) fn logits(&mut self, model: &Model, i: usize, out: &mut [f32]) {
+    /// A sublayer's normalised, quantised input for the rows `from..`. With several streams the output of the sublayer
+    /// before, if there was one, is mixed in first.
+    fn enter(&mut self, model: &Model, mixer: Option<&Mixer>, has_output: bool, from: usize, gain: &[f32]) {
         let Config { d_model: d, n_streams, norm_eps: eps, .. } = model.config;
-        let streams = &self.streams[i * n_streams * d..][..n_streams * d];
-        let mut sum = streams[..d].to_vec();
-        for stream in streams.chunks_exact(d).skip(1) {
-            sum.iter_mut().zip(stream).for_each(|(sum, x)| *sum += x);
-        }
-        self.narrow.rms_norm(model.isa, &model.pool, &sum, Norm { gain: &model.norm_final, eps });
-        model.embed.gemv(&model.pool, &self.narrow, 0, out);
+        let (isa, pool) = (model.isa, &model.pool);
+        let norm = Norm { gain, eps };
+        let x = &mut self.streams[from * n_streams * d..];
+        let Some(mixer) = mixer else { return self.narrow.rms_norm(isa, pool, x, norm) };
+        let (n, n_coefficients) = (from + x.len() / (n_streams * d), mixer.n_coefficients());
+        self.hidden.resize(n * d, 0.0);
+        self.coefficients.resize(n * n_coefficients, 0.0);
+        let (hidden, coefficients) = (&mut self.hidden[from * d..], &mut self.coefficients[from * n_coefficients..]);
+        self.narrow.mixed_rms_norm(isa, pool, mixer, Streams { x, hidden, coefficients }, has_output, norm);
     }
+
+    /// A sublayer's last product, added to the one stream or kept for [`Activations::enter`] to mix in.
+    fn leave(&mut self, pool: &Pool, mixer: Option<&Mixer>, from: usize, product: &Prepared, width: Width) {
+        let from = from * product.shape().rows;
+        let input = match width {
+            Width::Narrow => &self.narrow,
+            Width::Wide => &self.wide,
+        };
+        match mixer {
+            None => product.gemm(pool, input, &mut self.streams[from..], Write::Add),
+            Some(_) => product.gemm(pool, input, &mut self.hidden[from..], Write::Store),
+        }
+    }
+    /// Logits `[rows, vocab_size]` after the tokens `rows` of the last forward pass; all of them were wanted there.
+    pub(crate) fn logits(&mut self, model: &Model, rows: Range<usize>, out: &mut [f32]) {
+        let Config { d_model: d, n_streams, norm_eps: eps, .. } = model.config;
+        let norm = Norm { gain: &model.norm_final, eps };
+        let streams = &self.streams[rows.start * n_streams * d..rows.end * n_streams * d];
+        let mixer = model.blocks.last().and_then(|block| block.mlp.mixer.as_ref());
+        let x = match mixer {
+            None => streams,
+            Some(mixer) => {
+                self.total.resize(rows.len() * d, 0.0);
+                let width = mixer.n_coefficients();
+                for ((i, x), total) in rows.zip(streams.chunks_exact(n_streams * d)).zip(self.total.chunks_exact_mut(d))
+                {
+                    let (hidden, coefficients) = (&self.hidden[i * d..][..d], &self.coefficients[i * width..][..width]);
+                    sum_streams(model.isa, mixer, x, hidden, coefficients, total);
+                }
+                &self.total
+            }
+        };
+        self.narrow.rms_norm(model.isa, &model.pool, x, norm);
+        model.embed.gemm(&model.pool, &self.narrow, out);
+    }
+}
+
+/// Which of the two quantised inputs.
+#[derive(Clone, Copy)]
+enum Width {
+    /// `[n, d]`
+    Narrow,
+    /// `[n, d_ff]`
+    Wide,
 }

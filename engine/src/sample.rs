@@ -1,5 +1,10 @@
 //! From a distribution to a token.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use nanochat_kernels::{Isa, vector};
+
 use crate::rng::Rng;
 use crate::tokenizer::TokenId;
 
@@ -29,44 +34,54 @@ impl Sampling {
 }
 
 fn most_probable(probabilities: &[f32]) -> Option<TokenId> {
-    let mut best = None;
-    let mut top = 0.0;
-    for (token, p) in probabilities.iter().enumerate() {
-        if *p > top {
-            (best, top) = (Some(token as TokenId), *p);
-        }
-    }
-    best
+    let best = vector::argmax(Isa::best(), probabilities)?;
+    (probabilities[best] > 0.0).then_some(best as TokenId)
 }
 
+/// A token of the nucleus' choice; the most probable is the greatest, of equals the lowest id.
+#[derive(PartialEq)]
+struct Candidate {
+    weight: f32,
+    token: TokenId,
+}
+
+impl Eq for Candidate {}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.weight.total_cmp(&other.weight).then(other.token.cmp(&self.token))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// One pass picks candidates, a heap gives as many of them in order as the nucleus holds; nothing is sorted.
 fn top_p(probabilities: &[f32], p: f32, temperature: f32, rng: &mut Rng) -> Option<TokenId> {
     let exponent = 1.0 / temperature.max(1e-3);
-    let top = probabilities.iter().fold(0.0f32, |top, p| top.max(*p));
-    // What is a hundred thousand times less probable than the best is not worth sorting.
-    let mut tokens: Vec<(TokenId, f32)> = probabilities
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| **p > top * 1e-5)
-        .map(|(token, p)| (token as TokenId, (p / top).powf(exponent)))
-        .collect();
-    tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let total: f32 = tokens.iter().map(|(_, weight)| weight).sum();
-    let mut kept = 0.0;
-    let within = |(_, weight): &&(TokenId, f32)| {
-        let before = kept;
-        kept += weight;
-        before < p * total
-    };
-    let n_kept = tokens.iter().take_while(within).count();
-    tokens.truncate(n_kept.max(1));
-    let mut left = rng.uniform() * tokens.iter().map(|(_, weight)| weight).sum::<f32>();
-    for (token, weight) in &tokens {
-        left -= weight;
+    let top = probabilities[vector::argmax(Isa::best(), probabilities)?];
+    // What is a hundred thousand times less probable than the best is not worth a place in the heap.
+    let candidates = probabilities.iter().enumerate().filter(|(_, p)| **p > top * 1e-5);
+    let mut heap: BinaryHeap<_> =
+        candidates.map(|(token, p)| Candidate { weight: (p / top).powf(exponent), token: token as TokenId }).collect();
+    let total: f32 = heap.iter().map(|candidate| candidate.weight).sum();
+    let (mut nucleus, mut kept) = (Vec::new(), 0.0);
+    while nucleus.is_empty() || kept < p * total {
+        let Some(candidate) = heap.pop() else { break };
+        kept += candidate.weight;
+        nucleus.push(candidate);
+    }
+    let mut left = rng.uniform() * kept;
+    for candidate in &nucleus {
+        left -= candidate.weight;
         if left < 0.0 {
-            return Some(*token);
+            return Some(candidate.token);
         }
     }
-    tokens.first().map(|(token, _)| *token)
+    nucleus.first().map(|candidate| candidate.token)
 }
 
 #[cfg(test)]
@@ -90,6 +105,16 @@ mod tests {
         assert_eq!((counts[0], counts[3]), (0, 0));
         // 0.5 / 0.8 of 3000 is 1875; five standard deviations are 133.
         assert!((1742..2008).contains(&counts[1]), "{counts:?}");
+    }
+
+    #[test]
+    fn nothing_is_drawn_where_nothing_is_probable() {
+        let sampling = Sampling::TopP { p: 0.9, temperature: 0.7 };
+        assert_eq!(sampling.choose(&[0.0; 40], &mut Rng::new(0)), None);
+        assert_eq!(sampling.choose(&[], &mut Rng::new(0)), None);
+        let mut one = [0.0; 40];
+        one[33] = 1e-30;
+        assert_eq!(sampling.choose(&one, &mut Rng::new(0)), Some(33));
     }
 
     #[test]

@@ -1,35 +1,43 @@
-//! One conversation with the model: a KV cache and the tokens it holds.
+//! Token sequences and their KV caches: what a prompt shares with one before is not computed again.
 
+use std::ops::Range;
 use std::sync::Arc;
-
-use nanochat_kernels::KvCache;
 
 use crate::model::Activations;
 use crate::tokenizer::TokenId;
 use crate::{Cancel, Cancelled, Model};
 
-/// Prompt tokens that go through the layers together: enough to read each weight seldom, few enough for L2.
-const PROMPT_BATCH: usize = 96;
+mod slots;
 
-/// A KV cache that keeps the longest prefix it can.
+use slots::{Chosen, Slots};
+
+/// Bytes that the caches of all sequences may take, unless [`Session::set_most_bytes`] says otherwise.
+pub const MOST_BYTES: usize = 16 << 20;
+
+/// Keeps the KV caches of the sequences it was given of late; one of them is active.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
-    caches: Vec<KvCache>,
+    slots: Slots,
     activations: Activations,
-    tokens: Vec<TokenId>,
+    /// Tokens computed behind those of the active sequence, for the case that they come next.
+    ahead: Vec<TokenId>,
+    /// How many of `ahead` have come: the row of the last forward pass that the last token is.
+    n_taken: usize,
+    /// Of that pass, `[1 + ahead, vocab_size]`.
     logits: Vec<f32>,
     /// Whether `logits` are those of the last token; a cancelled prompt leaves them stale.
     fresh: bool,
 }
 
 impl Session {
-    /// An empty cache of `model.config().context` positions.
+    /// Empty caches of `model.config().context` positions.
     pub fn new(model: Arc<Model>) -> Self {
         Self {
-            caches: model.caches(),
+            slots: Slots::new(&model, MOST_BYTES),
             activations: Activations::new(model.config()),
-            tokens: Vec::new(),
+            ahead: Vec::new(),
+            n_taken: 0,
             logits: vec![0.0; model.config().vocab_size],
             fresh: false,
             model,
@@ -41,36 +49,54 @@ impl Session {
         &self.model
     }
 
-    /// Tokens that the cache holds.
+    /// Tokens of the active sequence.
     pub fn tokens(&self) -> &[TokenId] {
-        &self.tokens
+        &self.slots.active().tokens
     }
 
-    /// Makes the cache hold exactly `tokens`, computing only what follows the longest cached prefix.
-    /// Returns how many positions were kept. After a cancellation the cache holds a prefix of `tokens`.
+    /// Sequences whose caches are kept.
+    pub fn n_sequences(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of all caches.
+    pub fn n_bytes(&self) -> usize {
+        self.slots.n_bytes()
+    }
+
+    /// Lets all caches together take this many bytes; the active one is kept whatever it takes.
+    pub fn set_most_bytes(&mut self, most_bytes: usize) {
+        self.slots.set_most_bytes(most_bytes);
+    }
+
+    /// Makes `tokens` the active sequence, computing only what follows the longest prefix that any cache holds.
+    /// Returns how many positions were kept. After a cancellation a prefix of `tokens` is active.
     ///
     /// # Panics
     /// If there are no tokens, more than the context, or one beyond the vocabulary.
     pub fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<usize, Cancelled> {
         assert!(!tokens.is_empty(), "a session needs at least one token");
         assert!(tokens.len() <= self.model.config().context, "{} tokens", tokens.len());
-        let mut n_kept = self.tokens.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count();
-        if n_kept == tokens.len() && !(self.fresh && n_kept == self.tokens.len()) {
-            n_kept -= 1; // the last token is computed again, for its logits
+        let Chosen { n_shared, is_same } = self.slots.choose(&self.model, tokens);
+        let slot = self.slots.active_mut();
+        slot.n_prompt = tokens.len();
+        self.fresh &= is_same && n_shared == slot.tokens.len();
+        if self.fresh && n_shared == tokens.len() {
+            return Ok(n_shared);
         }
-        if n_kept < self.tokens.len() || n_kept < tokens.len() {
-            self.tokens.truncate(n_kept);
-            self.fresh = false;
-        }
+        // Where the last token is there already, it is computed again for its logits.
+        let n_kept = n_shared.min(tokens.len() - 1);
+        slot.tokens.truncate(n_kept);
+        (self.ahead, self.n_taken) = (Vec::new(), 0);
         let mut last = 0;
-        for batch in tokens[n_kept..].chunks(PROMPT_BATCH) {
-            self.advance(batch, cancel)?;
+        for batch in tokens[n_kept..].chunks(self.model.prompt_batch()) {
+            let is_last = self.tokens().len() + batch.len() == tokens.len();
+            self.advance(batch, batch.len(), usize::from(is_last), cancel)?;
             last = batch.len() - 1;
         }
-        if !self.fresh {
-            self.activations.logits(&self.model, last, &mut self.logits);
-            self.fresh = true;
-        }
+        self.take_logits(last..last + 1);
+        self.fresh = true;
+        self.slots.evict();
         Ok(n_kept)
     }
 
@@ -79,48 +105,91 @@ impl Session {
     /// # Panics
     /// If the context is full or the token is beyond the vocabulary.
     pub fn push(&mut self, token: TokenId) {
-        self.advance(&[token], &Cancel::new()).expect("nobody else has this flag");
-        self.activations.logits(&self.model, 0, &mut self.logits);
+        self.push_ahead(token, &[]);
+    }
+
+    /// Appends one token, and computes those that are likely to come next together with it, unless it was itself computed
+    /// so before. Logits are the same bits as after [`Session::push`].
+    ///
+    /// # Panics
+    /// As [`Session::push`].
+    pub fn push_ahead(&mut self, token: TokenId, next: &[TokenId]) {
+        if self.is_ahead(token) {
+            self.n_taken += 1;
+            self.slots.active_mut().tokens.push(token);
+        } else {
+            let batch = [&[token], next].concat();
+            self.advance(&batch, 1, batch.len(), &Cancel::new()).expect("nobody else has this flag");
+            (self.ahead, self.n_taken) = (next.to_vec(), 0);
+            self.take_logits(0..batch.len());
+        }
         self.fresh = true;
+    }
+
+    /// Whether pushing this token next costs no forward pass.
+    pub fn is_ahead(&self, token: TokenId) -> bool {
+        self.ahead.get(self.n_taken) == Some(&token)
+    }
+
+    /// Tokens computed ahead that have not come yet.
+    pub fn n_ahead(&self) -> usize {
+        self.ahead.len() - self.n_taken
     }
 
     /// Logits `[vocab_size]` of what follows the last token.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        let vocab_size = self.model.config().vocab_size;
+        &self.logits[self.n_taken * vocab_size..][..vocab_size]
     }
 
-    /// Logits at every position of `tokens`, `[tokens, vocab_size]`; for parity and scoring. Leaves the cache holding
-    /// `tokens`.
+    /// Logits at every position of `tokens`, `[tokens, vocab_size]`; for parity and scoring. Leaves `tokens` active.
     ///
     /// # Panics
     /// As [`Session::rebase`].
     pub fn logits_of(&mut self, tokens: &[TokenId]) -> Vec<f32> {
         assert!(tokens.len() <= self.model.config().context, "{} tokens", tokens.len());
-        self.tokens.clear();
+        (self.ahead, self.n_taken) = (Vec::new(), 0);
+        self.slots.active_mut().tokens.clear();
         let vocab_size = self.model.config().vocab_size;
         let mut logits = vec![0.0; tokens.len() * vocab_size];
-        for (batch, out) in tokens.chunks(PROMPT_BATCH).zip(logits.chunks_mut(PROMPT_BATCH * vocab_size)) {
-            self.advance(batch, &Cancel::new()).expect("nobody else has this flag");
-            for (i, out) in out.chunks_exact_mut(vocab_size).enumerate() {
-                self.activations.logits(&self.model, i, out);
-            }
+        let n_batch = self.model.prompt_batch();
+        for (batch, out) in tokens.chunks(n_batch).zip(logits.chunks_mut(n_batch * vocab_size)) {
+            self.advance(batch, batch.len(), batch.len(), &Cancel::new()).expect("nobody else has this flag");
+            self.activations.logits(&self.model, 0..batch.len(), out);
         }
         self.fresh = false;
         logits
     }
 
-    fn advance(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<(), Cancelled> {
-        let first = self.tokens.len();
+    /// Makes `logits` those of rows of the last forward pass, the first of them the active sequence's last token.
+    fn take_logits(&mut self, rows: Range<usize>) {
+        self.logits.resize(rows.len() * self.model.config().vocab_size, 0.0);
+        self.activations.logits(&self.model, rows, &mut self.logits);
+    }
+
+    /// Computes tokens behind the active sequence and appends the first `n_kept` of them to it. The last `n_wanted` may
+    /// have their logits taken.
+    fn advance(
+        &mut self,
+        tokens: &[TokenId],
+        n_kept: usize,
+        n_wanted: usize,
+        cancel: &Cancel,
+    ) -> Result<(), Cancelled> {
+        let slot = self.slots.active_mut();
+        let first = slot.tokens.len();
         assert!(first + tokens.len() <= self.model.config().context, "the context is full");
         self.fresh = false;
-        self.activations.forward(&self.model, &mut self.caches, tokens, first, cancel)?;
-        self.tokens.extend_from_slice(tokens);
+        self.activations.forward(&self.model, &mut slot.caches, tokens, first, n_wanted, cancel)?;
+        slot.tokens.extend_from_slice(&tokens[..n_kept]);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::weights::random;
 
@@ -156,7 +225,7 @@ mod tests {
             other[50] = 1;
             assert_eq!(session.rebase(&other, &cancel), Ok(50));
             assert_ne!(session.logits(), row(149));
-            assert_eq!(session.rebase(&long[..60], &cancel), Ok(50));
+            assert_eq!(session.rebase(&long[..60], &cancel), Ok(59), "the sequence before the edit is still there");
             assert_eq!(session.logits(), row(59));
             for (i, token) in long.iter().enumerate().skip(60) {
                 session.push(*token);
@@ -214,6 +283,103 @@ mod tests {
             assert!(long.starts_with(session.tokens()));
             session.rebase(&long, &Cancel::new()).expect("not cancelled");
             assert_eq!(session.logits(), expected, "after {delay_us} µs");
+        }
+    }
+
+    #[test]
+    fn documents_stay_warm_side_by_side_and_edits_are_rolled_back() {
+        for shape in SHAPES {
+            let mut session = session(shape);
+            let cancel = Cancel::new();
+            let document = |seed: usize| -> Vec<TokenId> {
+                // Snippets that all share, then text of their own.
+                (0..60).chain((0..140).map(|i| 61 + (i + 1) * (seed + 3))).map(|i| (i * 31 % 300) as TokenId).collect()
+            };
+            let [a, b, c] = [0, 1, 2].map(document);
+            let mut fresh = Session::new(Arc::clone(session.model()));
+            let mut expected = |tokens: &[TokenId]| fresh.logits_of(tokens)[(tokens.len() - 1) * 300..].to_vec();
+            let mut check = |tokens: &[TokenId], n_kept: usize| {
+                assert_eq!(session.rebase(tokens, &cancel), Ok(n_kept), "{shape}");
+                assert_eq!(session.logits(), expected(tokens), "{shape}");
+                session.push(7);
+                session.push(9); // generated, and worth nothing later
+            };
+            check(&a, 0);
+            check(&b, 60);
+            check(&c, 60);
+            check(&a, 199); // only the last token, for its logits
+            check(&b[..150], 149);
+            check(&b, 150);
+            let mut edited = a.clone();
+            edited[150] = 299;
+            check(&edited, 150); // 50 tokens were lost
+            edited[80] = 298;
+            check(&edited, 80); // 120 would have been: the old text stays
+            edited[80] = a[80];
+            check(&edited, 199); // undone
+            check(&c, 199);
+            assert_eq!(session.n_sequences(), 4);
+        }
+    }
+
+    fn cancel_early(session: &mut Session, tokens: &[TokenId]) {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        assert_eq!(session.rebase(tokens, &cancel), Err(Cancelled));
+    }
+
+    #[test]
+    fn caches_keep_to_their_cap_and_forget_what_was_used_longest_ago() {
+        let mut session = session(SHAPES[0]);
+        let cancel = Cancel::new();
+        let document = |seed: TokenId| vec![seed; 200];
+        session.rebase(&document(1), &cancel).expect("not cancelled");
+        let one = session.n_bytes();
+        assert!(one > 0);
+        session.set_most_bytes(3 * one);
+        for seed in [2, 3, 1, 4] {
+            session.rebase(&document(seed), &cancel).expect("not cancelled");
+            assert!(session.n_bytes() <= 3 * one && session.n_sequences() <= 3);
+        }
+        assert_eq!(session.rebase(&document(1), &cancel), Ok(199), "it was used since");
+        assert_eq!(session.rebase(&document(2), &cancel), Ok(0), "it was not");
+        for seed in 10..40 {
+            cancel_early(&mut session, &document(seed));
+        }
+        assert!(session.n_sequences() <= 16, "sequences that take no bytes are bounded too");
+        session.rebase(&document(2), &cancel).expect("not cancelled");
+        session.set_most_bytes(0);
+        assert_eq!((session.n_sequences(), session.tokens()), (1, &document(2)[..]));
+        session.rebase(&document(3), &cancel).expect("not cancelled");
+        assert_eq!(session.n_sequences(), 1, "the active one stays");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn tokens_computed_ahead_change_no_bit(
+            shape in 0..SHAPES.len(),
+            start in 1usize..60,
+            steps in proptest::collection::vec(
+                (0u16..300, proptest::collection::vec(0u16..300, 0..6), 0usize..7), 1..12,
+            ),
+        ) {
+            let (mut plain, mut ahead) = (session(SHAPES[shape]), session(SHAPES[shape]));
+            plain.rebase(&tokens(start), &Cancel::new()).expect("not cancelled");
+            ahead.rebase(&tokens(start), &Cancel::new()).expect("not cancelled");
+            for (token, next, n_right) in steps {
+                // After each push with a guess, some of the guess come true.
+                for (i, token) in [&[token], &next[..n_right.min(next.len())]].concat().into_iter().enumerate() {
+                    plain.push(token);
+                    prop_assert!(i == 0 || ahead.is_ahead(token));
+                    ahead.push_ahead(token, &next);
+                    prop_assert_eq!(plain.logits(), ahead.logits());
+                    prop_assert_eq!(plain.tokens(), ahead.tokens());
+                }
+            }
+            let tokens = plain.tokens().to_vec();
+            prop_assert_eq!(ahead.rebase(&tokens, &Cancel::new()), Ok(tokens.len()));
+            prop_assert_eq!(plain.logits(), ahead.logits());
         }
     }
 }

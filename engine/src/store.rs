@@ -8,7 +8,10 @@
 //!   marks.toml                        highest version opened, per key and model
 //!   lock                              held while one of these is changed
 //!   workspaces/<name>-<hash of root>/ checkpoint.ncz, held_out.json (the files that training held out)
-//!                                     and training/ (its state)
+//!                                     training/ (its state), and trusted (its root, where the user lets cargo
+//!                                     run what it configures)
+//! ~/.cache/nanochat/                  (or $NANOCHAT_HOME too)
+//!   tune.toml                         what the autotuner measured on this machine
 //! ```
 
 use std::fs::{self, File};
@@ -29,6 +32,8 @@ pub use durable::write_durably;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
+    /// Where what can be had again is kept; below the root unless the platform has a place for it.
+    cache: PathBuf,
 }
 
 /// Why the data directory did not do what was asked.
@@ -106,7 +111,8 @@ pub enum StoreError {
 impl Store {
     /// A store rooted at `root`, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { cache: root.clone(), root }
     }
 
     /// The store at `env_home` (the value of NANOCHAT_HOME), or where the platform keeps users' data.
@@ -118,7 +124,8 @@ impl Store {
             }
             None => {
                 let strategy = etcetera::choose_base_strategy().map_err(|_| StoreError::NoHome)?;
-                Ok(Self::at(strategy.data_dir().join("nanochat")))
+                let [root, cache] = [strategy.data_dir(), strategy.cache_dir()].map(|dir| dir.join("nanochat"));
+                Ok(Self { root, cache })
             }
         }
     }
@@ -136,6 +143,11 @@ impl Store {
     /// Where the training state of a workspace lies, present or not.
     pub fn state_dir(&self, workspace_root: &Path) -> PathBuf {
         self.workspace_dir(workspace_root).join("training")
+    }
+
+    /// Where the autotuner's table lies, present or not: see [`crate::tune`].
+    pub fn tune_path(&self) -> PathBuf {
+        self.cache.join("tune.toml")
     }
 
     /// Where the user's own public key lies, present or not; what others are given to trust.
@@ -239,6 +251,18 @@ impl Store {
         Ok(manifest)
     }
 
+    /// Whether the user has said that cargo may run what this workspace configures. One that moved is another.
+    pub fn trusts_workspace(&self, workspace_root: &Path) -> Result<bool, StoreError> {
+        let record = read_if_there(&self.workspace_dir(workspace_root).join(TRUSTED))?;
+        Ok(record.is_some_and(|record| record == trusted_text(workspace_root)))
+    }
+
+    /// Remembers that the user has said so.
+    pub fn trust_workspace(&self, workspace_root: &Path) -> Result<(), StoreError> {
+        let path = self.workspace_dir(workspace_root).join(TRUSTED);
+        write_file(&path, trusted_text(workspace_root).as_bytes())
+    }
+
     /// Opens a checkpoint with this user's trust, and remembers its version.
     pub fn open_checkpoint(&self, path: &Path) -> Result<Checkpoint, StoreError> {
         let file = match File::open(path) {
@@ -315,8 +339,15 @@ impl Store {
 
 const TRUST: &str = "trust.toml";
 const MARKS: &str = "marks.toml";
+const TRUSTED: &str = "trusted";
 /// What the user's own key is called.
 const OWN_KEY: &str = "this user";
+
+/// The whole path, which the folder's short hash stands for.
+fn trusted_text(workspace_root: &Path) -> String {
+    let root = fs::canonicalize(workspace_root).unwrap_or_else(|_| workspace_root.to_owned());
+    format!("cargo may run what this workspace configures:\n{}\n", root.display())
+}
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();

@@ -8,9 +8,10 @@ mod split;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::sync::Mutex;
 
-use cache::Cache;
+use cache::{Cache, Words};
 pub use split::{MAX_PRETOKEN, pretokens};
 
 /// An id of one token. Vocabularies stay below 32,768.
@@ -35,11 +36,14 @@ pub const VOCAB_LIMIT: usize = 32_768;
 /// No token is longer than this, in bytes; no pre-token is, so a longer one could never be used.
 pub const MAX_TOKEN_BYTES: usize = MAX_PRETOKEN;
 
+/// A map of pairs, of which there are at most as many as merges.
+type Pairs = HashMap<(TokenId, TokenId), TokenId, BuildHasherDefault<Words>>;
+
 /// Text to tokens and back.
 pub struct Tokenizer {
     merges: Vec<(TokenId, TokenId)>,
     /// Pair → the token it becomes; a lower id is an earlier rank.
-    pairs: HashMap<(TokenId, TokenId), TokenId>,
+    pairs: Pairs,
     /// The bytes of all tokens, in id order; token i is `bytes[ends[i - 1]..ends[i]]`.
     bytes: Vec<u8>,
     ends: Vec<u32>,
@@ -81,56 +85,47 @@ impl Tokenizer {
 
     /// A tokenizer from its merges in rank order. Merge i makes the token `FIRST_MERGE + i`.
     pub fn from_merges(merges: Vec<(TokenId, TokenId)>) -> Result<Self, TokenizerError> {
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut ends = vec![0u32; usize::from(N_SPECIALS)];
-        for byte in 0..=255u8 {
-            bytes.push(byte);
-            ends.push(bytes.len() as u32);
-        }
-        let mut ids: HashMap<Vec<u8>, TokenId> =
-            (0..=255u8).map(|b| (vec![b], FIRST_BYTE + TokenId::from(b))).collect();
-        let mut pairs = HashMap::with_capacity(merges.len().min(VOCAB_LIMIT));
+        let mut bytes: Vec<u8> = (0..=255).collect();
+        let mut ends: Vec<u32> = [0; N_SPECIALS as usize].into_iter().chain(1..=256).collect();
+        let mut pairs = Pairs::with_capacity_and_hasher(merges.len().min(VOCAB_LIMIT), BuildHasherDefault::default());
+        let mut failure = None;
         for (index, &(left, right)) in merges.iter().enumerate() {
             let made = usize::from(FIRST_MERGE) + index;
-            if made + 1 >= VOCAB_LIMIT {
-                return Err(TokenizerError::TooLarge { index });
-            }
-            let part = |id: TokenId| {
-                let id = usize::from(id);
-                if (usize::from(FIRST_BYTE)..made).contains(&id) {
-                    Ok(&bytes[ends[id - 1] as usize..ends[id] as usize])
-                } else {
-                    Err(TokenizerError::Undefined { index })
-                }
+            let is_defined = |id: TokenId| (usize::from(FIRST_BYTE)..made).contains(&usize::from(id));
+            let range = |id: TokenId| ends[usize::from(id) - 1] as usize..ends[usize::from(id)] as usize;
+            failure = if made + 1 >= VOCAB_LIMIT {
+                Some(TokenizerError::TooLarge { index })
+            } else if !is_defined(left) || !is_defined(right) {
+                Some(TokenizerError::Undefined { index })
+            } else if range(left).len() + range(right).len() > MAX_TOKEN_BYTES {
+                Some(TokenizerError::TooLarge { index })
+            } else {
+                None
             };
-            let joined = [part(left)?, part(right)?].concat();
-            if joined.len() > MAX_TOKEN_BYTES {
-                return Err(TokenizerError::TooLarge { index });
+            if failure.is_some() {
+                break;
             }
-            bytes.extend_from_slice(&joined);
+            bytes.extend_from_within(range(left));
+            bytes.extend_from_within(range(right));
             ends.push(bytes.len() as u32);
-            let made = made as TokenId;
-            if ids.insert(joined, made).is_some() {
-                return Err(TokenizerError::Duplicate { index });
-            }
-            pairs.insert((left, right), made);
+            pairs.insert((left, right), made as TokenId);
         }
-        let mut sorted: Vec<(Vec<u8>, TokenId)> = ids.into_iter().collect();
-        sorted.sort_unstable();
+        let sorted = sorted(&bytes, &ends);
+        let of = |id: TokenId| &bytes[ends[usize::from(id) - 1] as usize..ends[usize::from(id)] as usize];
+        // Of equal tokens the later one is too many, and of several such the first is the error.
+        let duplicates = sorted.windows(2).filter(|pair| of(pair[0]) == of(pair[1])).map(|pair| pair[1]);
+        if let Some(id) = duplicates.min() {
+            return Err(TokenizerError::Duplicate { index: usize::from(id - FIRST_MERGE) });
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         let mut hasher = blake3::Hasher::new();
         for (left, right) in &merges {
             hasher.update(&left.to_le_bytes());
             hasher.update(&right.to_le_bytes());
         }
-        Ok(Self {
-            merges,
-            pairs,
-            bytes,
-            ends,
-            sorted: sorted.into_iter().map(|(_, id)| id).collect(),
-            hash: *hasher.finalize().as_bytes(),
-            cache: Mutex::default(),
-        })
+        Ok(Self { merges, pairs, bytes, ends, sorted, hash: *hasher.finalize().as_bytes(), cache: Mutex::default() })
     }
 
     /// The merges in rank order.
@@ -244,6 +239,23 @@ impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
     }
+}
+
+/// All tokens but the specials in the order of their bytes, equal ones in the order of their ids.
+fn sorted(bytes: &[u8], ends: &[u32]) -> Vec<TokenId> {
+    let first = usize::from(FIRST_BYTE);
+    // Most comparisons are decided by the first eight bytes, held beside the id.
+    let mut keyed: Vec<(u64, &[u8], TokenId)> = (first..ends.len())
+        .map(|id| {
+            let token = &bytes[ends[id - 1] as usize..ends[id] as usize];
+            let mut key = [0; 8];
+            let len = token.len().min(8);
+            key[..len].copy_from_slice(&token[..len]);
+            (u64::from_be_bytes(key), token, id as TokenId)
+        })
+        .collect();
+    keyed.sort_unstable();
+    keyed.into_iter().map(|(_, _, id)| id).collect()
 }
 
 #[cfg(test)]

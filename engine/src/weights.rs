@@ -1,4 +1,4 @@
-//! A model's numbers as they are stored: what training exports, a checkpoint holds and the engine loads.
+//! A model's numbers: what training exports, a checkpoint packs and the engine lays out.
 
 use nanochat_kernels::{Shape, TernaryMatrix};
 
@@ -6,61 +6,64 @@ use crate::Config;
 use crate::rng::Rng;
 
 /// All weights of one model. Matrices are `[outputs, inputs]`.
+///
+/// `M` and `V` are the forms of ternary matrices and of 8-bit values: plain ones that training writes, or views of a
+/// checkpoint's bytes, so that a model is laid out from the file's buffer with nothing between.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weights {
+pub struct Weights<M = TernaryMatrix, V = Vec<i8>> {
     /// Sizes that the fields below have.
     pub config: Config,
     /// Tied embedding and head, `[vocab_size, d_model]`.
-    pub embed: Int8Matrix,
+    pub embed: Int8Matrix<V>,
     /// One per layer.
-    pub blocks: Vec<BlockWeights>,
+    pub blocks: Vec<BlockWeights<M>>,
     /// Gain of the last norm, `[d_model]`.
     pub norm_final: Vec<f32>,
 }
 
 /// One layer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BlockWeights {
+pub struct BlockWeights<M = TernaryMatrix> {
     /// Its attention half.
-    pub attn: AttentionWeights,
+    pub attn: AttentionWeights<M>,
     /// Its MLP half.
-    pub mlp: MlpWeights,
+    pub mlp: MlpWeights<M>,
 }
 
 /// Attention with its norms and residual mixing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AttentionWeights {
+pub struct AttentionWeights<M = TernaryMatrix> {
     /// Residual mixing; absent when `n_streams` is 1.
     pub mhc: Option<MhcWeights>,
     /// `[d_model]`.
     pub norm: Vec<f32>,
     /// `[d_model, d_model]`.
-    pub q: TernaryMatrix,
+    pub q: M,
     /// `[kv_dim, d_model]`.
-    pub k: TernaryMatrix,
+    pub k: M,
     /// `[kv_dim, d_model]`.
-    pub v: TernaryMatrix,
+    pub v: M,
     /// `[d_model]`; SubLN before the output product.
     pub norm_out: Vec<f32>,
     /// `[d_model, d_model]`.
-    pub o: TernaryMatrix,
+    pub o: M,
 }
 
 /// The gated MLP with its norms and residual mixing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MlpWeights {
+pub struct MlpWeights<M = TernaryMatrix> {
     /// Residual mixing; absent when `n_streams` is 1.
     pub mhc: Option<MhcWeights>,
     /// `[d_model]`.
     pub norm: Vec<f32>,
     /// `[d_ff, d_model]`.
-    pub gate: TernaryMatrix,
+    pub gate: M,
     /// `[d_ff, d_model]`.
-    pub up: TernaryMatrix,
+    pub up: M,
     /// `[d_ff]`; SubLN before the down product.
     pub norm_down: Vec<f32>,
     /// `[d_model, d_ff]`.
-    pub down: TernaryMatrix,
+    pub down: M,
 }
 
 /// mHC-lite of one sublayer, for n streams and p = n! permutations in lexicographic order (the first is the
@@ -95,13 +98,13 @@ pub struct MhcWeights {
 
 /// Eight-bit rows: `value = scales[row] · values[row, column]`, values within ±127.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Int8Matrix {
+pub struct Int8Matrix<V = Vec<i8>> {
     /// Rows.
     pub rows: usize,
     /// Columns.
     pub cols: usize,
     /// Row-major.
-    pub values: Vec<i8>,
+    pub values: V,
     /// One per row.
     pub scales: Vec<f32>,
 }

@@ -1,22 +1,34 @@
-//! Grouped-query attention over a growing cache of keys and values.
+//! Grouped-query attention over a growing int8 cache of keys and values.
 //!
 //! ```text
-//! for token, for kv head, its G query heads together:
-//!     scores [G, t] = q · k_t / √hd          lanes are positions: keys lie in blocks of 32 positions
-//!     weights       = softmax(scores)
-//!     out [G, hd]   = Σ_t weights_t · v_t    lanes are features
+//! for row = (token, query head), for block of 64 positions, in order:
+//!     s [64]  = (q8 · k8) · (scale of q · log₂e / √hd) · scales of k      exact integer sums; lanes are positions
+//!     m'      = max(m, max s);   c = 2^(m − m')
+//!     p [64]  = 2^(s − m')                                        l = c·l + Σ p
+//!     w [64]  = p · scales of v, rounded to 8 bits of its largest
+//!     o [hd]  = c·o + (w8 · v8) · scale of w                      exact integer sums; lanes are features
+//! out = o / l
 //! ```
+//!
+//! This is the online softmax of arXiv 1805.02867 over fixed blocks: what a row comes to depends on nothing but its
+//! query and the keys before it, not on the rows that are computed beside it. Four rows share each load of a key, and a
+//! tile of tokens each block while it is in the first cache.
+
+mod plain;
+
+use std::cell::RefCell;
 
 use crate::isa::{Isa, compiled_per_isa};
-use crate::lanes::{LANES, Lanes, head, head_mut};
-use crate::memory::Parts;
+use crate::lanes::{LANES, Lanes, exp2, head, head_mut, sum};
+use crate::memory::{AlignedBytes, Parts};
 use crate::pool::Pool;
-use crate::vector::softmax_body;
+use crate::routine::dots::{Dots, GROUP, POSITIONS};
+use crate::rows::quantize_row;
+use crate::vector;
+use plain::Plain;
 
-/// Positions in a block of keys, and features that values are padded to.
-const WIDTH: usize = 32;
-/// Query heads that share each load of a key.
-const GROUP: usize = 4;
+/// Tokens whose queries pass a block of keys together.
+const TOKENS: usize = 8;
 
 /// Sizes of the heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,233 +37,423 @@ pub struct Heads {
     pub n_heads: usize,
     /// Key and value heads; query head i uses `i / (n_heads / n_kv_heads)`.
     pub n_kv_heads: usize,
-    /// Features of each.
+    /// Features of each; even.
     pub head_dim: usize,
 }
 
-/// Keys and values of one layer.
+impl Heads {
+    /// Features with their padding.
+    fn width(self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+}
+
+/// Cosines and sines by which features i and i + head_dim / 2 turn, `[positions, head_dim / 2]` each (arXiv 2104.09864).
+#[derive(Clone, Copy, Debug)]
+pub struct Rope<'a> {
+    /// Cosines.
+    pub cos: &'a [f32],
+    /// Sines.
+    pub sin: &'a [f32],
+}
+
+/// Rows of numbers and where the tokens stand that they belong to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// `n` rows, each beginning with what the call wants of it.
+    pub x: &'a [f32],
+    /// From one row to the next.
+    pub stride: usize,
+    /// How many.
+    pub n: usize,
+    /// Position of the first.
+    pub first: usize,
+}
+
+/// How a cache holds keys and values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvBits {
+    /// Whole numbers with a scale for each position and head.
+    #[default]
+    Eight,
+    /// As they come: slow, and exact enough to compare a model with its twin in training.
+    ThirtyTwo,
+}
+
+/// Keys and values of one layer. Memory is taken as positions are written, 64 at a time.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     heads: Heads,
     capacity: usize,
-    /// `[n_kv_heads][capacity / 32][head_dim][32 positions]`.
-    keys: Vec<f32>,
-    /// `[n_kv_heads][capacity][padded head_dim]`.
-    values: Vec<f32>,
+    /// `[blocks][n_kv_heads]`.
+    slabs: Vec<Slab>,
+    /// Instead of slabs, where 32 bits are asked for.
+    plain: Option<Plain>,
+}
+
+/// 64 positions of one key and value head.
+#[derive(Clone, Debug)]
+struct Slab {
+    /// Keys + 128, `[width/4][64 positions][4]`, then values, `[64/4][width][4 positions]`.
+    bytes: AlignedBytes,
+    key_scales: [f32; POSITIONS],
+    value_scales: [f32; POSITIONS],
+}
+
+impl Slab {
+    fn new(width: usize) -> Self {
+        let mut bytes = AlignedBytes::zeroed(2 * POSITIONS * width);
+        bytes.as_mut_slice()[..POSITIONS * width].fill(128);
+        Self { bytes, key_scales: [0.0; POSITIONS], value_scales: [0.0; POSITIONS] }
+    }
+
+    fn keys(&self) -> &[u8] {
+        &self.bytes.as_slice()[..self.bytes.as_slice().len() / 2]
+    }
+
+    fn values(&self) -> &[i8] {
+        &self.bytes.as_i8()[self.bytes.as_slice().len() / 2..]
+    }
 }
 
 impl KvCache {
-    /// Room for `capacity` positions; memory is taken as they are written.
-    pub fn new(heads: Heads, capacity: usize) -> Self {
-        Self { heads, capacity: capacity.next_multiple_of(WIDTH), keys: Vec::new(), values: Vec::new() }.with_room()
+    /// Room for `capacity` positions.
+    pub fn new(heads: Heads, capacity: usize, bits: KvBits) -> Self {
+        let plain = (bits == KvBits::ThirtyTwo).then(|| Plain::new(heads));
+        Self { heads, capacity, slabs: Vec::new(), plain }
     }
 
-    fn with_room(mut self) -> Self {
-        // Zero pages come from the system untouched, so an unused part of the cache costs nothing.
-        self.keys = vec![0.0; self.heads.n_kv_heads * self.capacity * self.heads.head_dim];
-        self.values = vec![0.0; self.heads.n_kv_heads * self.capacity * self.padded_dim()];
-        self
+    /// Bytes of the blocks that have been written to.
+    pub fn n_bytes(&self) -> usize {
+        let plain = self.plain.as_ref().map_or(0, Plain::n_bytes);
+        plain + self.slabs.iter().map(|slab| slab.bytes.as_slice().len() + size_of::<Slab>()).sum::<usize>()
     }
 
-    fn padded_dim(&self) -> usize {
-        self.heads.head_dim.next_multiple_of(WIDTH)
-    }
-
-    /// Writes the key and the value `[n_kv_heads · head_dim]` of one position.
+    /// Makes positions `0..len` equal to the other's; those behind hold anything.
     ///
     /// # Panics
-    /// If the position is beyond the capacity, or a length is wrong.
-    pub fn write(&mut self, position: usize, key: &[f32], value: &[f32]) {
+    /// If the heads or the bits differ, or one of the two has no room for `len` positions.
+    pub fn copy_prefix(&mut self, from: &Self, len: usize) {
+        assert_eq!(self.heads, from.heads, "caches of one model");
+        assert!(len <= self.capacity.min(from.capacity), "{len} positions of {} and {}", self.capacity, from.capacity);
+        assert_eq!(self.plain.is_some(), from.plain.is_some(), "caches of one model");
+        if let (Some(plain), Some(from)) = (&mut self.plain, &from.plain) {
+            return plain.copy_prefix(from, len);
+        }
+        let n_slabs = (len.div_ceil(POSITIONS) * self.heads.n_kv_heads).min(from.slabs.len());
+        let n_there = n_slabs.min(self.slabs.len());
+        self.slabs[..n_there].clone_from_slice(&from.slabs[..n_there]);
+        self.slabs.extend_from_slice(&from.slabs[n_there..n_slabs]);
+    }
+
+    /// Writes keys, which are turned by `rope` first, and values: each row is `[k, v]`, `n_kv_heads · head_dim` each.
+    ///
+    /// # Panics
+    /// If a position is beyond the capacity or the rope, or rows are too short.
+    pub fn append(&mut self, isa: Isa, pool: &Pool, rows: Rows<'_>, rope: Rope<'_>) {
         let Heads { n_kv_heads, head_dim, .. } = self.heads;
-        assert!(position < self.capacity, "position {position} of {}", self.capacity);
-        assert_eq!((key.len(), value.len()), (n_kv_heads * head_dim, n_kv_heads * head_dim), "key and value");
-        let padded = self.padded_dim();
-        for head in 0..n_kv_heads {
-            let block = (head * self.capacity + position / WIDTH * WIDTH) * head_dim + position % WIDTH;
-            for (d, x) in key[head * head_dim..][..head_dim].iter().enumerate() {
-                self.keys[block + d * WIDTH] = *x;
+        let Rows { x, stride, n, first } = rows;
+        assert!(first + n <= self.capacity, "{n} positions from {first} of {}", self.capacity);
+        if let Some(plain) = &mut self.plain {
+            return plain.append(isa, rows, rope);
+        }
+        let width = self.heads.width();
+        let n_slabs = (first + n).div_ceil(POSITIONS) * n_kv_heads;
+        if self.slabs.len() < n_slabs {
+            self.slabs.resize_with(n_slabs, || Slab::new(width));
+        }
+        let blocks = first / POSITIONS..(first + n).div_ceil(POSITIONS);
+        let slabs = Parts::new(&mut self.slabs);
+        let write = |piece_idx: usize| {
+            let (block, kv_head) = (blocks.start + piece_idx / n_kv_heads, piece_idx % n_kv_heads);
+            // SAFETY: each slab is one piece's, and the slabs are borrowed until `for_each` returns.
+            let slab = unsafe { &mut slabs.part(block * n_kv_heads + kv_head, 1)[0] };
+            for position in first.max(block * POSITIONS)..(first + n).min((block + 1) * POSITIONS) {
+                let row = &x[(position - first) * stride..];
+                let key = &row[kv_head * head_dim..][..head_dim];
+                let value = &row[(n_kv_heads + kv_head) * head_dim..][..head_dim];
+                write_position(isa, slab, position % POSITIONS, width, key, value, rope.at(position, head_dim));
             }
-            self.values[(head * self.capacity + position) * padded..][..head_dim]
-                .copy_from_slice(&value[head * head_dim..][..head_dim]);
+        };
+        match n {
+            1 => (0..n_kv_heads).for_each(write), // less than a hand-over
+            _ => pool.for_each(blocks.len() * n_kv_heads, write),
         }
     }
 
-    /// out `[n, n_heads · head_dim]`: attention of queries at positions `first..first + n`, each over itself and what
-    /// stands before it. Queries are rows of `q`, `q_stride` apart.
+    /// out `[n, n_heads · head_dim]`: attention of queries, which are turned by `rope` first, each over its own position
+    /// and what stands before it.
     ///
     /// # Panics
-    /// If a position is beyond the capacity, or a length is wrong.
-    pub fn attend(&self, isa: Isa, pool: &Pool, queries: Queries<'_>, out: &mut [f32]) {
+    /// If a position has not been written, or a length is wrong.
+    pub fn attend(&self, isa: Isa, pool: &Pool, queries: Rows<'_>, rope: Rope<'_>, out: &mut [f32]) {
         let Heads { n_heads, n_kv_heads, head_dim } = self.heads;
-        let width = n_heads * head_dim;
-        let n = out.len() / width;
-        assert!(out.len() == n * width && queries.first + n <= self.capacity, "{n} queries at {}", queries.first);
-        assert!(n == 0 || queries.q.len() >= (n - 1) * queries.stride + width, "queries are too short");
+        let Rows { n, first, .. } = queries;
+        let row_len = n_heads * head_dim;
+        assert_eq!(out.len(), n * row_len, "{} numbers for {n} rows", out.len());
+        if let Some(plain) = &self.plain {
+            return plain.attend(isa, pool, queries, rope, out);
+        }
+        assert!((first + n).div_ceil(POSITIONS) * n_kv_heads <= self.slabs.len(), "{n} queries from {first}");
         let per_kv = n_heads / n_kv_heads;
+        // One token: halves of a group, where whole groups cannot be shared out evenly.
+        let whole = n > 1 || n_kv_heads.is_multiple_of(pool.n_threads()) || per_kv == 1;
+        let per_piece = if whole { per_kv } else { per_kv.div_ceil(2) };
+        let pieces_per_kv = per_kv.div_ceil(per_piece);
+        let n_tiles = n.div_ceil(TOKENS);
         let out = Parts::new(out);
-        pool.for_each(n * n_kv_heads, |piece_idx| {
-            let (i, kv_head) = (piece_idx / n_kv_heads, piece_idx % n_kv_heads);
-            let n_keys = queries.first + i + 1;
-            let keys = &self.keys[kv_head * self.capacity * head_dim..][..n_keys.next_multiple_of(WIDTH) * head_dim];
-            let padded = self.padded_dim();
-            let values = &self.values[kv_head * self.capacity * padded..][..n_keys * padded];
-            for head in (kv_head * per_kv..(kv_head + 1) * per_kv).step_by(GROUP) {
-                let n_group = GROUP.min((kv_head + 1) * per_kv - head);
-                let q = &queries.q[i * queries.stride + head * head_dim..][..n_group * head_dim];
-                // SAFETY: each token's group of heads is one piece's, and `out` is borrowed until `for_each` returns.
-                let out = unsafe { out.part(i * width + head * head_dim, n_group * head_dim) };
-                let cache = Keys { keys, values, n_keys, head_dim };
-                match n_group {
-                    4 => attend_4(isa, q, cache, out),
-                    2 => attend_2(isa, q, cache, out),
-                    _ => {
-                        for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
-                            attend_1(isa, q, cache, out);
-                        }
-                    }
+        // Measured: a row takes about 50 ns for each block of 64 keys of 64 features.
+        let n_blocks = n * n_heads * (first + n).div_ceil(POSITIONS) * self.heads.width().div_ceil(64);
+        pool.share(n_tiles * n_kv_heads * pieces_per_kv, 50 * n_blocks as u64, |piece_idx| {
+            // The last tokens first: they have most keys.
+            let tile = n_tiles - 1 - piece_idx / (n_kv_heads * pieces_per_kv);
+            let kv_head = piece_idx / pieces_per_kv % n_kv_heads;
+            let from = kv_head * per_kv + piece_idx % pieces_per_kv * per_piece;
+            let heads = from..(from + per_piece).min((kv_head + 1) * per_kv);
+            let tokens = tile * TOKENS..((tile + 1) * TOKENS).min(n);
+            SCRATCH.with_borrow_mut(|scratch| {
+                let n_rows = tokens.len() * heads.len();
+                scratch.clear(n_rows, self.heads.width());
+                for (row_idx, (i, head)) in
+                    tokens.clone().flat_map(|i| heads.clone().map(move |head| (i, head))).enumerate()
+                {
+                    let q = &queries.x[i * queries.stride + head * head_dim..][..head_dim];
+                    scratch.load_query(isa, row_idx, q, first + i, rope.at(first + i, head_dim));
                 }
-            }
+                attend_tile(isa, Dots::of(isa), &self.slabs, kv_head, n_kv_heads, scratch);
+                for (row_idx, (i, head)) in tokens.flat_map(|i| heads.clone().map(move |head| (i, head))).enumerate() {
+                    // SAFETY: each token's head is one piece's, and `out` is borrowed until `for_each` returns.
+                    let out = unsafe { out.part(i * row_len + head * head_dim, head_dim) };
+                    out.copy_from_slice(&scratch.outputs[row_idx * self.heads.width()..][..head_dim]);
+                }
+            });
         });
     }
 }
 
-/// Query rows and where they stand.
-#[derive(Clone, Copy, Debug)]
-pub struct Queries<'a> {
-    /// Rows of at least `n_heads · head_dim` numbers.
-    pub q: &'a [f32],
-    /// From one row to the next.
-    pub stride: usize,
-    /// Position of the first row.
-    pub first: usize,
+impl<'a> Rope<'a> {
+    fn at(self, position: usize, head_dim: usize) -> Self {
+        let half = head_dim / 2;
+        Self { cos: &self.cos[position * half..][..half], sin: &self.sin[position * half..][..half] }
+    }
 }
 
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Rows of one piece.
+#[derive(Default)]
+struct Scratch {
+    width: usize,
+    /// `[rows, width]`
+    queries: Vec<i8>,
+    states: Vec<State>,
+    /// `[rows, width]`
+    outputs: Vec<f32>,
+    turned: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+/// A row on its way through the blocks.
 #[derive(Clone, Copy)]
-struct Keys<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
+struct State {
+    /// Keys that it sees.
     n_keys: usize,
-    head_dim: usize,
+    /// Scale of the query · log₂e / √hd.
+    scale: f32,
+    /// Σ of the rounded query.
+    query_sum: i32,
+    /// The largest score so far.
+    top: f32,
+    /// Σ 2^(score − top), in lanes.
+    total: [f32; LANES],
+}
+
+impl Scratch {
+    fn clear(&mut self, n_rows: usize, width: usize) {
+        self.width = width;
+        self.queries.resize(n_rows * width, 0);
+        self.outputs.clear();
+        self.outputs.resize(n_rows * width, 0.0);
+        self.states.clear();
+        self.sums.resize(width / LANES, 0);
+    }
+
+    fn load_query(&mut self, isa: Isa, row_idx: usize, q: &[f32], position: usize, rope: Rope<'_>) {
+        self.turned.clear();
+        self.turned.extend_from_slice(q);
+        rotate(isa, rope, &mut self.turned);
+        let values = &mut self.queries[row_idx * self.width..][..self.width];
+        let scale = quantize_row(isa, &self.turned, values, &mut self.sums);
+        self.states.push(State {
+            n_keys: position + 1,
+            scale: scale * std::f32::consts::LOG2_E / (q.len() as f32).sqrt(),
+            query_sum: self.sums.iter().sum(),
+            top: f32::NEG_INFINITY,
+            total: [0.0; LANES],
+        });
+    }
+}
+
+fn write_position(isa: Isa, slab: &mut Slab, lane: usize, width: usize, key: &[f32], value: &[f32], rope: Rope<'_>) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let Scratch { turned, queries, sums, .. } = scratch;
+        turned.clear();
+        turned.extend_from_slice(key);
+        rotate(isa, rope, turned);
+        queries.resize(width.max(queries.len()), 0);
+        sums.resize(width / LANES, 0);
+        let rounded = &mut queries[..width];
+        let (keys, values) = slab.bytes.as_mut_slice().split_at_mut(POSITIONS * width);
+        slab.key_scales[lane] = quantize_row(isa, turned, rounded, sums);
+        for (keys, four) in keys.chunks_exact_mut(POSITIONS * 4).zip(rounded.as_chunks::<4>().0) {
+            keys[lane * 4..][..4].copy_from_slice(&four.map(|x| x as u8 ^ 128));
+        }
+        slab.value_scales[lane] = quantize_row(isa, value, rounded, sums);
+        let values = &mut values[lane / 4 * width * 4..][..width * 4];
+        for (four, x) in values.as_chunks_mut::<4>().0.iter_mut().zip(rounded) {
+            four[lane % 4] = *x as u8;
+        }
+    });
 }
 
 compiled_per_isa! {
-    fn attend_1<V>(q: &[f32], cache: Keys<'_>, out: &mut [f32]) {
-        attend_group::<V, 1>(q, cache, out);
+    fn rotate<V>(rope: Rope<'_>, x: &mut [f32]) {
+        let (low, high) = x.split_at_mut(rope.cos.len());
+        for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(rope.cos).zip(rope.sin) {
+            (*low, *high) = (*low * cos - *high * sin, *low * sin + *high * cos);
+        }
     }
 }
 
 compiled_per_isa! {
-    fn attend_2<V>(q: &[f32], cache: Keys<'_>, out: &mut [f32]) {
-        attend_group::<V, 2>(q, cache, out);
-    }
-}
-
-compiled_per_isa! {
-    fn attend_4<V>(q: &[f32], cache: Keys<'_>, out: &mut [f32]) {
-        attend_group::<V, 4>(q, cache, out);
-    }
-}
-
-/// q and out are `[G, head_dim]`. The result for a head does not depend on G.
-#[inline(always)]
-fn attend_group<V: Lanes, const G: usize>(q: &[f32], cache: Keys<'_>, out: &mut [f32]) {
-    let Keys { keys, values, n_keys, head_dim } = cache;
-    let n_padded = n_keys.next_multiple_of(WIDTH);
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut scores = vec![0.0f32; G * n_padded];
-    for (block, keys) in keys.chunks_exact(WIDTH * head_dim).enumerate() {
-        let mut acc = [[V::splat(0.0); 2]; G];
-        for (d, keys) in keys.chunks_exact(WIDTH).enumerate() {
-            let keys = [V::load(head(keys)), V::load(head(&keys[LANES..]))];
-            for g in 0..G {
-                let q = V::splat(q[g * head_dim + d]);
-                acc[g][0] = q.mul_add(keys[0], acc[g][0]);
-                acc[g][1] = q.mul_add(keys[1], acc[g][1]);
-            }
-        }
-        for g in 0..G {
-            let scores = &mut scores[g * n_padded + block * WIDTH..][..WIDTH];
-            acc[g][0].mul(V::splat(scale)).store(head_mut(scores));
-            acc[g][1].mul(V::splat(scale)).store(head_mut(&mut scores[LANES..]));
-        }
-    }
-    for g in 0..G {
-        softmax_body(&mut scores[g * n_padded..][..n_keys]);
-    }
-    let padded = head_dim.next_multiple_of(WIDTH);
-    for start in (0..head_dim).step_by(WIDTH) {
-        let mut acc = [[V::splat(0.0); 2]; G];
-        for (t, values) in values.chunks_exact(padded).enumerate() {
-            let values = &values[start..start + WIDTH];
-            let values = [V::load(head(values)), V::load(head(&values[LANES..]))];
-            for g in 0..G {
-                let weight = V::splat(scores[g * n_padded + t]);
-                acc[g][0] = weight.mul_add(values[0], acc[g][0]);
-                acc[g][1] = weight.mul_add(values[1], acc[g][1]);
-            }
-        }
-        let width = WIDTH.min(head_dim - start);
-        for g in 0..G {
-            let mut row = [0.0; WIDTH];
-            acc[g][0].store(head_mut(&mut row));
-            acc[g][1].store(head_mut(&mut row[LANES..]));
-            out[g * head_dim + start..][..width].copy_from_slice(&row[..width]);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wave(n: usize, seed: f32) -> Vec<f32> {
-        (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
-    }
-
-    #[test]
-    fn attention_agrees_with_f64_and_between_instruction_sets() {
-        for (heads, n_keys) in [
-            (Heads { n_heads: 8, n_kv_heads: 2, head_dim: 64 }, 70),
-            (Heads { n_heads: 6, n_kv_heads: 2, head_dim: 16 }, 33),
-            (Heads { n_heads: 4, n_kv_heads: 2, head_dim: 6 }, 1),
-            (Heads { n_heads: 5, n_kv_heads: 1, head_dim: 40 }, 65),
-        ] {
-            let Heads { n_heads, n_kv_heads, head_dim } = heads;
-            let (kv, width) = (n_kv_heads * head_dim, n_heads * head_dim);
-            let mut cache = KvCache::new(heads, 128);
-            let keys: Vec<_> = (0..n_keys).map(|t| wave(kv, t as f32)).collect();
-            let values: Vec<_> = (0..n_keys).map(|t| wave(kv, t as f32 * 1.7 + 9.0)).collect();
-            for t in 0..n_keys {
-                cache.write(t, &keys[t], &values[t]);
-            }
-            let q = wave(n_keys * width, 0.5);
-            let mut outcomes = Vec::new();
-            for isa in Isa::available() {
-                for n_threads in [1, 2] {
-                    let mut out = vec![f32::NAN; n_keys * width];
-                    cache.attend(isa, &Pool::new(n_threads), Queries { q: &q, stride: width, first: 0 }, &mut out);
-                    outcomes.push(out);
+    fn attend_tile<V>(dots: Dots, slabs: &[Slab], kv_head: usize, n_kv_heads: usize, scratch: &mut Scratch) {
+        let Scratch { width, queries, states, outputs, .. } = scratch;
+        let width = *width;
+        let n_keys = states.iter().map(|state| state.n_keys).max().unwrap_or(0);
+        let mut dot = [[0i32; POSITIONS]; GROUP];
+        let mut weights = [[0u8; POSITIONS]; GROUP];
+        let mut steps = [Step::default(); GROUP];
+        let mut sums = vec![0i32; GROUP * width];
+        for (block, slabs) in slabs.chunks_exact(n_kv_heads).take(n_keys.div_ceil(POSITIONS)).enumerate() {
+            let slab = &slabs[kv_head];
+            let rows = states.chunks_mut(GROUP).zip(queries.chunks(GROUP * width));
+            for ((states, queries), outputs) in rows.zip(outputs.chunks_mut(GROUP * width)) {
+                let n = states.len();
+                // Rows are in the order of their tokens: the last sees most.
+                if states[n - 1].n_keys <= block * POSITIONS {
+                    continue;
                 }
-            }
-            assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]));
-            for t in 0..n_keys {
-                for head in 0..n_heads {
-                    let kv_head = head / (n_heads / n_kv_heads);
-                    let of = |row: &[f32], d: usize| f64::from(row[kv_head * head_dim + d]);
-                    let query = &q[t * width + head * head_dim..][..head_dim];
-                    let scores: Vec<f64> = (0..=t)
-                        .map(|s| (0..head_dim).map(|d| f64::from(query[d]) * of(&keys[s], d)).sum::<f64>())
-                        .map(|score| (score / (head_dim as f64).sqrt()).exp())
-                        .collect();
-                    let total: f64 = scores.iter().sum();
-                    for d in 0..head_dim {
-                        let exact: f64 = (0..=t).map(|s| scores[s] / total * of(&values[s], d)).sum();
-                        let got = f64::from(outcomes[0][t * width + head * head_dim + d]);
-                        // At most 70 weights, each off by a few ulp of numbers below 1.
-                        assert!((got - exact).abs() < 2e-5, "{got} for {exact}");
+                dots.scores(slab.keys(), queries, states.iter().map(|state| state.query_sum), &mut dot[..n]);
+                for (((state, dot), weights), step) in states.iter_mut().zip(&dot).zip(&mut weights).zip(&mut steps) {
+                    let n_seen = state.n_keys.saturating_sub(block * POSITIONS).min(POSITIONS);
+                    *step = weigh::<V>(state, dot, slab, n_seen, weights);
+                }
+                let sums = &mut sums[..n * width];
+                dots.weighted(slab.values(), &weights[..n], sums);
+                let rows = outputs.chunks_exact_mut(width).zip(sums.chunks_exact(width));
+                for ((outputs, sums), step) in rows.zip(&steps) {
+                    let (keep, scale) = (V::splat(step.keep), V::splat(step.scale));
+                    for (output, sum) in outputs.as_chunks_mut().0.iter_mut().zip(sums.as_chunks().0) {
+                        V::from_i32(sum).mul_add(scale, V::load(output).mul(keep)).store(output);
                     }
                 }
             }
         }
+        for (state, outputs) in states.iter().zip(outputs.chunks_exact_mut(width)) {
+            let inverse = V::splat(1.0 / sum(V::load(&state.total)));
+            for output in outputs.as_chunks_mut().0 {
+                V::load(output).mul(inverse).store(output);
+            }
+        }
     }
 }
+
+/// What a block does to a row's output: o = keep·o + scale·(w8 · v8).
+#[derive(Clone, Copy, Default)]
+struct Step {
+    keep: f32,
+    scale: f32,
+}
+
+/// From `POSITIONS - n` on: n ones, then zeros.
+const SEEN: [f32; 2 * POSITIONS] = {
+    let mut seen = [0.0; 2 * POSITIONS];
+    let mut i = 0;
+    while i < POSITIONS {
+        seen[i] = 1.0;
+        i += 1;
+    }
+    seen
+};
+/// The same, of 0 and −∞: added to a score it hides it.
+const HIDDEN: [f32; 2 * POSITIONS] = {
+    let mut hidden = [0.0; 2 * POSITIONS];
+    let mut i = POSITIONS;
+    while i < 2 * POSITIONS {
+        hidden[i] = f32::NEG_INFINITY;
+        i += 1;
+    }
+    hidden
+};
+
+/// The middle lines of the pseudo-code above.
+#[inline(always)]
+fn weigh<V: Lanes>(
+    state: &mut State,
+    dot: &[i32; POSITIONS],
+    slab: &Slab,
+    n_seen: usize,
+    weights: &mut [u8; POSITIONS],
+) -> Step {
+    const PARTS: usize = POSITIONS / LANES;
+    let (dot, weights) = (dot.as_chunks().0, weights.as_chunks_mut().0);
+    if n_seen == 0 {
+        weights.fill([0; LANES]);
+        return Step { keep: 1.0, scale: 0.0 };
+    }
+    let scale = V::splat(state.scale);
+    let mut scores = [V::splat(0.0); PARTS];
+    for part in 0..PARTS {
+        let key_scales = V::load(head(&slab.key_scales[part * LANES..]));
+        scores[part] = V::from_i32(&dot[part]).mul(key_scales.mul(scale));
+    }
+    if n_seen < POSITIONS {
+        for part in 0..PARTS {
+            scores[part] = scores[part].add(V::load(head(&HIDDEN[POSITIONS - n_seen + part * LANES..])));
+        }
+    }
+    let top = scores[0].max(scores[1]).max(scores[2].max(scores[3])).largest();
+    let mut keep = 1.0;
+    if top > state.top {
+        keep = vector::exp2(state.top - top);
+        state.top = top;
+    }
+    let top = V::splat(-state.top);
+    let mut total = V::load(&state.total).mul(V::splat(keep));
+    for part in 0..PARTS {
+        let mut p = exp2(scores[part].add(top));
+        if n_seen < POSITIONS {
+            // A power is never quite 0, and what is not seen must not be felt.
+            p = p.mul(V::load(head(&SEEN[POSITIONS - n_seen + part * LANES..])));
+        }
+        total = total.add(p);
+        scores[part] = p.mul(V::load(head(&slab.value_scales[part * LANES..])));
+    }
+    total.store(head_mut(&mut state.total));
+    let largest = scores[0].max(scores[1]).max(scores[2].max(scores[3])).largest();
+    // Weights too small to have an inverse are zero.
+    if largest < f32::MIN_POSITIVE * 255.0 {
+        weights.fill([0; LANES]);
+        return Step { keep, scale: 0.0 };
+    }
+    let steps = V::splat(255.0 / largest);
+    for part in 0..PARTS {
+        scores[part].mul(steps).store_u8(&mut weights[part]);
+    }
+    Step { keep, scale: largest / 255.0 }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,15 @@ pub(crate) enum Level {
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 with FMA and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON with dot product.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
 }
 
 impl Isa {
@@ -23,11 +29,18 @@ impl Isa {
 
     /// All that this CPU has, slowest first.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut, reason = "other processors have nothing to add")
+        )]
         let mut available = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 available.push(Self(Level::Avx2));
+                if is_x86_feature_detected!("avxvnni") {
+                    available.push(Self(Level::AvxVnni));
+                }
                 if is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
@@ -38,6 +51,10 @@ impl Isa {
                 }
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            available.push(Self(Level::NeonDotprod));
+        }
         available
     }
 
@@ -46,14 +63,18 @@ impl Isa {
         *Self::available().last().expect("scalar is always available")
     }
 
-    /// `scalar`, `avx2` or `avx512vnni`.
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `neon-dotprod`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDotprod => "neon-dotprod",
         }
     }
 
@@ -90,10 +111,13 @@ macro_rules! compiled_per_isa {
                 $crate::isa::Level::Scalar => body::<$crate::lanes::Plain>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: this level exists only where `Isa::available` found AVX2 and FMA.
-                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Level::Avx2 | $crate::isa::Level::AvxVnni => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: this level exists only where `Isa::available` found these AVX-512 features.
                 $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                // Every aarch64 has NEON: the compiler uses it for the plain body.
+                $crate::isa::Level::NeonDotprod => body::<$crate::lanes::Plain>($($arg),*),
             }
         }
     };

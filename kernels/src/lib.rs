@@ -13,21 +13,31 @@
 #![expect(unsafe_code, reason = "intrinsics, and workers that borrow their caller's data")]
 
 pub mod attention;
+pub mod autotune;
+pub mod base3;
+pub mod ceiling;
 pub mod dense;
 pub mod isa;
 mod lanes;
 pub mod matrix;
 mod memory;
+pub mod numa;
+pub mod plan;
 pub mod pool;
 pub mod prepared;
 mod routine;
 pub mod rows;
+pub mod streams;
 pub mod vector;
 
-pub use attention::KvCache;
-pub use dense::PreparedInt8;
+pub use attention::{KvBits, KvCache};
+pub use base3::Base3Matrix;
+pub use dense::{HeadBits, PreparedHead};
 pub use isa::Isa;
-pub use matrix::{PackError, ScaleGroup, Shape, TernaryMatrix};
+pub use matrix::{PackError, ScaleGroup, Shape, Ternary, TernaryMatrix};
+pub use memory::{LargeBytes, as_i8};
+pub use plan::Plan;
 pub use pool::Pool;
-pub use prepared::{Plan, Prepared, Write};
+pub use prepared::{Prepared, Write};
 pub use rows::Int8Rows;
+pub use streams::{Mixer, Streams};

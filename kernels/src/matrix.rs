@@ -19,7 +19,7 @@ pub enum ScaleGroup {
     Matrix,
     /// Each row.
     Row,
-    /// Each run of this many columns of a row; a multiple of 16 that divides the columns.
+    /// Each run of this many columns of a row; a multiple of 16 that divides the columns, or all of them.
     Columns(usize),
 }
 
@@ -43,6 +43,10 @@ impl ScaleGroup {
     }
 }
 
+/// Columns above which a 32-bit sum of codes times int8 could overflow: 2^31 / (64 · 127), and 2^31 / (85 · 127) for what
+/// it starts at; the power of two below.
+pub const MAX_COLS: usize = 1 << 17;
+
 /// Why parts do not make a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
@@ -54,8 +58,14 @@ pub enum PackError {
         /// Columns asked for.
         cols: usize,
     },
-    /// The scale group does not divide the columns.
-    #[error("groups of {width} columns do not divide {cols}")]
+    /// A row is longer than sums of 32 bits allow.
+    #[error("rows of {cols} weights, where {MAX_COLS} are the most")]
+    Wide {
+        /// Columns asked for.
+        cols: usize,
+    },
+    /// The scale group does not divide the columns, or cuts a block of 16.
+    #[error("groups of {width} columns, where a multiple of 16 that divides {cols} is wanted")]
     Group {
         /// Columns in a group.
         width: usize,
@@ -65,7 +75,7 @@ pub enum PackError {
     /// A part has the wrong length.
     #[error("{what}: {found} where the shape needs {expected}")]
     Length {
-        /// `weights`, `codes` or `scales`.
+        /// `weights`, `bytes` or `scales`.
         what: &'static str,
         /// What the shape needs.
         expected: usize,
@@ -80,12 +90,36 @@ pub enum PackError {
         /// The weight.
         value: i8,
     },
+    /// A byte that does not hold five trits.
+    #[error("byte {value} does not hold five ternary weights")]
+    Byte {
+        /// The byte.
+        value: u8,
+    },
+    /// Trits other than 0 after the last weight.
+    #[error("there are weights beyond the end")]
+    Padding,
     /// A scale is negative, infinite or not a number.
     #[error("scale {index} is not a finite number of at least 0")]
     Scale {
         /// Its index.
         index: usize,
     },
+}
+
+/// A ternary matrix in whatever form it comes.
+pub trait Ternary: Sync {
+    /// Rows and columns.
+    fn shape(&self) -> Shape;
+
+    /// How scales are shared.
+    fn group(&self) -> ScaleGroup;
+
+    /// One scale per group, in row-major order of the groups.
+    fn scales(&self) -> &[f32];
+
+    /// Calls `put(row, codes)` for each row in order; a column's code is trit + 1.
+    fn each_row(&self, put: &mut dyn FnMut(usize, &[u8]));
 }
 
 /// {−1, 0, +1} times a scale: `value = scale(group) · trit`. Immutable once made.
@@ -125,24 +159,12 @@ impl TernaryMatrix {
 
     /// Takes weights that are already ternary, row-major, and their scales.
     pub fn from_trits(shape: Shape, group: ScaleGroup, trits: Vec<i8>, scales: Vec<f32>) -> Result<Self, PackError> {
-        let Shape { rows, cols } = shape;
-        let n_weights = rows.checked_mul(cols).filter(|n| *n > 0).ok_or(PackError::Shape { rows, cols })?;
-        if let ScaleGroup::Columns(width) = group
-            && (width == 0 || !cols.is_multiple_of(width))
-        {
-            return Err(PackError::Group { width, cols });
-        }
+        let n_weights = check_parts(shape, group, &scales)?;
         if trits.len() != n_weights {
             return Err(PackError::Length { what: "weights", expected: n_weights, found: trits.len() });
         }
-        if scales.len() != group.n_scales(shape) {
-            return Err(PackError::Length { what: "scales", expected: group.n_scales(shape), found: scales.len() });
-        }
         if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
             return Err(PackError::NotTernary { index, value: trits[index] });
-        }
-        if let Some(index) = scales.iter().position(|s| !(s.is_finite() && *s >= 0.0)) {
-            return Err(PackError::Scale { index });
         }
         Ok(Self { shape, group, trits, scales })
     }
@@ -179,5 +201,49 @@ impl TernaryMatrix {
                 *out = scale * f32::from(*trit);
             }
         }
+    }
+}
+
+impl Ternary for TernaryMatrix {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn group(&self) -> ScaleGroup {
+        self.group
+    }
+
+    fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    fn each_row(&self, put: &mut dyn FnMut(usize, &[u8])) {
+        let mut codes = Vec::with_capacity(self.shape.cols);
+        for (row_idx, row) in self.trits.chunks_exact(self.shape.cols).enumerate() {
+            codes.clear();
+            codes.extend(row.iter().map(|trit| (trit + 1).cast_unsigned()));
+            put(row_idx, &codes);
+        }
+    }
+}
+
+/// Checks shape, group and scales; returns how many weights there are.
+pub(crate) fn check_parts(shape: Shape, group: ScaleGroup, scales: &[f32]) -> Result<usize, PackError> {
+    let Shape { rows, cols } = shape;
+    let n_weights = rows.checked_mul(cols).filter(|n| *n > 0).ok_or(PackError::Shape { rows, cols })?;
+    if cols > MAX_COLS {
+        return Err(PackError::Wide { cols });
+    }
+    if let ScaleGroup::Columns(width) = group
+        && (width == 0 || !cols.is_multiple_of(width) || !(width.is_multiple_of(16) || width == cols))
+    {
+        return Err(PackError::Group { width, cols });
+    }
+    if scales.len() != group.n_scales(shape) {
+        return Err(PackError::Length { what: "scales", expected: group.n_scales(shape), found: scales.len() });
+    }
+    match scales.iter().position(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+        Some(index) => Err(PackError::Scale { index }),
+        None => Ok(n_weights),
     }
 }

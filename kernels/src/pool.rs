@@ -7,20 +7,35 @@
 //!
 //! Pieces are claimed one by one, so a worker that the system has descheduled costs the pieces it holds and nothing
 //! else: one that never entered is not waited for. Workers spin between the jobs of a request and park between
-//! requests; [`Pool::announce`] wakes them early.
+//! requests; [`Pool::announce`] wakes them early. Which thread computes a piece never shows in the result.
+//!
+//! Deviations: a job too small to be worth a hand-off is not shared, and one too small to be worth a wake-up is shared
+//! with those who are awake. When a worker is descheduled while it holds a piece, the caller works alone for a while
+//! (`degrade`). Where a machine has several memory nodes, pieces are cut into one run per node, and each thread
+//! claims those of its own node first.
+
+mod degrade;
+mod gate;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use crate::numa::Topology;
+use degrade::Degrade;
+use gate::{Gate, JobCell};
+
 /// How long an idle worker spins before it parks. Jobs within a request are less than this apart; keystrokes more.
 const SPIN: Duration = Duration::from_micros(200);
-
-/// The gate packs an epoch (upper 32 bits), whether it is open, and how many workers are inside (lower bits).
-const OPEN: u64 = 1 << 31;
-const INSIDE: u64 = OPEN - 1;
-const EPOCH: u64 = 1 << 32;
+/// The same from an announcement to the first job: the prompt is put together meanwhile.
+const SPIN_ANNOUNCED: Duration = Duration::from_millis(2);
+/// Spins of an idle worker between two offers of its processor: about 10 µs, seldom reached within a request.
+const YIELD_EVERY: u32 = 1024;
+/// Work below this is done alone: a hand-off and two cache lines on their way cost about half as much.
+const ALONE_NS: u64 = 1_000;
+/// Work that has to gather before sleepers are woken for it. Measured: waking takes 18 to 34 µs to take effect.
+const WAKE_NS: u64 = 50_000;
 
 /// Worker threads that live as long as the pool.
 #[derive(Debug)]
@@ -30,62 +45,74 @@ pub struct Pool {
     handles: Vec<JoinHandle<()>>,
 }
 
+/// What a thread writes often lies on a cache-line pair of its own: spinning on one must not slow another down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
 #[derive(Debug)]
 struct Shared {
-    gate: AtomicU64,
+    gate: Line<Gate>,
+    /// The next piece of each memory node's run.
+    next: Vec<Line<AtomicUsize>>,
     job: JobCell,
-    next: AtomicUsize,
+    /// Held by the caller whose job is shared.
+    busy: Line<AtomicBool>,
+    degrade: Degrade,
+    /// Work in ns that was done while somebody slept, since the last wake-up.
+    owed: AtomicU64,
+    panicked: AtomicBool,
+    sleep: Line<Sleep>,
+    topology: Topology,
+    n_bound: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Sleep {
     n_parked: AtomicUsize,
     parked: Vec<AtomicBool>,
+    /// Counts announcements.
+    announced: AtomicU32,
     quit: AtomicBool,
-    busy: AtomicBool,
-    panicked: AtomicBool,
-}
-
-/// A borrowed closure whose lifetime the gate enforces.
-#[derive(Clone, Copy)]
-struct Job {
-    call: *const (dyn Fn(usize) + Sync),
-    n_pieces: usize,
-}
-
-struct JobCell(std::cell::UnsafeCell<Option<Job>>);
-
-// SAFETY: written only by the caller that holds `busy`, while the gate is closed and nobody is inside; read only by
-// workers inside. The gate's acquire/release pairs order the two.
-unsafe impl Sync for JobCell {}
-// SAFETY: the pointer inside is dereferenced only while the caller of `for_each` keeps the closure alive.
-unsafe impl Send for JobCell {}
-
-impl std::fmt::Debug for JobCell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JobCell")
-    }
 }
 
 impl Pool {
-    /// `n_threads` threads, the caller's own included; 0: one for each core.
+    /// `n_threads` threads, the caller's own included; 0: one for each core. Where the machine has several memory
+    /// nodes, the workers are spread over them and each stays on its own.
     pub fn new(n_threads: usize) -> Self {
+        Self::on(n_threads, Topology::machine())
+    }
+
+    /// As [`Pool::new`], on a machine as described.
+    pub fn on(n_threads: usize, topology: &Topology) -> Self {
         let n_threads =
             if n_threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { n_threads };
-        let n_workers = n_threads.min(256) - 1;
+        let n_threads = n_threads.min(256);
         let shared = Arc::new(Shared {
-            gate: AtomicU64::new(0),
-            job: JobCell(std::cell::UnsafeCell::new(None)),
-            next: AtomicUsize::new(0),
-            n_parked: AtomicUsize::new(0),
-            parked: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
-            quit: AtomicBool::new(false),
-            busy: AtomicBool::new(false),
+            gate: Line::default(),
+            next: (0..topology.n_nodes()).map(|_| Line::default()).collect(),
+            job: JobCell::default(),
+            busy: Line::default(),
+            degrade: Degrade::default(),
+            owed: AtomicU64::new(0),
             panicked: AtomicBool::new(false),
+            sleep: Line(Sleep {
+                n_parked: AtomicUsize::new(0),
+                parked: (1..n_threads).map(|_| AtomicBool::new(false)).collect(),
+                announced: AtomicU32::new(0),
+                quit: AtomicBool::new(false),
+            }),
+            topology: topology.clone(),
+            n_bound: AtomicUsize::new(0),
         });
-        let handles: Vec<_> = (0..n_workers)
-            .map_while(|worker_idx| {
+        let handles: Vec<_> = (1..n_threads)
+            .map_while(|thread_idx| {
                 let shared = Arc::clone(&shared);
-                // A pool with fewer workers than asked for is slower, not wrong.
+                // Thread 0 is the caller. A pool with fewer workers than asked for is slower, not wrong.
+                let node = topology.node_of_part(thread_idx, n_threads);
                 std::thread::Builder::new()
-                    .name(format!("nanochat-{worker_idx}"))
-                    .spawn(move || shared.work(worker_idx))
+                    .name(format!("nanochat-{thread_idx}"))
+                    .spawn(move || shared.work(thread_idx - 1, node))
                     .ok()
             })
             .collect();
@@ -98,12 +125,25 @@ impl Pool {
         self.handles.len() + 1
     }
 
-    /// Wakes parked workers, so that they are spinning when the first job comes.
+    /// Wakes parked workers and keeps all spinning for 2 ms, so that they are there when the first job comes.
     pub fn announce(&self) {
-        if self.shared.n_parked.load(Ordering::SeqCst) == 0 {
+        if !self.shared.degrade.is_paused() {
+            self.shared.sleep.0.announced.fetch_add(1, Ordering::Relaxed);
+            self.wake();
+        }
+    }
+
+    /// Whether jobs are being done alone, because the machine is busy.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.shared.degrade.is_paused()
+    }
+
+    fn wake(&self) {
+        let sleep = &self.shared.sleep.0;
+        if sleep.n_parked.load(Ordering::SeqCst) == 0 {
             return;
         }
-        for (parked, thread) in self.shared.parked.iter().zip(&self.threads) {
+        for (parked, thread) in sleep.parked.iter().zip(&self.threads) {
             if parked.load(Ordering::SeqCst) {
                 thread.unpark();
             }
@@ -116,63 +156,94 @@ impl Pool {
     /// # Panics
     /// If a piece panics.
     pub fn for_each(&self, n_pieces: usize, piece: impl Fn(usize) + Sync) {
-        let alone = self.handles.is_empty() || n_pieces <= 1 || self.shared.busy.swap(true, Ordering::Acquire);
+        self.share(n_pieces, WAKE_NS, piece);
+    }
+
+    /// As [`Pool::for_each`], for work that would take one thread about `work_ns`: too little is not shared, little is
+    /// shared only with workers that are awake. A wrong figure costs time and nothing else.
+    ///
+    /// # Panics
+    /// If a piece panics.
+    pub fn share(&self, n_pieces: usize, work_ns: u64, piece: impl Fn(usize) + Sync) {
+        let shared = &*self.shared;
+        let alone = n_pieces <= 1
+            || self.handles.is_empty()
+            || work_ns < ALONE_NS
+            || shared.degrade.is_alone()
+            || shared.busy.0.swap(true, Ordering::Acquire);
         if alone {
             (0..n_pieces).for_each(piece);
             return;
         }
-        let shared = &*self.shared;
-        let call: *const (dyn Fn(usize) + Sync + '_) = &piece;
-        // SAFETY: only the lifetime changes. The pointer is used by workers inside the gate only, and `Leave` below
-        // does not let this function end, by return or by panic, before the gate is closed and empty.
-        let call: *const (dyn Fn(usize) + Sync + 'static) = unsafe { std::mem::transmute(call) };
-        shared.next.store(0, Ordering::Relaxed);
-        shared.panicked.store(false, Ordering::Relaxed);
-        // SAFETY: `busy` is ours, the gate is closed and nobody is inside, so nobody reads the cell.
-        unsafe { *shared.job.0.get() = Some(Job { call, n_pieces }) };
-        let epoch = shared.gate.load(Ordering::Relaxed) & !(EPOCH - 1);
-        shared.gate.store(epoch.wrapping_add(EPOCH) | OPEN, Ordering::SeqCst);
-        let panicked = std::cell::Cell::new(false);
-        let leave = Leave { shared, panicked: &panicked };
-        self.announce();
-        loop {
-            let piece_idx = shared.next.fetch_add(1, Ordering::Relaxed);
-            if piece_idx >= n_pieces {
-                break;
-            }
-            piece(piece_idx);
+        for (node, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.topology.part(node, n_pieces).start, Ordering::Relaxed);
         }
-        drop(leave);
-        assert!(!panicked.get(), "a worker panicked");
+        shared.panicked.store(false, Ordering::Relaxed);
+        // SAFETY: `busy` is ours, so the gate is closed and nobody is inside. `Leave` below does not let this function
+        // end, by return or by panic, before the gate is closed and empty again, so `piece` outlives its use.
+        unsafe { shared.job.set(&piece, n_pieces) };
+        shared.gate.0.open();
+        let mut leave = Leave { shared, n_own: 0, started: degrade::ticks(), panicked: false };
+        let is_awake = shared.sleep.0.n_parked.load(Ordering::SeqCst) == 0;
+        if !is_awake && shared.owed.fetch_add(work_ns, Ordering::Relaxed).saturating_add(work_ns) >= WAKE_NS {
+            shared.owed.store(0, Ordering::Relaxed);
+            self.wake();
+        }
+        leave.n_own = shared.claim(shared.topology.here(), n_pieces, &piece);
+        leave.finish();
+        if leave.n_own < n_pieces {
+            shared.degrade.note_help();
+        } else if is_awake {
+            shared.degrade.note_no_help();
+        }
+        let panicked = leave.panicked;
+        std::mem::forget(leave);
+        assert!(!panicked, "a worker panicked");
+    }
+
+    /// Workers that bound themselves to a memory node.
+    #[cfg(test)]
+    fn n_bound(&self) -> usize {
+        self.shared.n_bound.load(Ordering::SeqCst)
     }
 }
 
 /// Closes the gate, waits until it is empty, notes whether a worker panicked and gives the pool back.
 struct Leave<'a> {
     shared: &'a Shared,
-    panicked: &'a std::cell::Cell<bool>,
+    n_own: usize,
+    started: u64,
+    panicked: bool,
+}
+
+impl Leave<'_> {
+    fn finish(&mut self) {
+        let shared = self.shared;
+        for next in &shared.next {
+            next.0.store(usize::MAX / 2, Ordering::Relaxed);
+        }
+        if !shared.gate.0.close() {
+            let waiting = degrade::ticks();
+            shared.gate.0.wait_until_empty();
+            // The counters of two processors may differ a little.
+            let (own, waited) = (waiting.saturating_sub(self.started), degrade::ticks().saturating_sub(waiting));
+            shared.degrade.judge(self.n_own, own, waited);
+        }
+        // Before the pool is given back: the next job clears it.
+        self.panicked = shared.panicked.load(Ordering::Relaxed);
+        shared.busy.0.store(false, Ordering::Release);
+    }
 }
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        let shared = self.shared;
-        shared.next.store(usize::MAX / 2, Ordering::Relaxed);
-        shared.gate.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut n_spins = 0u32;
-        while shared.gate.load(Ordering::Acquire) & INSIDE != 0 {
-            n_spins = n_spins.wrapping_add(1);
-            // A worker that was descheduled inside gets our core sooner if we give it up.
-            if n_spins.is_multiple_of(1 << 12) { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
-        // Before the pool is given back: the next job clears it.
-        self.panicked.set(shared.panicked.load(Ordering::Relaxed));
-        shared.busy.store(false, Ordering::Release);
+        self.finish();
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.quit.store(true, Ordering::SeqCst);
+        self.shared.sleep.0.quit.store(true, Ordering::SeqCst);
         for handle in self.handles.drain(..) {
             handle.thread().unpark();
             // A worker catches panics, so joining cannot fail.
@@ -182,131 +253,86 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn work(&self, worker_idx: usize) {
+    fn work(&self, worker_idx: usize, node: usize) {
+        if self.topology.bind(node) {
+            self.n_bound.fetch_add(1, Ordering::SeqCst);
+        }
+        let sleep = &self.sleep.0;
         let mut seen = 0;
-        let mut idle_since = Instant::now();
-        let mut n_spins = 0u32;
-        while !self.quit.load(Ordering::Relaxed) {
-            let gate = self.gate.load(Ordering::Acquire);
-            if gate & OPEN != 0 && gate / EPOCH != seen {
-                if self.gate.compare_exchange(gate, gate + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                    seen = gate / EPOCH;
-                    self.take_part();
-                    self.gate.fetch_sub(1, Ordering::AcqRel);
-                    (idle_since, n_spins) = (Instant::now(), 0);
-                }
+        let mut announced = sleep.announced.load(Ordering::Relaxed);
+        let (mut idle_since, mut patience, mut n_spins) = (Instant::now(), SPIN, 0u32);
+        loop {
+            if let Some(epoch) = self.gate.0.enter(seen) {
+                seen = epoch;
+                self.take_part(node);
+                self.gate.0.leave();
+                (idle_since, patience, n_spins) = (Instant::now(), SPIN, 0);
                 continue;
             }
             n_spins = n_spins.wrapping_add(1);
-            if n_spins.is_multiple_of(256) && idle_since.elapsed() > SPIN {
-                self.park(worker_idx, seen);
-                (idle_since, n_spins) = (Instant::now(), 0);
+            if n_spins.is_multiple_of(YIELD_EVERY) {
+                // Where the machine is full, the one that waits for this processor may be the caller.
+                std::thread::yield_now();
+            }
+            if n_spins.is_multiple_of(64) {
+                if sleep.quit.load(Ordering::Relaxed) {
+                    return;
+                }
+                let latest = sleep.announced.load(Ordering::Relaxed);
+                if latest != announced {
+                    (announced, idle_since, patience) = (latest, Instant::now(), SPIN_ANNOUNCED);
+                } else if self.degrade.is_paused() || (n_spins.is_multiple_of(256) && idle_since.elapsed() > patience) {
+                    self.park(worker_idx, seen);
+                    (idle_since, patience) = (Instant::now(), SPIN);
+                }
             }
             std::hint::spin_loop();
         }
     }
 
-    fn take_part(&self) {
-        // SAFETY: this worker is inside the gate: the cell was written before the gate opened and is not written
-        // again before the worker has left.
-        let Some(job) = (unsafe { *self.job.0.get() }) else { return };
-        let pieces = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            loop {
-                let piece_idx = self.next.fetch_add(1, Ordering::Relaxed);
-                if piece_idx >= job.n_pieces {
-                    break;
-                }
-                // SAFETY: the caller of `for_each` keeps the closure alive while a worker is inside the gate.
-                unsafe { (*job.call)(piece_idx) };
-            }
+    fn take_part(&self, node: usize) {
+        // SAFETY: this worker is inside the gate.
+        let Some(job) = (unsafe { self.job.get() }) else { return };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // SAFETY: the caller keeps the closure alive while a worker is inside the gate.
+            self.claim(node, job.n_pieces, |piece_idx| unsafe { job.call(piece_idx) });
         }));
-        if pieces.is_err() {
+        if outcome.is_err() {
             self.panicked.store(true, Ordering::Relaxed);
         }
     }
 
+    /// Claims pieces until none is left, those of one's own memory node first. Returns how many.
+    fn claim(&self, home: usize, n_pieces: usize, piece: impl Fn(usize)) -> usize {
+        let n_nodes = self.next.len();
+        let mut n_own = 0;
+        for step in 0..n_nodes {
+            let node = (home + step) % n_nodes;
+            let end = self.topology.part(node, n_pieces).end;
+            loop {
+                let piece_idx = self.next[node].0.fetch_add(1, Ordering::Relaxed);
+                if piece_idx >= end {
+                    break;
+                }
+                piece(piece_idx);
+                n_own += 1;
+            }
+        }
+        n_own
+    }
+
     fn park(&self, worker_idx: usize, seen: u64) {
-        self.parked[worker_idx].store(true, Ordering::SeqCst);
-        self.n_parked.fetch_add(1, Ordering::SeqCst);
+        let sleep = &self.sleep.0;
+        sleep.parked[worker_idx].store(true, Ordering::SeqCst);
+        sleep.n_parked.fetch_add(1, Ordering::SeqCst);
         // Looked at after the mark is set: a job published before is seen here, one published after sees the mark.
-        let gate = self.gate.load(Ordering::SeqCst);
-        if (gate & OPEN == 0 || gate / EPOCH == seen) && !self.quit.load(Ordering::SeqCst) {
+        if !self.gate.0.is_open_and_new(seen) && !sleep.quit.load(Ordering::SeqCst) {
             std::thread::park();
         }
-        self.parked[worker_idx].store(false, Ordering::SeqCst);
-        self.n_parked.fetch_sub(1, Ordering::SeqCst);
+        sleep.parked[worker_idx].store(false, Ordering::SeqCst);
+        sleep.n_parked.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_piece_runs_exactly_once() {
-        for n_threads in [1, 2, 5] {
-            let pool = Pool::new(n_threads);
-            for n_pieces in [0, 1, 2, 3, 64, 1000] {
-                let counts: Vec<_> = (0..n_pieces).map(|_| AtomicUsize::new(0)).collect();
-                pool.for_each(n_pieces, |piece_idx| {
-                    counts[piece_idx].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
-            }
-        }
-    }
-
-    #[test]
-    fn parked_workers_take_part_again() {
-        let pool = Pool::new(3);
-        for _ in 0..3 {
-            std::thread::sleep(SPIN * 20);
-            // Each piece waits for the others, so all three threads must take one.
-            let n_here = AtomicUsize::new(0);
-            let deadline = Instant::now() + Duration::from_secs(20);
-            pool.for_each(3, |_| {
-                n_here.fetch_add(1, Ordering::SeqCst);
-                while n_here.load(Ordering::SeqCst) < 3 && Instant::now() < deadline {
-                    std::thread::yield_now();
-                }
-            });
-            assert!(Instant::now() < deadline, "a worker did not wake");
-        }
-    }
-
-    #[test]
-    fn a_job_within_a_job_and_from_two_threads_is_done_too() {
-        let pool = Pool::new(2);
-        let count = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    for _ in 0..500 {
-                        pool.for_each(4, |_| {
-                            pool.for_each(3, |_| {
-                                count.fetch_add(1, Ordering::Relaxed);
-                            });
-                        });
-                    }
-                });
-            }
-        });
-        assert_eq!(count.into_inner(), 2 * 500 * 4 * 3);
-    }
-
-    #[test]
-    fn a_panic_in_a_piece_reaches_the_caller_and_leaves_the_pool_usable() {
-        let pool = Pool::new(2);
-        for _ in 0..20 {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                pool.for_each(8, |piece_idx| assert_ne!(piece_idx, 5));
-            }));
-            assert!(outcome.is_err());
-            let count = AtomicUsize::new(0);
-            pool.for_each(8, |_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(count.into_inner(), 8);
-        }
-    }
-}
+mod tests;

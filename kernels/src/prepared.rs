@@ -1,41 +1,36 @@
 //! A ternary matrix laid out for one plan, carrying the routine that reads that layout.
 //!
 //! The one layout serves single rows and many. Output rows are taken 64 at a time (a superblock); within it, input
-//! columns 16 at a time (a k-block); then four quads of 16 rows; then 64 bytes, byte `r·4 + c` for row r of the quad:
+//! columns 4 at a time (a step) make 64 bytes:
 //!
 //! ```text
-//! codes [rows/64][cols/16][4][64]      bits 2p, 2p+1 of byte r·4 + c  =  trit + 1  of column 16·k + 4·p + c
+//! superblock = [group] { codes [cols of the group / 4][64], scales [64] f32 }
+//! bits 2p, 2p+1 of byte r·4 + c of a step  =  trit + 1 of row 16·p + r, column c of the step
 //! ```
 //!
 //! A 64-byte register holds 16 rows × 4 columns for each of four planes p, and the dot-product instruction's lanes are
-//! rows: no horizontal sums, no shuffles. Padding rows and columns hold trit 0.
+//! rows: no horizontal sums, no shuffles, and one broadcast of x for all 64 rows. Padding rows and columns hold trit 0;
+//! columns are padded to 16. Scales stand behind their codes, so that a product reads one stream.
+//!
+//! A layout with columns in the planes (row 16·q + r of four registers q, column 4·p + c) needs one more operation per 64
+//! bytes and four broadcasts for one.
 
-use crate::isa::Isa;
-use crate::matrix::{ScaleGroup, Shape, TernaryMatrix};
-use crate::memory::{AlignedBytes, Parts};
+use std::ops::Range;
+
+use crate::matrix::{MAX_COLS, ScaleGroup, Shape, Ternary};
+use crate::memory::{Parts, Placed};
+use crate::numa::Topology;
+use crate::plan::Plan;
 use crate::pool::Pool;
-use crate::routine::{self, Routine, Tile, TileInput};
+use crate::routine::{self, Output, Product, Routine};
 use crate::rows::{BLOCK, Int8Rows};
 
 /// Output rows of a superblock.
 pub(crate) const SUPERBLOCK: usize = 64;
-/// Bytes of one k-block of a superblock.
-pub(crate) const K_BLOCK_BYTES: usize = SUPERBLOCK * BLOCK / 4;
-
-/// How a matrix is to be computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Which routine.
-    pub isa: Isa,
-    /// Superblocks of 64 output rows that a worker claims at once.
-    pub superblocks_per_piece: usize,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self { isa: Isa::best(), superblocks_per_piece: 2 }
-    }
-}
+/// Bytes of the scales of one group of a superblock.
+pub(crate) const SCALE_BYTES: usize = SUPERBLOCK * 4;
+/// Scales below count as 0: a 64th of a smaller one would lose bits. 2^−126 is the smallest normal number.
+const MIN_SCALE: f32 = f32::MIN_POSITIVE * 64.0;
 
 /// What happens to the output that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,21 +47,25 @@ pub struct Prepared {
     shape: Shape,
     plan: Plan,
     routine: Routine,
-    codes: AlignedBytes,
-    /// `[superblocks][groups][64]`.
-    scales: Vec<f32>,
+    /// A chunk for each superblock. Scales are divided by what the routine's sums count by.
+    superblocks: Placed,
     n_groups: usize,
-    k_blocks: usize,
 }
 
 impl Prepared {
     /// Lays matrices out, one below the other: their outputs follow each other in a row of the result.
     ///
     /// # Panics
-    /// If there is none, or they differ in columns or in the width of their scale groups.
-    pub fn new(matrices: &[&TernaryMatrix], plan: Plan) -> Self {
+    /// If there is none, they differ in columns or in the width of their scale groups, or have more than 131,072 columns.
+    pub fn new<M: Ternary>(matrices: &[&M], plan: Plan) -> Self {
+        Self::on(matrices, plan, Topology::machine())
+    }
+
+    /// As [`Prepared::new`], on a machine as described.
+    fn on<M: Ternary>(matrices: &[&M], plan: Plan, topology: &Topology) -> Self {
         let cols = matrices.first().expect("at least one matrix").shape().cols;
-        let group_width = |matrix: &TernaryMatrix| match matrix.group() {
+        assert!(cols <= MAX_COLS, "{cols} columns where 32-bit sums allow {MAX_COLS}");
+        let group_width = |matrix: &M| match matrix.group() {
             ScaleGroup::Matrix | ScaleGroup::Row => cols,
             ScaleGroup::Columns(width) => width,
         };
@@ -75,41 +74,34 @@ impl Prepared {
         let n_groups = cols / width;
         let rows = matrices.iter().map(|matrix| matrix.shape().rows).sum();
         let n_superblocks = usize::div_ceil(rows, SUPERBLOCK);
-        let k_blocks = cols.div_ceil(BLOCK);
-        let mut codes = AlignedBytes::zeroed(n_superblocks * k_blocks * K_BLOCK_BYTES);
-        codes.as_mut_slice().fill(0b01_01_01_01);
-        let mut scales = vec![0.0; n_superblocks * n_groups * SUPERBLOCK];
-        let mut row_idx = 0;
+        let stride = cols.next_multiple_of(BLOCK);
+        let routine = routine::ternary(plan.isa);
+        let mut layout = Layout {
+            superblocks: Placed::zeroed(topology, n_superblocks, stride * 16 + n_groups * SCALE_BYTES),
+            group_steps: stride / n_groups / 4,
+        };
+        let units = routine.units();
+        let mut first = 0;
         for matrix in matrices {
             assert_eq!(matrix.shape().cols, cols, "stacked matrices have the same columns");
             assert_eq!(group_width(matrix), width, "stacked matrices have the same scale groups");
-            for (i, trits) in matrix.trits().chunks_exact(cols).enumerate() {
-                let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
-                let base = superblock * k_blocks * K_BLOCK_BYTES + lane / 16 * 64 + lane % 16 * 4;
-                for (col, trit) in trits.iter().enumerate() {
-                    let (k_block, plane, c) = (col / BLOCK, col % BLOCK / 4, col % 4);
-                    let byte = &mut codes.as_mut_slice()[base + k_block * K_BLOCK_BYTES + c];
-                    *byte = *byte & !(3 << (2 * plane)) | ((trit + 1) as u8) << (2 * plane);
-                }
+            matrix.each_row(&mut |i, row| layout.put_row(first + i, row));
+            for i in 0..matrix.shape().rows {
+                let unit = units[(first + i) % SUPERBLOCK / 16] as f32;
                 for group in 0..n_groups {
-                    scales[(superblock * n_groups + group) * SUPERBLOCK + lane] = match matrix.group() {
+                    let scale = match matrix.group() {
                         ScaleGroup::Matrix => matrix.scales()[0],
                         ScaleGroup::Row => matrix.scales()[i],
                         ScaleGroup::Columns(_) => matrix.scales()[i * n_groups + group],
                     };
+                    let scale = if scale < MIN_SCALE { 0.0 } else { scale };
+                    layout.put_scale(first + i, group, scale / unit);
                 }
-                row_idx += 1;
             }
+            first += matrix.shape().rows;
         }
-        Self {
-            shape: Shape { rows, cols },
-            plan,
-            routine: routine::ternary(plan.isa),
-            codes,
-            scales,
-            n_groups,
-            k_blocks,
-        }
+        (rows..n_superblocks * SUPERBLOCK).for_each(|row_idx| layout.put_row(row_idx, &[]));
+        Self { shape: Shape { rows, cols }, plan, routine, superblocks: layout.superblocks, n_groups }
     }
 
     /// Rows (of all matrices together) and columns.
@@ -117,61 +109,134 @@ impl Prepared {
         self.shape
     }
 
+    /// How it is computed.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Cuts it into other pieces from now on. The routine stays, since the layout is made for it.
+    pub(crate) fn set_superblocks_per_piece(&mut self, n: usize) {
+        self.plan.superblocks_per_piece = n;
+    }
+
     /// Bytes of codes and scales.
     pub fn n_bytes(&self) -> usize {
-        self.codes.as_slice().len() + self.scales.len() * 4
+        self.superblocks.n_bytes()
     }
 
     /// y `[x.n_rows(), rows]` = x · Wᵀ, or is increased by it.
     ///
-    /// Each output is (Σ over groups in column order, each `(sum as f32) · scale`) · row scale of x: the same bits for
+    /// Each output is (0 + Σ over groups in column order, each `(sum as f32) · scale`) · row scale of x: the same bits for
     /// every routine, number of rows at once and number of threads.
     ///
     /// # Panics
     /// If x does not have `cols` columns or y is not `n_rows × rows` long.
     pub fn gemm(&self, pool: &Pool, x: &Int8Rows, y: &mut [f32], write: Write) {
         let Shape { rows, cols } = self.shape;
-        assert_eq!(x.cols(), cols, "{} columns for {:?}", x.cols(), self.shape);
-        assert_eq!(y.len(), x.n_rows() * rows, "{} outputs for {} rows of {:?}", y.len(), x.n_rows(), self.shape);
         let n_rows = x.n_rows();
-        let group_width = if self.n_groups == 1 { x.stride() } else { cols / self.n_groups };
-        let group_sums = x.group_sums(group_width);
+        assert_eq!(x.cols(), cols, "{} columns for {:?}", x.cols(), self.shape);
+        assert_eq!(y.len(), n_rows * rows, "{} outputs for {n_rows} rows of {:?}", y.len(), self.shape);
+        // On the stack where they are few: a product of one row is too short for an allocation.
+        let (mut few, mut many) = ([[0i32; 4]; 64], Vec::new());
+        let n_starts = n_rows * self.n_groups;
+        let starts = if n_starts <= few.len() {
+            &mut few[..n_starts]
+        } else {
+            many.resize(n_starts, [0; 4]);
+            &mut many[..]
+        };
+        for (start, sum) in starts.iter_mut().zip(x.group_sums(self.n_groups)) {
+            *start = self.routine.starts(sum);
+        }
+        let starts = &*starts;
         let n_superblocks = rows.div_ceil(SUPERBLOCK);
+        let n_whole = rows / SUPERBLOCK;
         let per_piece = self.plan.superblocks_per_piece.max(1);
         let y = Parts::new(y);
-        pool.for_each(n_superblocks.div_ceil(per_piece), |piece_idx| {
-            let mut out = [0.0f32; routine::MAX_ROWS * SUPERBLOCK];
-            for superblock in piece_idx * per_piece..((piece_idx + 1) * per_piece).min(n_superblocks) {
-                let n_codes = self.k_blocks * K_BLOCK_BYTES;
-                let n_scales = self.n_groups * SUPERBLOCK;
-                let tile = Tile {
-                    codes: &self.codes.as_slice()[superblock * n_codes..][..n_codes],
-                    scales: &self.scales[superblock * n_scales..][..n_scales],
-                    n_groups: self.n_groups,
-                };
-                let width = SUPERBLOCK.min(rows - superblock * SUPERBLOCK);
-                for first in (0..n_rows).step_by(routine::MAX_ROWS) {
-                    let n = routine::MAX_ROWS.min(n_rows - first);
-                    let input = TileInput {
-                        values: &x.padded()[first * x.stride()..][..n * x.stride()],
-                        stride: x.stride(),
-                        group_sums: &group_sums[first * self.n_groups..][..n * self.n_groups],
-                    };
-                    let out = &mut out[..n * SUPERBLOCK];
-                    self.routine.run(&tile, &input, out);
-                    for (i, out) in out.chunks_exact(SUPERBLOCK).enumerate() {
-                        let scale = x.scales()[first + i];
-                        // SAFETY: each superblock's columns are written by one piece, and y is borrowed until
-                        // `for_each` returns.
-                        let y = unsafe { y.part((first + i) * rows + superblock * SUPERBLOCK, width) };
-                        match write {
-                            Write::Store => y.iter_mut().zip(out).for_each(|(y, out)| *y = out * scale),
-                            Write::Add => y.iter_mut().zip(out).for_each(|(y, out)| *y += out * scale),
-                        }
-                    }
-                }
+        // 200 GOPS: a slower routine is worth sharing all the more.
+        let work_ns = (rows * cols * n_rows / 100) as u64;
+        pool.share(n_superblocks.div_ceil(per_piece), work_ns, |piece_idx| {
+            let superblocks = piece_idx * per_piece..((piece_idx + 1) * per_piece).min(n_superblocks);
+            let whole = superblocks.start..superblocks.end.min(n_whole);
+            for whole in self.superblocks.runs(whole) {
+                let start = y.pointer().wrapping_add(whole.start * SUPERBLOCK);
+                let out = Output { start, stride: rows, add: write == Write::Add };
+                // SAFETY: y is `n_rows × rows` long and borrowed until `for_each` returns; these are columns of whole
+                // superblocks, which one piece writes.
+                unsafe { self.routine.run(&self.product(whole, x, starts), out) };
+            }
+            if superblocks.end > n_whole {
+                self.ragged(x, starts, &y, write);
             }
         });
+    }
+
+    /// The last superblock where rows are missing: its columns are written beside y and those that exist copied.
+    fn ragged(&self, x: &Int8Rows, starts: &[[i32; 4]], y: &Parts<f32>, write: Write) {
+        let rows = self.shape.rows;
+        let first = rows / SUPERBLOCK * SUPERBLOCK;
+        let product = self.product(rows / SUPERBLOCK..rows.div_ceil(SUPERBLOCK), x, starts);
+        let mut aside = vec![0.0f32; x.n_rows() * SUPERBLOCK];
+        let out = Output { start: aside.as_mut_ptr(), stride: SUPERBLOCK, add: false };
+        // SAFETY: `aside` has 64 numbers for each row.
+        unsafe { self.routine.run(&product, out) };
+        for (row_idx, aside) in aside.chunks_exact(SUPERBLOCK).enumerate() {
+            // SAFETY: one piece writes these columns, and y is borrowed until `for_each` returns.
+            let y = unsafe { y.part(row_idx * rows + first, rows - first) };
+            match write {
+                Write::Store => y.copy_from_slice(&aside[..rows - first]),
+                Write::Add => y.iter_mut().zip(aside).for_each(|(y, value)| *y += value),
+            }
+        }
+    }
+
+    fn product<'a>(&'a self, superblocks: Range<usize>, x: &'a Int8Rows, starts: &'a [[i32; 4]]) -> Product<'a> {
+        Product {
+            superblocks: self.superblocks.chunks(superblocks),
+            n_groups: self.n_groups,
+            x: x.padded(),
+            stride: x.stride(),
+            starts,
+            row_scales: x.scales(),
+        }
+    }
+}
+
+/// Superblocks that are being written. All is zero at first.
+struct Layout {
+    superblocks: Placed,
+    /// Steps of 4 columns in a group.
+    group_steps: usize,
+}
+
+impl Layout {
+    /// Puts the codes of one row, a byte each, into their places. Those that are missing stand for trit 0.
+    fn put_row(&mut self, row_idx: usize, row: &[u8]) {
+        let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
+        let shift = lane / 16 * 2;
+        let four_of = |step: &mut [u8; SUPERBLOCK], codes: [u8; 4]| {
+            let place = &mut step[lane % 16 * 4..][..4];
+            let held = u32::from_le_bytes(place.try_into().expect("four bytes"));
+            place.copy_from_slice(&(held | u32::from_le_bytes(codes) << shift).to_le_bytes());
+        };
+        let codes_len = self.group_steps * SUPERBLOCK;
+        let mut row = row.chunks(self.group_steps * 4);
+        for group in self.superblocks.chunk_mut(superblock).chunks_exact_mut(codes_len + SCALE_BYTES) {
+            let (steps, _) = group[..codes_len].as_chunks_mut::<SUPERBLOCK>();
+            let (fours, rest) = row.next().unwrap_or_default().as_chunks();
+            let (whole, padded) = steps.split_at_mut(fours.len());
+            whole.iter_mut().zip(fours).for_each(|(step, codes)| four_of(step, *codes));
+            for (i, step) in padded.iter_mut().enumerate() {
+                let code = |c: usize| if i == 0 { rest.get(c).copied().unwrap_or(1) } else { 1 };
+                four_of(step, std::array::from_fn(code));
+            }
+        }
+    }
+
+    fn put_scale(&mut self, row_idx: usize, group: usize, scale: f32) {
+        let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
+        let at = group * (self.group_steps * SUPERBLOCK + SCALE_BYTES) + self.group_steps * SUPERBLOCK + lane * 4;
+        self.superblocks.chunk_mut(superblock)[at..at + 4].copy_from_slice(&scale.to_ne_bytes());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Small float routines over fixed lanes, the same on every instruction set.
 
-use crate::isa::compiled_per_isa;
-use crate::lanes::{LANES, Lanes, head, sum, sum_array};
+use crate::isa::{Isa, compiled_per_isa};
+use crate::lanes::{self, LANES, Lanes, ROUND, head, head_mut, load_part, sum};
 
 #[inline(always)]
 fn dot_body<V: Lanes>(x: &[f32], y: &[f32]) -> f32 {
@@ -43,32 +43,36 @@ compiled_per_isa! {
 compiled_per_isa! {
     /// logits ← softmax(logits); returns log Σ exp(logits).
     pub fn softmax<V>(logits: &mut [f32]) -> f32 {
-        softmax_body(logits)
+        softmax_body::<V>(logits)
     }
 }
 
 #[inline(always)]
-pub(crate) fn softmax_body(logits: &mut [f32]) -> f32 {
-    let mut tops = [f32::NEG_INFINITY; LANES];
-    let mut lanes = [0.0f32; LANES];
-    for chunk in logits.chunks(LANES) {
-        for (top, x) in tops.iter_mut().zip(chunk) {
-            *top = if *x > *top { *x } else { *top };
-        }
+pub(crate) fn softmax_body<V: Lanes>(logits: &mut [f32]) -> f32 {
+    let n_whole = logits.len() / LANES * LANES;
+    let mut top = load_part::<V>(&logits[n_whole..], f32::NEG_INFINITY);
+    for chunk in logits[..n_whole].chunks_exact(LANES) {
+        top = V::load(head(chunk)).max(top);
     }
-    let top = tops.iter().fold(f32::NEG_INFINITY, |top, x| top.max(*x));
-    for chunk in logits.chunks_mut(LANES) {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = exp(*x - top);
-            *lane += *x;
-        }
+    let top = top.largest();
+    let mut rest = [0.0; LANES];
+    let tail = &mut logits[n_whole..];
+    for (rest, x) in rest.iter_mut().zip(tail) {
+        *x = exp(*x - top);
+        *rest = *x;
     }
-    let sum = sum_array(lanes);
-    let inverse = 1.0 / sum;
+    let mut total = V::load(&rest);
+    for chunk in logits[..n_whole].chunks_exact_mut(LANES) {
+        let weights = lanes::exp(V::load(head(chunk)).add(V::splat(-top)));
+        total = total.add(weights);
+        weights.store(head_mut(chunk));
+    }
+    let total = sum(total);
+    let inverse = 1.0 / total;
     for x in logits.iter_mut() {
         *x *= inverse;
     }
-    top + sum.ln()
+    top + total.ln()
 }
 
 /// e^x to 2 ulp within ±87; beyond, the value at the bound. Same bits on every machine.
@@ -77,7 +81,6 @@ pub(crate) fn softmax_body(logits: &mut [f32]) -> f32 {
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "the constants as Cephes prints them")]
 pub fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³, see `rows::ROUND`
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 87.0 { x } else { 87.0 };
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
@@ -95,16 +98,52 @@ pub fn exp(x: f32) -> f32 {
     e * f32::from_bits(((exponent + 127) << 23) as u32)
 }
 
-/// x · σ(x).
+/// 2^x to 2 ulp within ±126; beyond, the value at the bound. Same bits on every machine.
+///
+/// x = n + r; 2^r by a degree-6 polynomial (Cephes' `exp2f`); 2^n put into the exponent.
 #[inline(always)]
-pub(crate) fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+#[expect(clippy::excessive_precision, reason = "the constants as Cephes prints them")]
+pub fn exp2(x: f32) -> f32 {
+    let x = if x > -126.0 { x } else { -126.0 };
+    let x = if x < 126.0 { x } else { 126.0 };
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let mut p = 1.535_336_188e-4f32;
+    p = p.mul_add(r, 1.339_887_440e-3);
+    p = p.mul_add(r, 9.618_437_357e-3);
+    p = p.mul_add(r, 5.550_332_471e-2);
+    p = p.mul_add(r, 2.402_264_791e-1);
+    p = p.mul_add(r, 6.931_472_029e-1);
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    p.mul_add(r, 1.0) * f32::from_bits(((exponent + 127) << 23) as u32)
+}
+
+compiled_per_isa! {
+    fn maximum<V>(x: &[f32]) -> f32 {
+        let mut top = V::splat(f32::NEG_INFINITY);
+        crate::rows::each::<V>(x.len() / LANES * LANES, #[inline(always)] |part| top = part.load::<V>(x).max(top));
+        load_part::<V>(&x[x.len() / LANES * LANES..], f32::NEG_INFINITY).max(top).largest()
+    }
+}
+
+/// Where the largest number stands, the first of equals; `None` where there is no number.
+pub fn argmax(isa: Isa, x: &[f32]) -> Option<usize> {
+    let top = maximum(isa, x);
+    x.iter().position(|x| *x == top)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
+
+    compiled_per_isa! {
+        fn exp_all<V>(x: &mut [f32]) {
+            crate::rows::each::<V>(x.len(), #[inline(always)] |part| {
+                let y = part.load::<V>(x);
+                part.store(lanes::exp(y).add(lanes::exp2(y)), x);
+            });
+        }
+    }
 
     #[test]
     fn exp_is_within_two_ulp() {
@@ -113,6 +152,33 @@ mod tests {
             let expected = f64::from(x).exp();
             let error = (f64::from(exp(x)) - expected).abs() / expected;
             assert!(error <= 2.0 * f64::from(f32::EPSILON), "exp({x}): relative error {error}");
+        }
+    }
+
+    #[test]
+    fn exp2_is_within_two_ulp() {
+        for i in -1_260_000..=1_260_000 {
+            let x = i as f32 * 1e-4;
+            let expected = f64::from(x).exp2();
+            let error = (f64::from(exp2(x)) - expected).abs() / expected;
+            assert!(error <= 2.0 * f64::from(f32::EPSILON), "exp2({x}): relative error {error}");
+        }
+        assert_eq!((exp2(0.0), exp2(f32::NEG_INFINITY)), (1.0, f32::MIN_POSITIVE));
+    }
+
+    #[test]
+    fn the_first_of_the_largest_is_found_wherever_it_stands() {
+        for isa in Isa::available() {
+            for n in [1, 2, 15, 16, 17, 33, 64] {
+                for at in 0..n {
+                    let mut x = vec![-1.0f32; n];
+                    x[at..].iter_mut().step_by(3).for_each(|x| *x = -0.5);
+                    assert_eq!(argmax(isa, &x), Some(at), "{} {n}", isa.name());
+                    x[at] = f32::NAN;
+                    assert_eq!(argmax(isa, &x).is_some_and(|i| i != at), n > 1, "a NaN is no number");
+                }
+            }
+            assert_eq!((argmax(isa, &[]), argmax(isa, &[f32::NAN])), (None, None));
         }
     }
 
@@ -126,6 +192,10 @@ mod tests {
                     let mut soft = x.clone();
                     let log_sum = softmax(isa, &mut soft);
                     soft.extend([log_sum, dot(isa, &x, &x), inverse_rms(isa, &x, 1e-6)]);
+                    let mut powers = x.iter().map(|x| x * 100.0).collect::<Vec<_>>();
+                    let expected: Vec<_> = powers.iter().map(|x| exp(*x) + exp2(*x)).collect();
+                    exp_all(isa, &mut powers);
+                    assert_eq!(powers, expected, "lane by lane as one by one");
                     soft.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
                 })
                 .collect();

@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 
 use nanochat_engine::Memory;
 
 use crate::settings::Settings;
+use crate::tuner::{Tuner, Tuning};
 use crate::worker::{Engine, Update, Worker};
 
 /// What there is to read.
@@ -25,6 +26,8 @@ pub(crate) trait Source: Send + 'static {
     fn load(&mut self, setup: &Setup) -> Result<Box<dyn Engine>, Silence>;
     /// Whether `load` would read another checkpoint than the last time. Cheap.
     fn has_changed(&mut self) -> bool;
+    /// What the last engine computes, where it can be tuned to the machine.
+    fn tuning(&self) -> Option<Tuning>;
     /// What the workspace's files say now; `None` before there is an engine.
     fn memory(&mut self) -> Option<Arc<Memory>>;
 }
@@ -65,15 +68,17 @@ enum Wish {
 
 /// A handle on the thread, which ends with the last of its clones.
 #[derive(Clone)]
-pub(crate) struct Loader(Sender<Wish>);
+pub(crate) struct Loader(Arc<Sender<Wish>>);
 
 impl Loader {
     /// Starts the thread. It gives engines to `worker`, and `tell` hears of each change of readiness.
     pub(crate) fn spawn(source: impl Source, worker: Worker, tell: impl Fn(Readiness) + Send + 'static) -> Self {
         let (wishes, inbox) = channel();
+        let wishes = Arc::new(wishes);
+        let reload = Arc::downgrade(&wishes);
         std::thread::Builder::new()
             .name("nanochat-loader".to_owned())
-            .spawn(move || run(source, &inbox, &worker, &tell))
+            .spawn(move || run(source, &inbox, &worker, &tell, &reload))
             .expect("the system gives one thread");
         Self(wishes)
     }
@@ -106,8 +111,15 @@ impl Loader {
     }
 }
 
-fn run(mut source: impl Source, inbox: &Receiver<Wish>, worker: &Worker, tell: &impl Fn(Readiness)) {
+fn run(
+    mut source: impl Source,
+    inbox: &Receiver<Wish>,
+    worker: &Worker,
+    tell: &impl Fn(Readiness),
+    wishes: &Weak<Sender<Wish>>,
+) {
     let mut setup = None;
+    let tuner = Tuner::default();
     while let Ok(first) = inbox.recv() {
         // Wishes that came in the meantime are met together.
         let (mut load, mut check, mut remember) = (false, false, false);
@@ -126,6 +138,13 @@ fn run(mut source: impl Source, inbox: &Receiver<Wish>, worker: &Worker, tell: &
                 tell(match source.load(setup) {
                     Ok(engine) => {
                         worker.update(Update::Engine(engine));
+                        if let Some(tuning) = source.tuning() {
+                            let wishes = wishes.clone();
+                            tuner.loaded(tuning, worker, move || {
+                                // The loader may have been stopped meanwhile.
+                                let _ = wishes.upgrade().map(|wishes| wishes.send(Wish::Reload));
+                            });
+                        }
                         Readiness::Ready
                     }
                     Err(silence) => Readiness::Silent(silence),

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 use nanochat_engine::complete::CompleteError;
 use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::store::Store;
-use nanochat_engine::{Cancel, Completer, Completion, Limits, Memory, Prompt, Snippet, Sources, Tokenizer};
+use nanochat_engine::{Cancel, Completer, Completion, Limits, Memory, Prompt, Snippet, Sources, Tokenizer, tune};
 
 use crate::context::Query;
 use crate::loader::{Setup, Silence, Source};
+use crate::tuner::Tuning;
 use crate::worker::Engine;
 use crate::workspace::{self, CargoUse, WorkspaceError};
 
@@ -57,6 +58,7 @@ struct Found {
     checkpoint: PathBuf,
     stamp: Option<Stamp>,
     tokenizer: Option<Arc<Tokenizer>>,
+    tuning: Option<Tuning>,
     roles: &'static [Role],
 }
 
@@ -80,7 +82,7 @@ impl Source for LocalSource {
         let roles: &[Role] = if settings.dependencies { &[Role::Member, Role::Dependency] } else { &[Role::Member] };
         let stamp = stamp(&checkpoint);
         let root = sources.root.clone();
-        let found = self.found.insert(Found { sources, checkpoint, stamp, tokenizer: None, roles });
+        let found = self.found.insert(Found { sources, checkpoint, stamp, tokenizer: None, tuning: None, roles });
         if stamp.is_none() {
             return Err(Silence::Other(format!(
                 "no checkpoint for {}, and without its tokenizer the memory cannot answer either; \
@@ -91,7 +93,14 @@ impl Source for LocalSource {
         let checkpoint =
             store.open_checkpoint(&found.checkpoint).map_err(|error| Silence::Other(one_line(&error.to_string())))?;
         let n_threads = if settings.threads == 0 { self.n_threads } else { settings.threads };
-        let mut completer = Completer::new(&checkpoint, n_threads);
+        let (path, config) = (store.tune_path(), &checkpoint.manifest.config);
+        let (plans, complaint) = tune::plans(&path, config, n_threads);
+        if let Some(error) = complaint {
+            tracing::warn!(%error, "the autotuner's table is of no use");
+        }
+        let mut completer = Completer::with_plans(&checkpoint, n_threads, &plans);
+        completer.set_cache_bytes(settings.cache_megabytes << 20);
+        found.tuning = Some(Tuning { path, workload: tune::workload(config, n_threads), plans });
         found.tokenizer = Some(Arc::clone(&checkpoint.tokenizer));
         let files = found.collect();
         let names = Names::new(root, &files);
@@ -108,6 +117,10 @@ impl Source for LocalSource {
 
     fn has_changed(&mut self) -> bool {
         self.found.as_ref().is_some_and(|found| stamp(&found.checkpoint) != found.stamp)
+    }
+
+    fn tuning(&self) -> Option<Tuning> {
+        self.found.as_ref()?.tuning.clone()
     }
 
     fn memory(&mut self) -> Option<Arc<Memory>> {

@@ -222,10 +222,11 @@ impl Desk {
         for complaint in complaints {
             self.say(MessageType::Warning, complaint, false);
         }
-        let Settings { trusted, dependencies, threads, data_dir, .. } = &before;
+        let Settings { trusted, dependencies, threads, cache_megabytes, data_dir, .. } = &before;
         settings.trusted != *trusted
             || settings.dependencies != *dependencies
             || settings.threads != *threads
+            || settings.cache_megabytes != *cache_megabytes
             || settings.data_dir != *data_dir
     }
 

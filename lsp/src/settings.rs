@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nanochat_engine::session::MOST_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,13 +20,23 @@ pub struct Settings {
     pub dependencies: bool,
     /// Threads that compute; 0 is one per core. At most 256.
     pub threads: usize,
+    /// Megabytes that what was computed of the latest prompts may take, within 1..=4096.
+    pub cache_megabytes: usize,
     /// The data directory, in place of the platform's. An absolute path; a leading `~/` is expanded when it is set.
     pub data_dir: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_lines: 1, max_tokens: 48, trusted: false, dependencies: false, threads: 0, data_dir: None }
+        Self {
+            max_lines: 1,
+            max_tokens: 48,
+            trusted: false,
+            dependencies: false,
+            threads: 0,
+            cache_megabytes: MOST_BYTES >> 20,
+            data_dir: None,
+        }
     }
 }
 
@@ -38,7 +49,7 @@ struct Setting {
     doc: &'static str,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 7] = [
     Setting { key: "maxLines", kind: "integer", within: Some((1, 64)), doc: "Most lines of one suggestion." },
     Setting {
         key: "maxTokens",
@@ -64,6 +75,12 @@ const SETTINGS: [Setting; 6] = [
         kind: "integer",
         within: Some((0, 256)),
         doc: "Threads that compute; 0 is one per core.",
+    },
+    Setting {
+        key: "cacheMegabytes",
+        kind: "integer",
+        within: Some((1, 4096)),
+        doc: "Megabytes that what was computed of the latest prompts may take, so that going back to a file is fast.",
     },
     Setting {
         key: "dataDir",

@@ -69,6 +69,8 @@ struct Queue {
     /// The flag of the newest job of each document, waiting or running.
     latest: HashMap<String, Cancel>,
     is_closed: bool,
+    /// Set by the next question.
+    quiet: Option<Cancel>,
 }
 
 impl Worker {
@@ -86,6 +88,7 @@ impl Worker {
     /// Asks a question, and forgets the one before about the same document.
     pub(crate) fn submit(&self, job: Job) {
         let mut queue = self.0.lock();
+        queue.disturb();
         if let Some(older) = queue.latest.insert(job.document.clone(), job.cancel.clone()) {
             older.cancel();
         }
@@ -119,8 +122,28 @@ impl Worker {
     /// Ends the thread after the question it is at.
     pub(crate) fn close(&self) {
         self.abandon_all();
-        self.0.lock().is_closed = true;
+        let mut queue = self.0.lock();
+        queue.disturb();
+        queue.is_closed = true;
         self.0.news.notify_one();
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.lock().is_closed
+    }
+
+    /// A flag that the next question sets, and closing.
+    pub(crate) fn until_asked(&self) -> Cancel {
+        self.0.lock().quiet.insert(Cancel::new()).clone()
+    }
+}
+
+impl Queue {
+    fn disturb(&mut self) {
+        if let Some(quiet) = self.quiet.take() {
+            quiet.cancel();
+        }
     }
 }
 

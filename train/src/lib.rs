@@ -165,6 +165,11 @@ pub enum TrainError {
         /// The step.
         step: usize,
     },
+    /// The weights cannot be packed.
+    #[error(
+        "the trained weights cannot be packed ({0}): the rates are too high; lower optimizer.muon.lr and optimizer.lion.lr in the recipe and pass --restart"
+    )]
+    Weights(#[from] nanochat_engine::checkpoint::SectionError),
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),

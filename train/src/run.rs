@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nanochat_engine::checkpoint::{Manifest, Record, Training};
+use nanochat_engine::checkpoint::{Fingerprint, Manifest, PackedWeights, Record, Training};
 use nanochat_engine::memory::Blend;
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
@@ -80,7 +80,7 @@ fn load(options: &Options, recipe: &Recipe, corpus: &Corpus, base_hash: &str) ->
 
 fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
     match &options.base {
-        Some(base) => base.weights.config.clone(),
+        Some(base) => base.weights.config().clone(),
         None => Config { vocab_size, ..recipe.model.clone() },
     }
 }
@@ -115,7 +115,7 @@ impl Run {
     ) -> Result<Self, TrainError> {
         let data = &recipe.data;
         let params = match &options.base {
-            Some(base) => Params::from_weights(&base.weights),
+            Some(base) => Params::from_weights(&base.weights.unpack()),
             None => Params::init(&config(options, &recipe, tokenizer.vocab_size()), recipe.seed),
         };
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -266,18 +266,21 @@ impl Run {
     fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
         let n_tokens: usize =
             self.corpus.train.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let fingerprint = Fingerprint::of(self.corpus.train.iter().map(|file| file.text.as_str()));
+        let base = self.base.as_ref().map(|base| &base.manifest.training.fingerprint);
         let training = Training {
             corpus_hash: self.corpus.hash.clone(),
             n_files: self.corpus.train.len() as u64,
             n_tokens: n_tokens as u64,
             n_steps: self.step as u64,
+            fingerprint: base.map_or_else(|| fingerprint.clone(), |base| fingerprint.with(base)),
         };
         let mut manifest = Manifest::new(self.model_id.clone(), self.params.config.clone(), training);
         manifest.licences = self.corpus.licences.clone();
         if let Some(base) = &self.base {
             manifest.lineage = base.manifest.lineage.iter().cloned().chain([self.base_hash.clone()]).collect();
         }
-        let weights = Arc::new(export::weights(&self.params)?);
+        let weights = Arc::new(PackedWeights::pack(&export::weights(&self.params)?)?);
         Ok(Checkpoint { manifest, tokenizer: self.tokenizer.clone(), weights, blend })
     }
 

@@ -11,6 +11,7 @@ export function settings(): Record<string, unknown> {
         maxTokens: configuration.get("maxTokens"),
         dependencies: configuration.get("dependencies"),
         threads: configuration.get("threads"),
+        cacheMegabytes: configuration.get("cacheMegabytes"),
         dataDir: configuration.get("dataDir"),
         // VS Code has already asked the user whether the workspace may run code.
         trusted: vscode.workspace.isTrusted,

@@ -6,7 +6,9 @@
 
 use std::io::{Read, Write};
 
-use super::{CheckpointError, Foreign, Manifest};
+use nanochat_kernels::LargeBytes;
+
+use super::{CheckpointError, Foreign, Manifest, Section};
 
 /// Not text, and broken by every transfer that touches line ends (as PNG's).
 pub(super) const MAGIC: [u8; 8] = *b"\x89NCZ\r\n\x1a\n";
@@ -57,7 +59,7 @@ impl Head {
 }
 
 /// The sections as bytes, in file order.
-pub(super) struct Body(pub(super) Vec<Vec<u8>>);
+pub(super) struct Body(pub(super) [LargeBytes; 3]);
 
 impl Body {
     /// Reads exactly the sections that the manifest names, then the end of the file. Sizes only; see
@@ -70,28 +72,29 @@ impl Body {
                 .filter(|total| *total <= MAX_SECTIONS)
                 .ok_or(CheckpointError::TooLarge { part: "all sections together", limit: MAX_SECTIONS })?;
         }
-        let sections = manifest.sections.iter();
-        let body =
-            sections.map(|section| take_exactly(bytes, section.size, &section.name)).collect::<Result<Vec<_>, _>>()?;
+        let mut read = |section: &Section| {
+            let bytes = LargeBytes::read(bytes, usize::try_from(section.size).unwrap_or(usize::MAX))?;
+            let is_whole = bytes.as_slice().len() as u64 == section.size;
+            if is_whole { Ok(bytes) } else { Err(CheckpointError::Truncated { part: section.name.clone() }) }
+        };
+        let [tokenizer, weights, blend] = manifest.sections.as_slice() else {
+            unreachable!("Manifest::parse found three sections, not {}", manifest.sections.len());
+        };
+        let body = Self([read(tokenizer)?, read(weights)?, read(blend)?]);
         if !take(bytes, 1)?.is_empty() {
             return Err(CheckpointError::TrailingBytes);
         }
-        Ok(Self(body))
+        Ok(body)
     }
 
     /// Compares each section with its hash in the manifest.
     pub(super) fn check_hashes(&self, manifest: &Manifest) -> Result<(), CheckpointError> {
         for (section, bytes) in manifest.sections.iter().zip(&self.0) {
-            if blake3::hash(bytes).to_string() != section.hash {
+            if blake3::hash(bytes.as_slice()).to_string() != section.hash {
                 return Err(CheckpointError::Hash { section: section.name.clone() });
             }
         }
         Ok(())
-    }
-
-    /// Writes the sections.
-    pub(super) fn write(&self, out: &mut impl Write) -> Result<(), CheckpointError> {
-        self.0.iter().try_for_each(|section| out.write_all(section)).map_err(CheckpointError::Write)
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, Serializer};
 
 use super::CheckpointError;
+use super::fingerprint::Fingerprint;
 use super::sections::NAMES;
 use crate::Config;
 
@@ -50,6 +51,9 @@ pub struct Training {
     pub n_tokens: u64,
     /// Optimizer steps.
     pub n_steps: u64,
+    /// Which texts, so that an evaluation can leave them out. Absent where it tells nothing.
+    #[serde(default, skip_serializing_if = "Fingerprint::is_empty")]
+    pub fingerprint: Fingerprint,
 }
 
 /// Held-out figures of exactly these weights.
@@ -151,6 +155,9 @@ impl Manifest {
             if !figures.iter().all(|figure| figure.is_finite() && *figure >= 0.0) {
                 return invalid("a figure of its record is not a finite number of at least 0");
             }
+        }
+        if !self.training.fingerprint.is_valid() {
+            return invalid("its fingerprint of the training data is not in order");
         }
         self.config.validate()?;
         if !self.sections.iter().map(|section| section.name.as_str()).eq(NAMES) {

@@ -6,15 +6,17 @@
 //! blend      count u32, then f32 per length of match
 //! ```
 
+use nanochat_kernels::LargeBytes;
+
 use super::CheckpointError;
 use crate::Config;
 use crate::memory::{Blend, BlendError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
-use crate::weights::Weights;
 
 mod weights;
 
-use weights::{decode_weights, encode_weights, weights_size};
+use weights::weights_size;
+pub use weights::{PackedWeights, WeightsView};
 
 /// All sections, in file order.
 pub(super) const NAMES: [&str; 3] = ["tokenizer", "weights", "blend"];
@@ -80,22 +82,16 @@ pub enum SectionError {
 /// What the sections hold.
 pub(super) struct Contents {
     pub(super) tokenizer: Tokenizer,
-    pub(super) weights: Weights,
+    pub(super) weights: PackedWeights,
     pub(super) blend: Blend,
 }
 
-/// The bytes of the section at this place of [`NAMES`].
-pub(super) fn encode(tokenizer: &Tokenizer, weights: &Weights, blend: &Blend) -> Result<Vec<Vec<u8>>, CheckpointError> {
-    Ok(vec![
+/// The bytes of the sections but the weights', which are packed already: tokenizer and blend.
+pub(super) fn encode(tokenizer: &Tokenizer, blend: &Blend) -> [Vec<u8>; 2] {
+    [
         encode_items(tokenizer.merges(), |(left, right)| [left.to_le_bytes(), right.to_le_bytes()].concat()),
-        weights_bytes(weights)?,
         encode_items(&blend.weights, |weight| weight.to_le_bytes().to_vec()),
-    ])
-}
-
-/// The bytes of the weights section.
-pub(super) fn weights_bytes(weights: &Weights) -> Result<Vec<u8>, CheckpointError> {
-    encode_weights(weights).map_err(in_section(1))
+    ]
 }
 
 /// Refuses sizes that sections of this configuration cannot have.
@@ -114,14 +110,19 @@ pub(super) fn check_sizes(config: &Config, sizes: [u64; 3]) -> Result<(), Checkp
 }
 
 /// The content of the sections, given in the order of [`NAMES`], for a valid configuration.
-pub(super) fn decode(config: &Config, sections: &[Vec<u8>]) -> Result<Contents, CheckpointError> {
-    let [tokenizer, weights, blend] = sections else {
-        unreachable!("three names were checked, and as many sections read: {}", sections.len());
-    };
-    let tokenizer = decode_tokenizer(tokenizer, config).map_err(in_section(0))?;
-    let weights = decode_weights(weights, config).map_err(in_section(1))?;
-    let blend = decode_blend(blend).map_err(in_section(2))?;
+pub(super) fn decode(config: &Config, sections: [LargeBytes; 3]) -> Result<Contents, CheckpointError> {
+    let [tokenizer, weights, blend] = sections;
+    let tokenizer = decode_tokenizer(tokenizer.as_slice(), config).map_err(in_section(0))?;
+    let weights = PackedWeights::from_bytes(config, weights).map_err(in_section(1))?;
+    let blend = decode_blend(blend.as_slice()).map_err(in_section(2))?;
     Ok(Contents { tokenizer, weights, blend })
+}
+
+/// Refuses what [`decode`] would; the weights were checked when they were packed.
+pub(super) fn check(config: &Config, tokenizer: &[u8], blend: &[u8]) -> Result<(), CheckpointError> {
+    decode_tokenizer(tokenizer, config).map_err(in_section(0))?;
+    decode_blend(blend).map_err(in_section(2))?;
+    Ok(())
 }
 
 fn in_section(index: usize) -> impl Fn(SectionError) -> CheckpointError {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::draft::{Costs, Draft, PromptLookup};
 use crate::weights::random;
 
 /// A tokenizer whose every token is a byte, and files that the memory knows.
@@ -192,4 +193,103 @@ fn a_limit_beyond_the_context_leaves_room_for_the_prompt() {
     let limits = Limits { max_tokens: 100_000, ..LIMITS };
     let completion = completer.complete(&prompt, &limits, &Cancel::new()).expect("answers");
     assert!(completion.is_none_or(|completion| completion.n_prompt > 10 && completion.n_generated <= 128));
+}
+
+/// Everything that two runs could differ in.
+fn run(completer: &mut Completer, prompt: &Prompt<'_>, limits: &Limits) -> (Vec<TokenId>, Option<Completion>) {
+    let mut tokens = Vec::new();
+    let completion = completer.complete_streaming(prompt, limits, &Cancel::new(), &mut |token| tokens.push(token));
+    (tokens, completion.expect("not cancelled"))
+}
+
+#[test]
+fn guesses_from_any_source_change_no_text_and_no_probability() {
+    let text = "fn known() -> usize { compute_everything(7) }\nfn other() -> usize { compute_nothing(8) }\n";
+    let samplings = [Sampling::Greedy, Sampling::TopP { p: 0.9, temperature: 0.8 }];
+    for (voices, sampling) in [Voices::Both, Voices::ModelOnly].into_iter().zip(samplings.into_iter().cycle()) {
+        for prefix in ["fn known() -> usize { comp", "fn a() {\n    ", "let x = compute_e", ""] {
+            let limits = Limits { max_tokens: 40, max_lines: 3, sampling, seed: 5 };
+            let prefix = text.to_owned() + prefix;
+            let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
+            let expected = run(&mut with_model(voices), &prompt, &limits);
+            // What came is the best guess there is; the others are wrong now and then, always, or as they are.
+            let right = expected.0.clone();
+            let n_prompt = prompt.tokens(&Tokenizer::bytes(), 256 - 40).tokens.len();
+            let oracle = move |context: &[TokenId], most: usize, guess: &mut Vec<TokenId>| {
+                guess.extend(right.iter().skip(context.len() - n_prompt).take(most));
+            };
+            let mut n = 0u16;
+            let noise = move |_: &[TokenId], most: usize, guess: &mut Vec<TokenId>| {
+                n = n.wrapping_mul(31).wrapping_add(17);
+                guess.extend((0..most as u16).map(|i| 8 + (n / 7 + i) % 292));
+            };
+            let sources: [Box<dyn Draft>; 3] = [Box::new(oracle), Box::new(noise), Box::new(PromptLookup { least: 1 })];
+            for (i, source) in sources.into_iter().enumerate() {
+                let mut completer = with_model(voices);
+                completer.set_drafts(Some(Drafts::new(source, Costs::none())));
+                assert_eq!(run(&mut completer, &prompt, &limits), expected, "source {i}");
+                assert_eq!(run(&mut completer, &prompt, &limits).0, expected.0, "source {i}, again");
+                let acceptance = completer.drafts.expect("set above").acceptance();
+                assert!(i != 0 || expected.0.len() < 9 || acceptance > 0.75, "what comes is accepted: {acceptance}");
+            }
+        }
+    }
+}
+
+#[test]
+fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
+    let line = |i: usize| format!("        let value_{i} = self.table.get({i}).unwrap_or(&default_{});\n", i % 7);
+    let file: String = (0..2000).map(line).collect();
+    let typed = "let total = self.values.iter().map(|value| value.len() + 1).sum::<usize>();\n        ".repeat(4);
+    let middle = file[..file.len() / 2].rfind('\n').expect("lines") + 1;
+    let (before, suffix) = file.split_at(middle);
+    let tokenizer = Arc::new(merged_tokenizer(&file, 500));
+    let config = format!("d32 l1 h2 kv1 ff32 v{} n1 ctx2048", tokenizer.vocab_size());
+    let model = Model::new(&random(&config.parse().expect("a shape"), 1), 1);
+    let mut completer = Completer { session: Some(Session::new(model)), ..Completer::without_model(tokenizer) };
+    completer.set_voices(Voices::ModelOnly);
+    let mut prefix = before.to_owned() + "        ";
+    let mut n_computed = Vec::new();
+    for key in typed.chars().take(300) {
+        prefix.push(key);
+        let prompt = Prompt { path: "live.rs", prefix: &prefix, suffix, ..Prompt::default() };
+        let limits = Limits { max_tokens: 48, ..LIMITS };
+        let prompt_tokens = prompt.tokens(&completer.tokenizer, 2048 - 48).tokens;
+        let session = completer.session.as_mut().expect("a model");
+        let n_kept = session.rebase(&prompt_tokens, &Cancel::new()).expect("not cancelled");
+        n_computed.push(prompt_tokens.len() - n_kept);
+        assert!(prompt_tokens.len() > 1000, "the window is well filled: {}", prompt_tokens.len());
+        // What is generated takes its place in the cache and is rolled back by the next key.
+        if n_computed.len() % 10 == 1 {
+            completer.complete(&prompt, &limits, &Cancel::new()).expect("not cancelled");
+        }
+    }
+    let first = n_computed.remove(0);
+    let total: usize = n_computed.iter().sum();
+    let n_jumps = n_computed.iter().filter(|n| **n > 32).count();
+    assert!(first > 1000 && n_jumps <= 1, "{n_computed:?}");
+    // One jump recomputes the prefix, five eighths of the context at most; the other keys a token or two.
+    assert!(total <= n_jumps * 1300 + 3 * n_computed.len(), "{n_computed:?}");
+}
+
+/// A tokenizer whose merges join the most frequent pair of a text, again and again.
+fn merged_tokenizer(text: &str, n_merges: usize) -> Tokenizer {
+    let mut merges = Vec::new();
+    let mut words: Vec<Vec<TokenId>> =
+        crate::tokenizer::pretokens(&text.as_bytes()[..20_000]).map(|word| Tokenizer::bytes().encode(word)).collect();
+    for made in (0..n_merges).map(|i| crate::tokenizer::FIRST_MERGE + i as TokenId) {
+        let mut counts = std::collections::BTreeMap::new();
+        words
+            .iter()
+            .flat_map(|word| word.windows(2))
+            .for_each(|pair| *counts.entry([pair[0], pair[1]]).or_insert(0) += 1);
+        let Some((pair, _)) = counts.into_iter().max_by_key(|(_, n)| *n) else { break };
+        merges.push((pair[0], pair[1]));
+        for word in &mut words {
+            while let Some(at) = word.windows(2).position(|other| other == pair) {
+                word.splice(at..at + 2, [made]);
+            }
+        }
+    }
+    Tokenizer::from_merges(merges).expect("each pair is joined once")
 }

@@ -2,10 +2,12 @@
 
 use crate::Config;
 
+/// Positions from one whose sines are computed to the next.
+const STEP: usize = 64;
+
 /// Cosines and sines of every position, `[context][hd/2]` each.
 #[derive(Debug)]
 pub(super) struct Rope {
-    half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
@@ -13,22 +15,46 @@ pub(super) struct Rope {
 impl Rope {
     pub(super) fn new(config: &Config) -> Self {
         let half = config.head_dim() / 2;
-        let angles = (0..config.context).flat_map(|position| {
-            let theta = f64::from(config.rope_theta);
-            (0..half).map(move |i| position as f64 * theta.powf(-(i as f64) / half as f64))
-        });
-        let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
-        Self { half, cos, sin }
+        let theta = f64::from(config.rope_theta);
+        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-(i as f64) / half as f64)).collect();
+        let turns = |position: usize| frequencies.iter().map(move |f| (position as f64 * f).sin_cos());
+        // The angle of position 64a + b is the sum of two: few sines are computed, and f64 loses nothing that f32 keeps.
+        let fine: Vec<(f64, f64)> = (0..STEP).flat_map(turns).collect();
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for coarse in (0..config.context).step_by(STEP) {
+            let coarse: Vec<(f64, f64)> = turns(coarse).collect();
+            for ((sin_b, cos_b), (sin_a, cos_a)) in fine.iter().zip(coarse.iter().cycle()) {
+                cos.push((cos_a * cos_b - sin_a * sin_b) as f32);
+                sin.push((sin_a * cos_b + cos_a * sin_b) as f32);
+            }
+        }
+        cos.truncate(config.context * half);
+        sin.truncate(config.context * half);
+        Self { cos, sin }
     }
 
-    /// Turns each head of x `[n_heads · head_dim]`.
-    pub(super) fn rotate(&self, position: usize, x: &mut [f32]) {
-        let cos = &self.cos[position * self.half..][..self.half];
-        let sin = &self.sin[position * self.half..][..self.half];
-        for head in x.chunks_exact_mut(2 * self.half) {
-            let (low, high) = head.split_at_mut(self.half);
-            for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-                (*low, *high) = (*low * cos - *high * sin, *low * sin + *high * cos);
+    /// The tables, for the kernels.
+    pub(super) fn tables(&self) -> nanochat_kernels::attention::Rope<'_> {
+        nanochat_kernels::attention::Rope { cos: &self.cos, sin: &self.sin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_angles_are_as_good_as_the_angles() {
+        let config: Config = "d96 h2 kv1 ctx20000".parse().expect("a shape");
+        let (half, Rope { cos, sin }) = (config.head_dim() / 2, Rope::new(&config));
+        assert_eq!((cos.len(), sin.len()), (20_000 * half, 20_000 * half));
+        for position in (0..20_000).step_by(37) {
+            for i in 0..half {
+                let angle = position as f64 * f64::from(config.rope_theta).powf(-(i as f64) / half as f64);
+                // The largest f32 below 1 is 2^-24 from 1: half a step of rounding to nearest is 2^-25.
+                let bound = 0.5f64.powi(25) * 1.001;
+                assert!((f64::from(cos[position * half + i]) - angle.cos()).abs() <= bound, "{position}, {i}");
+                assert!((f64::from(sin[position * half + i]) - angle.sin()).abs() <= bound, "{position}, {i}");
             }
         }
     }

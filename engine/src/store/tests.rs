@@ -53,6 +53,22 @@ fn workspaces_of_one_name_have_places_of_their_own() {
 }
 
 #[test]
+fn a_workspace_is_trusted_once_the_user_says_so_and_no_other_with_it() {
+    let (folder, store) = store();
+    let roots = ["a/app", "b/app"].map(|name| folder.path().join(name));
+    roots.iter().for_each(|root| fs::create_dir_all(root).expect("the folder is ours"));
+    let trusts = |root: &Path| store.trusts_workspace(root).expect("it can be read");
+    assert!(!trusts(&roots[0]));
+    store.trust_workspace(&roots[0]).expect("the folder is ours");
+    assert!(trusts(&roots[0]) && trusts(&roots[0].join("../app")) && !trusts(&roots[1]));
+    // A record that another path's hash fell on says nothing of this one.
+    let place = |root: &Path| store.checkpoint_path(root).with_file_name("trusted");
+    fs::create_dir_all(place(&roots[1]).parent().expect("a folder")).expect("the folder is ours");
+    fs::copy(place(&roots[0]), place(&roots[1])).expect("a copy");
+    assert!(!trusts(&roots[1]));
+}
+
+#[test]
 fn the_first_key_stays() {
     let (_folder, store) = store();
     let (key, created) = store.load_key_or_create().expect("the folder is ours");

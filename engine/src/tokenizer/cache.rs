@@ -39,7 +39,7 @@ impl Cache {
 /// A hash of eight bytes at a time. Keys are at most 64 bytes and the map is bounded, so a text made to
 /// collide costs time only within its own request; SipHash costs every request.
 #[derive(Clone, Copy, Debug, Default)]
-struct Words(u64);
+pub(super) struct Words(u64);
 
 impl Hasher for Words {
     fn write(&mut self, bytes: &[u8]) {
@@ -48,6 +48,10 @@ impl Hasher for Words {
             word[..chunk.len()].copy_from_slice(chunk);
             self.write_u64(u64::from_le_bytes(word));
         }
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
     }
 
     fn write_usize(&mut self, value: usize) {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{Isa, TernaryMatrix};
 
 /// Σ in i32 and scales in the documented order, from the plain matrix.
 fn reference(matrices: &[&TernaryMatrix], x: &Int8Rows) -> Vec<f32> {
@@ -38,6 +39,22 @@ fn matrix(shape: Shape, group: ScaleGroup, seed: usize) -> TernaryMatrix {
     TernaryMatrix::quantize(&weights, shape, group)
 }
 
+#[test]
+fn a_matrix_on_several_memory_nodes_gives_the_same_bits() {
+    let matrix = matrix(Shape { rows: 64 * 7 + 3, cols: 48 }, ScaleGroup::Row, 1);
+    let x = rows(5, 48, |i| (i as f32 * 0.3).cos());
+    let expected = reference(&[&matrix], &x);
+    for nodes in [vec![], vec![vec![0], vec![0]], vec![vec![0], vec![0, 0], vec![0]], vec![vec![0]; 20]] {
+        let topology = Topology::faked(&nodes);
+        for superblocks_per_piece in [1, 3, 100] {
+            let plan = Plan { superblocks_per_piece, ..Plan::default() };
+            let mut y = vec![f32::NAN; expected.len()];
+            Prepared::on(&[&matrix], plan, &topology).gemm(&Pool::on(3, &topology), &x, &mut y, Write::Store);
+            assert_eq!(y, expected, "{} nodes, pieces of {superblocks_per_piece}", topology.n_nodes());
+        }
+    }
+}
+
 fn check(matrices: &[&TernaryMatrix], x: &Int8Rows) {
     let expected = reference(matrices, x);
     for n_threads in [1, 3] {
@@ -63,11 +80,18 @@ fn rows(n_rows: usize, cols: usize, value: impl Fn(usize) -> f32) -> Int8Rows {
 
 #[test]
 fn every_routine_equals_the_reference_at_every_tail() {
-    for n_rows in 1..=13 {
-        for (out, cols) in [(1, 1), (63, 15), (64, 16), (65, 17), (130, 33), (7, 300)] {
-            let matrix = matrix(Shape { rows: out, cols }, ScaleGroup::Row, n_rows);
-            check(&[&matrix], &rows(n_rows, cols, |i| (i as f32 * 0.71).cos()));
-        }
+    let x = |i: usize| (i as f32 * 0.71).cos();
+    for cols in 1..=66 {
+        let matrix = matrix(Shape { rows: 65, cols }, ScaleGroup::Row, cols);
+        check(&[&matrix], &rows(1 + cols % 8, cols, x));
+    }
+    for out in 1..=130 {
+        let matrix = matrix(Shape { rows: out, cols: 20 }, ScaleGroup::Row, out);
+        check(&[&matrix], &rows(1 + out % 4, 20, x));
+    }
+    for n_rows in 1..=27 {
+        let matrix = matrix(Shape { rows: 70, cols: 300 }, ScaleGroup::Matrix, n_rows);
+        check(&[&matrix], &rows(n_rows, 300, x));
     }
 }
 
@@ -86,8 +110,34 @@ fn saturated_input_does_not_overflow() {
 }
 
 #[test]
+fn the_widest_matrix_does_not_overflow() {
+    let shape = Shape { rows: 3, cols: MAX_COLS };
+    for sign in [-1, 1] {
+        let trits = vec![sign; shape.rows * shape.cols];
+        let matrix = TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, trits, vec![1.0]).expect("ternary");
+        check(&[&matrix], &rows(2, MAX_COLS, |i| if i < MAX_COLS { 1.0 } else { -1.0 }));
+    }
+}
+
+#[test]
+fn scales_too_small_to_divide_count_as_zero() {
+    for (scale, expected) in [(f32::MIN_POSITIVE, 0.0), (MIN_SCALE, MIN_SCALE * 20.0 * 127.0)] {
+        let shape = Shape { rows: 64, cols: 20 };
+        let matrix =
+            TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, vec![1; 64 * 20], vec![scale]).expect("ternary");
+        let x = rows(1, 20, |_| 127.0);
+        for isa in Isa::available() {
+            let mut y = vec![f32::NAN; 64];
+            let plan = Plan { isa, ..Plan::default() };
+            Prepared::new(&[&matrix], plan).gemm(&Pool::new(1), &x, &mut y, Write::Store);
+            assert_eq!(y, [expected; 64], "{}", isa.name());
+        }
+    }
+}
+
+#[test]
 fn groups_of_columns_and_stacked_matrices_keep_their_scales() {
-    for width in [16, 64, 128] {
+    for width in [16, 48, 64, 128, 192] {
         let group = ScaleGroup::Columns(width);
         let a = matrix(Shape { rows: 40, cols: 384 }, group, 1);
         let b = matrix(Shape { rows: 72, cols: 384 }, group, 2);

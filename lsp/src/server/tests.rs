@@ -71,6 +71,10 @@ impl Source for TestSource {
         false
     }
 
+    fn tuning(&self) -> Option<crate::tuner::Tuning> {
+        None
+    }
+
     fn memory(&mut self) -> Option<Arc<Memory>> {
         None
     }

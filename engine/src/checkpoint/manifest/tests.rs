@@ -2,7 +2,13 @@ use super::*;
 
 fn manifest() -> Manifest {
     let config = Config { norm_eps: 1e-5, ..Config::default() };
-    let training = Training { corpus_hash: "c0".to_owned(), n_files: 3, n_tokens: 1_000_000, n_steps: 200 };
+    let training = Training {
+        corpus_hash: "c0".to_owned(),
+        n_files: 3,
+        n_tokens: 1_000_000,
+        n_steps: 200,
+        fingerprint: Fingerprint::default(),
+    };
     let hash = "0".repeat(64);
     let sections = NAMES.iter().map(|name| Section { name: (*name).to_owned(), size: 4, hash: hash.clone() }).collect();
     let record = Record {

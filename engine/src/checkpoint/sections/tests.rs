@@ -76,7 +76,7 @@ proptest! {
         blend in proptest::collection::vec(any::<u8>(), 0..64),
     ) {
         let _ = decode_tokenizer(&tokenizer, &tiny_config());
-        let _ = decode_weights(&weights, &tiny_config());
+        let _ = PackedWeights::from_bytes(&tiny_config(), weights.as_slice().into());
         let _ = decode_blend(&blend);
     }
 }

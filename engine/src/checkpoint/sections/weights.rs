@@ -9,11 +9,77 @@
 //!
 //! The configuration alone says how long it is, so the length is compared before anything is decoded.
 
-use nanochat_kernels::{ScaleGroup, Shape, TernaryMatrix};
+use std::fmt;
+
+use nanochat_kernels::{Base3Matrix, LargeBytes, PackError, ScaleGroup, Shape, Ternary, TernaryMatrix, as_i8, base3};
 
 use super::SectionError;
 use crate::Config;
 use crate::weights::{AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations};
+
+/// Weights in a checkpoint's buffer: what the manifest's hash is of, checked and ready to be laid out.
+#[derive(Clone, PartialEq)]
+pub struct PackedWeights {
+    config: Config,
+    bytes: LargeBytes,
+}
+
+/// Weights whose matrices lie in a checkpoint's buffer.
+pub type WeightsView<'a> = Weights<Base3Matrix<'a>, &'a [i8]>;
+
+impl PackedWeights {
+    /// Packs weights that have the shapes of their own configuration. Refuses what a reader would.
+    pub fn pack(weights: &Weights) -> Result<Self, SectionError> {
+        Self::from_bytes(&weights.config, encode_weights(weights)?.as_slice().into())
+    }
+
+    /// Takes a section's bytes and checks every one of them against a valid configuration.
+    pub(in crate::checkpoint) fn from_bytes(config: &Config, bytes: LargeBytes) -> Result<Self, SectionError> {
+        decode_weights(bytes.as_slice(), config)?;
+        Ok(Self { config: config.clone(), bytes })
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The bytes of the section.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// Every part where it lies, checked once more: a fraction of what laying it out costs.
+    pub fn view(&self) -> WeightsView<'_> {
+        decode_weights(self.as_bytes(), &self.config).expect("the same bytes were checked when they were taken")
+    }
+
+    /// The plain form, for training to go on from.
+    pub fn unpack(&self) -> Weights {
+        let WeightsView { config, embed, blocks, norm_final } = self.view();
+        let Int8Matrix { rows, cols, values, scales } = embed;
+        let plain = |matrix: Base3Matrix<'_>| {
+            let (shape, group, scales) = (matrix.shape(), matrix.group(), matrix.scales().to_vec());
+            TernaryMatrix::from_trits(shape, group, matrix.trits(), scales).expect("the same checks held before")
+        };
+        let block = |BlockWeights { attn, mlp }| {
+            let AttentionWeights { mhc, norm, q, k, v, norm_out, o } = attn;
+            let [q, k, v, o] = [q, k, v, o].map(plain);
+            let attn = AttentionWeights { mhc, norm, q, k, v, norm_out, o };
+            let MlpWeights { mhc, norm, gate, up, norm_down, down } = mlp;
+            let [gate, up, down] = [gate, up, down].map(plain);
+            BlockWeights { attn, mlp: MlpWeights { mhc, norm, gate, up, norm_down, down } }
+        };
+        let embed = Int8Matrix { rows, cols, values: values.to_vec(), scales };
+        Weights { config, embed, blocks: blocks.into_iter().map(block).collect(), norm_final }
+    }
+}
+
+impl fmt::Debug for PackedWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weights of {} in {} bytes", self.config, self.as_bytes().len())
+    }
+}
 
 /// Bytes of the section; `None` if no number holds them.
 pub(super) fn weights_size(config: &Config) -> Option<u64> {
@@ -40,7 +106,7 @@ pub(super) fn weights_size(config: &Config) -> Option<u64> {
 }
 
 /// Writes weights that have the shapes of their own configuration.
-pub(super) fn encode_weights(weights: &Weights) -> Result<Vec<u8>, SectionError> {
+fn encode_weights(weights: &Weights) -> Result<Vec<u8>, SectionError> {
     let Weights { config, embed, blocks, norm_final } = weights;
     let Config { d_model: d, d_ff: ff, .. } = *config;
     let kv = config.kv_dim();
@@ -68,8 +134,8 @@ pub(super) fn encode_weights(weights: &Weights) -> Result<Vec<u8>, SectionError>
     Ok(out.bytes)
 }
 
-/// Reads weights of a valid configuration.
-pub(super) fn decode_weights(bytes: &[u8], config: &Config) -> Result<Weights, SectionError> {
+/// Reads weights of a valid configuration; checks all bytes, copies none of a matrix.
+pub(super) fn decode_weights<'a>(bytes: &'a [u8], config: &Config) -> Result<WeightsView<'a>, SectionError> {
     let Config { d_model: d, d_ff: ff, n_layers, .. } = *config;
     let kv = config.kv_dim();
     let found = bytes.len() as u64;
@@ -113,8 +179,8 @@ struct Encoder<'a> {
     bytes: Vec<u8>,
 }
 
-struct Decoder<'a> {
-    config: &'a Config,
+struct Decoder<'a, 'c> {
+    config: &'c Config,
     rest: &'a [u8],
 }
 
@@ -140,7 +206,7 @@ impl Encoder<'_> {
         if matrix.shape() != shape || matrix.group() != self.config.scales {
             return Err(SectionError::Shape { what: "a ternary matrix" });
         }
-        self.bytes.extend(matrix.trits().chunks(5).map(pack_trits));
+        self.bytes.extend(base3::pack(matrix.trits()));
         self.floats(matrix.scales(), matrix.group().n_scales(shape), "a ternary matrix")
     }
 
@@ -165,7 +231,7 @@ impl Encoder<'_> {
     }
 }
 
-impl<'a> Decoder<'a> {
+impl<'a> Decoder<'a, '_> {
     fn take(&mut self, n_bytes: usize) -> Result<&'a [u8], SectionError> {
         let missing = SectionError::Length { expected: n_bytes as u64, found: self.rest.len() as u64 };
         let (taken, rest) = self.rest.split_at_checked(n_bytes).ok_or(missing)?;
@@ -189,31 +255,24 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn int8(&mut self, rows: usize, cols: usize) -> Result<Int8Matrix, SectionError> {
-        let bytes = self.take(rows.checked_mul(cols).ok_or(SectionError::TooLarge)?)?;
-        let values: Vec<i8> = bytes.iter().map(|byte| byte.cast_signed()).collect();
+    fn int8(&mut self, rows: usize, cols: usize) -> Result<Int8Matrix<&'a [i8]>, SectionError> {
+        let values = as_i8(self.take(rows.checked_mul(cols).ok_or(SectionError::TooLarge)?)?);
         if values.contains(&i8::MIN) {
             return Err(SectionError::Int8);
         }
         Ok(Int8Matrix { rows, cols, values, scales: self.scales(rows)? })
     }
 
-    fn ternary(&mut self, rows: usize, cols: usize) -> Result<TernaryMatrix, SectionError> {
-        let shape = Shape { rows, cols };
+    fn ternary(&mut self, rows: usize, cols: usize) -> Result<Base3Matrix<'a>, SectionError> {
+        let (shape, group) = (Shape { rows, cols }, self.config.scales);
         let n_weights = rows.checked_mul(cols).ok_or(SectionError::TooLarge)?;
-        let packed = self.take(n_weights.div_ceil(5))?;
-        let mut trits = Vec::with_capacity(packed.len().checked_mul(5).ok_or(SectionError::TooLarge)?);
-        for byte in packed {
-            let five = TRITS.get(usize::from(*byte)).ok_or(SectionError::Trits { value: *byte })?;
-            trits.extend_from_slice(five);
-        }
-        if trits.drain(n_weights..).any(|trit| trit != 0) {
-            return Err(SectionError::Padding);
-        }
-        let group = self.config.scales;
+        let bytes = self.take(n_weights.div_ceil(5))?;
         let scales = self.scales(group.n_scales(shape))?;
-        TernaryMatrix::from_trits(shape, group, trits, scales)
-            .map_err(|_| SectionError::Shape { what: "a ternary matrix" })
+        Base3Matrix::new(shape, group, bytes, scales).map_err(|error| match error {
+            PackError::Byte { value } => SectionError::Trits { value },
+            PackError::Padding => SectionError::Padding,
+            _ => SectionError::Shape { what: "a ternary matrix" },
+        })
     }
 
     fn mhc(&mut self) -> Result<Option<MhcWeights>, SectionError> {
@@ -236,27 +295,6 @@ impl<'a> Decoder<'a> {
             b_res: self.floats(p, what)?,
         }))
     }
-}
-
-/// The trits of each byte below 3^5 = 243.
-const TRITS: [[i8; 5]; 243] = {
-    let mut table = [[0; 5]; 243];
-    let mut byte = 0;
-    while byte < 243 {
-        let (mut rest, mut i) = (byte, 0);
-        while i < 5 {
-            table[byte][i] = (rest % 3) as i8 - 1;
-            rest /= 3;
-            i += 1;
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// Up to five trits in a byte; those that are missing are zeros.
-fn pack_trits(trits: &[i8]) -> u8 {
-    (0..5).rev().fold(0, |byte, i| byte * 3 + (trits.get(i).copied().unwrap_or(0) + 1).cast_unsigned())
 }
 
 #[cfg(test)]

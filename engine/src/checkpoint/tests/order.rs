@@ -6,7 +6,7 @@ use super::*;
 /// A file in which anything can be wrong, with a signature that fits unless told otherwise.
 struct Forge {
     manifest: Manifest,
-    sections: Vec<Vec<u8>>,
+    sections: [Vec<u8>; 3],
     key: SecretKey,
     raw: Option<Vec<u8>>,
 }
@@ -16,17 +16,16 @@ impl Forge {
         let key = key();
         let checkpoint = tiny_checkpoint();
         let manifest = checkpoint.write(io::sink(), &key).expect("it is in order");
-        let sections = sections::encode(&checkpoint.tokenizer, &checkpoint.weights, &checkpoint.blend);
-        Self { manifest, sections: sections.expect("it is in order"), key, raw: None }
+        let [tokenizer, blend] = sections::encode(&checkpoint.tokenizer, &checkpoint.blend);
+        Self { manifest, sections: [tokenizer, checkpoint.weights.as_bytes().to_vec(), blend], key, raw: None }
     }
 
     fn bytes(&self) -> Vec<u8> {
         let manifest = self.raw.clone().unwrap_or_else(|| self.manifest.to_bytes());
         let signature = self.key.sign(&manifest, "forged").expect("one line").into_bytes();
         let mut bytes = Vec::new();
-        Head { manifest, signature }.write(&mut bytes).expect("short");
-        Body(self.sections.clone()).write(&mut bytes).expect("a Vec takes every byte");
-        bytes
+        Head { manifest, signature }.write(&mut bytes).expect("a Vec takes every byte");
+        [bytes, self.sections.concat()].concat()
     }
 
     fn trust(&self) -> Trust {

@@ -34,9 +34,9 @@ fn weights_read_back_bit_for_bit_in_every_shape() {
     for config in configs() {
         config.validate().expect("a possible shape");
         let weights = random_weights(&config, 7);
-        let bytes = encode_weights(&weights).expect("they fit their configuration");
-        assert_eq!(Some(bytes.len() as u64), weights_size(&config), "{config}");
-        assert_eq!(decode_weights(&bytes, &config), Ok(weights), "{config}");
+        let packed = PackedWeights::pack(&weights).expect("they fit their configuration");
+        assert_eq!(Some(packed.as_bytes().len() as u64), weights_size(&config), "{config}");
+        assert_eq!(packed.unpack(), weights, "{config}");
     }
 }
 
@@ -47,15 +47,6 @@ fn the_stated_shape_has_the_stated_size_on_disk() {
     let ternary = 6 * (2 * 52_429 + 2 * 13_108 + 3 * 157_287) + 42 * 4;
     let expected = ternary + 12_288 * (512 + 4) + 6 * 4 * (3 * 512 + 1536) + 512 * 4;
     assert_eq!(weights_size(&Config::default()), Some(expected));
-}
-
-#[test]
-fn every_byte_below_243_is_five_trits_and_back() {
-    for byte in 0..243u8 {
-        assert_eq!(pack_trits(&TRITS[usize::from(byte)]), byte);
-    }
-    assert_eq!(pack_trits(&[-1, -1, -1, -1, -1]), 0);
-    assert_eq!(pack_trits(&[1]), 2 + 3 + 9 + 27 + 81);
 }
 
 #[test]
@@ -139,7 +130,10 @@ proptest! {
         }
         match decode_weights(&bytes, &config) {
             // One form only: what decodes encodes to the same bytes.
-            Ok(weights) => prop_assert_eq!(encode_weights(&weights), Ok(bytes)),
+            Ok(_) => {
+                let packed = PackedWeights::from_bytes(&config, bytes.as_slice().into()).expect("it was decoded above");
+                prop_assert_eq!(PackedWeights::pack(&packed.unpack()), Ok(packed));
+            }
             Err(_) => prop_assert_ne!(bytes, original),
         }
     }

@@ -1,0 +1,229 @@
+//! Which plan is fastest on this machine, measured, and the table that remembers it.
+//!
+//! ```text
+//! Workload → measure → Tuned ──┐
+//! text file ↔ Table ←──────────┴→ Plans → Prepared
+//! ```
+//!
+//! A plan never changes a result, only the time it takes. So a table is believed without proof, but only one of this
+//! machine and this version: what it asks for and this processor lacks is replaced by the default.
+
+mod machine;
+mod measure;
+
+use serde::{Deserialize, Serialize};
+
+use crate::isa::Isa;
+use crate::matrix::{ScaleGroup, Shape};
+use crate::plan::Plan;
+
+pub use machine::Machine;
+pub use measure::{Candidate, Effort, Measured, measure, slowdown};
+
+/// Prompt rows that go through the layers together where nothing was measured: enough to read each weight seldom, few
+/// enough for L2.
+const PROMPT_BATCH: usize = 96;
+/// Models that a table remembers; the oldest goes.
+const MAX_MODELS: usize = 16;
+
+/// The products of one model, and how many threads compute them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its distinct products.
+    pub products: Vec<Product>,
+    /// Threads, at least 1.
+    pub n_threads: usize,
+}
+
+/// A product that a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// How weights share scales.
+    pub scales: ScaleGroup,
+    /// How often per token.
+    pub n: usize,
+}
+
+/// What was picked for one product.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TunedProduct {
+    /// The product.
+    pub product: Product,
+    /// The routine's [`Isa::name`].
+    pub isa: String,
+    /// As in [`Plan`].
+    pub superblocks_per_piece: usize,
+    /// 10⁹ operations (two per weight) a second for one row.
+    pub gops_one: f64,
+    /// The same for 16 rows at once.
+    pub gops_many: f64,
+}
+
+/// What was picked for one model and number of threads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuned {
+    /// Threads.
+    pub n_threads: usize,
+    /// Seconds since 1970.
+    pub measured_at: u64,
+    /// Prompt rows that go through the layers together.
+    pub prompt_batch: usize,
+    /// Whether the machine was too busy for the threads to help each other: piece sizes are then the default, and it
+    /// should be measured again.
+    pub was_busy: bool,
+    /// What all products of one token take.
+    pub token_us: f64,
+    /// In the order of the workload.
+    pub products: Vec<TunedProduct>,
+}
+
+/// What was measured on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Where.
+    pub machine: Machine,
+    /// For what, oldest first.
+    #[serde(default)]
+    pub models: Vec<Tuned>,
+}
+
+/// Why a table is of no use here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// It was measured by another version.
+    #[error("it is of version {found}, not {expected}")]
+    Stale {
+        /// Its version.
+        found: String,
+        /// This one.
+        expected: String,
+    },
+    /// It was measured on another machine.
+    #[error("it is of `{found}`, not of `{expected}`")]
+    Foreign {
+        /// Its machine.
+        found: String,
+        /// This one.
+        expected: String,
+    },
+    /// Nothing was measured for these products and threads.
+    #[error("it knows nothing of this model with {n_threads} threads")]
+    Unknown {
+        /// Threads.
+        n_threads: usize,
+    },
+    /// A figure in it is none that could have been measured.
+    #[error("it holds a figure that nobody measured")]
+    Nonsense,
+}
+
+/// How each matrix of a model is to be computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plans {
+    default: Plan,
+    picked: Vec<(Shape, Plan)>,
+    prompt_batch: usize,
+}
+
+impl Plans {
+    /// One plan for all.
+    pub fn uniform(plan: Plan) -> Self {
+        Self { default: plan, picked: Vec::new(), prompt_batch: PROMPT_BATCH }
+    }
+
+    /// For a matrix.
+    pub fn plan(&self, shape: Shape) -> Plan {
+        let picked = self.picked.iter().find(|(picked, _)| *picked == shape);
+        picked.map_or(self.default, |(_, plan)| *plan)
+    }
+
+    /// For everything that is not a ternary product: the routine that computes most of them.
+    pub fn isa(&self) -> Isa {
+        self.default.isa
+    }
+
+    /// Prompt rows that go through the layers together.
+    pub fn prompt_batch(&self) -> usize {
+        self.prompt_batch
+    }
+}
+
+impl Default for Plans {
+    /// What is right without a measurement.
+    fn default() -> Self {
+        Self::uniform(Plan::default())
+    }
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine, models: Vec::new() }
+    }
+
+    /// What was measured for a workload on this machine by this version.
+    pub fn find(&self, machine: &Machine, workload: &Workload) -> Result<&Tuned, Unfit> {
+        self.machine.check(machine)?;
+        let is_it = |tuned: &&Tuned| {
+            tuned.n_threads == workload.n_threads
+                && tuned.products.iter().map(|tuned| tuned.product).eq(workload.products.iter().copied())
+        };
+        let unknown = || Unfit::Unknown { n_threads: workload.n_threads };
+        let tuned = self.models.iter().rfind(is_it).ok_or_else(unknown)?;
+        if tuned.is_sound() { Ok(tuned) } else { Err(Unfit::Nonsense) }
+    }
+
+    /// Remembers a measurement in place of an older one of the same.
+    pub fn put(&mut self, tuned: Tuned) {
+        let of =
+            |tuned: &Tuned| (tuned.n_threads, tuned.products.iter().map(|tuned| tuned.product).collect::<Vec<_>>());
+        self.models.retain(|old| of(old) != of(&tuned));
+        self.models.push(tuned);
+        let n_over = self.models.len().saturating_sub(MAX_MODELS);
+        self.models.drain(..n_over);
+    }
+}
+
+impl Tuned {
+    /// What to do. A routine that this processor lacks is replaced by its best one.
+    pub fn plans(&self) -> Plans {
+        let available = Isa::available();
+        let plan = |tuned: &TunedProduct| {
+            let isa = available.iter().find(|isa| isa.name() == tuned.isa);
+            isa.map_or_else(Plan::default, |isa| Plan { isa: *isa, superblocks_per_piece: tuned.superblocks_per_piece })
+        };
+        let shape = |product: Product| Shape { rows: product.rows, cols: product.cols };
+        let picked: Vec<_> = self.products.iter().map(|tuned| (shape(tuned.product), plan(tuned))).collect();
+        let weight = |isa: Isa| {
+            let of = self.products.iter().zip(&picked).filter(|(_, (_, plan))| plan.isa == isa);
+            of.fold(0usize, |sum, (tuned, (shape, _))| {
+                sum.saturating_add(tuned.product.n.saturating_mul(shape.rows).saturating_mul(shape.cols))
+            })
+        };
+        let isa = available.into_iter().max_by_key(|isa| weight(*isa)).unwrap_or_else(Isa::best);
+        Plans { default: Plan { isa, ..Plan::default() }, picked, prompt_batch: self.prompt_batch }
+    }
+
+    /// Whether the figures could have been measured. Products are compared with the caller's own elsewhere.
+    fn is_sound(&self) -> bool {
+        let is_figure = |x: f64| x.is_finite() && x > 0.0;
+        (8..=1024).contains(&self.prompt_batch)
+            && is_figure(self.token_us)
+            && !self.products.is_empty()
+            && self.products.iter().all(|tuned| {
+                (1..=1024).contains(&tuned.superblocks_per_piece)
+                    && is_figure(tuned.gops_one)
+                    && is_figure(tuned.gops_many)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

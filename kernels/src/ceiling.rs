@@ -1,0 +1,55 @@
+//! What this machine can do at most, measured: the figures that products are held against.
+
+use std::time::Instant;
+
+use crate::isa::Isa;
+use crate::memory::AlignedBytes;
+use crate::pool::Pool;
+use crate::routine;
+
+/// Multiplications and additions of the 8-bit multiply instruction of `isa` on registers only, in 10⁹ per second on this
+/// thread. The best of several short runs, so that a neighbour's burst does not lower the ceiling.
+pub fn int8_gops(isa: Isa) -> f64 {
+    const N_STEPS: usize = 1 << 16;
+    (0..24)
+        .map(|_| {
+            let start = Instant::now();
+            let n_ops = routine::multiply_registers(isa, N_STEPS);
+            n_ops as f64 / start.elapsed().as_secs_f64() / 1e9
+        })
+        .fold(0.0, f64::max)
+}
+
+/// 10⁹ bytes per second that the threads of `pool` read together from memory that no cache holds, in large pages and
+/// with software prefetch as the products read their weights. The best of windows of 16 MiB, several times over 256 MiB,
+/// which it allocates: a window is shorter than the time that a busy system takes a processor away for.
+pub fn read_gb_per_s(pool: &Pool) -> f64 {
+    const N_BYTES: usize = 256 << 20;
+    const WINDOW: usize = 16 << 20;
+    const PIECE: usize = 1 << 18;
+    let mut bytes = AlignedBytes::for_weights(N_BYTES, 0);
+    bytes.as_mut_slice().fill(1);
+    let windows = || bytes.as_slice().chunks_exact(WINDOW);
+    (0..6)
+        .flat_map(|_| windows())
+        .map(|window| {
+            let start = Instant::now();
+            pool.for_each(WINDOW / PIECE, |i| {
+                std::hint::black_box(routine::read(Isa::best(), &window[i * PIECE..][..PIECE]));
+            });
+            WINDOW as f64 / start.elapsed().as_secs_f64() / 1e9
+        })
+        .fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ceilings_are_positive_for_every_instruction_set() {
+        for isa in Isa::available() {
+            assert!(int8_gops(isa) > 0.0, "{}", isa.name());
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! NEON with dot product: `sdot` multiplies 4 rows × 4 columns; inline assembly, as its intrinsic is not stable. Its tests have
+//! been run under an emulator only: equal to the scalar routine, speed unknown.
+//!
+//! ```text
+//! T0 = −Σx, T1 = −5 Σx, T2 = −21 Σx, C3 = −Σx
+//! for 16 columns, for step (4 of them), for quarter (16 bytes: 4 of a plane's 16 rows):
+//!     T0 += dot4(w & 3, x4)   T1 += dot4(w & 15, x4)   T2 += dot4(w & 63, x4)   C3 += dot4(w >> 6, x4)
+//! sums of the planes:  T0,  T1 − T0,  T2 − T1,  C3
+//! ```
+//!
+//! The instruction is signed on both sides: the whole byte would not fit, so the last plane is shifted down. Its second
+//! operand is a lane of a register: one load of x serves four steps.
+//!
+//! Numeric hazard: none, as in `avx512`.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::{Output, Product, SCALE_BYTES};
+
+/// What the accumulators start at for Σx = −1.
+pub(super) const STARTS: [i32; 4] = [1, 5, 21, 1];
+/// What the sums of the planes count by.
+pub(super) const UNITS: [i32; 4] = [1, 4, 16, 1];
+
+/// acc + dot4(w, four columns of x).
+macro_rules! dot4 {
+    ($acc:expr, $w:expr, $x:expr, $lane:literal) => {{
+        let mut acc: int32x4_t = $acc;
+        // SAFETY: registers only; the functions that use this have the feature.
+        unsafe {
+            asm!(
+                concat!("sdot {acc:v}.4s, {w:v}.16b, {x:v}.4b[", $lane, "]"),
+                acc = inout(vreg) acc,
+                w = in(vreg) $w,
+                x = in(vreg) $x,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        acc
+    }};
+}
+
+/// # Safety
+/// The CPU has NEON and its dot product, and the rest is as `Routine::run` checks it.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn ternary(product: &Product<'_>, out: Output) {
+    let n_rows = product.n_rows();
+    for superblock in 0..product.n_superblocks() {
+        let mut row = 0;
+        while row < n_rows {
+            // Up to 24 accumulators leave 8 of the 32 registers for masks, codes and x.
+            // SAFETY: the caller's promise; these rows and this superblock exist.
+            row += unsafe {
+                match n_rows - row {
+                    1 => tile::<1, 4>(product, superblock, row, out),
+                    2 | 4 => tile::<2, 2>(product, superblock, row, out),
+                    _ => tile::<3, 2>(product, superblock, row, out),
+                }
+            };
+        }
+    }
+}
+
+/// `N` rows of x from `first` times one superblock, `Q` of its four quarters at once. Returns N.
+///
+/// # Safety
+/// As [`ternary`]; `first + N` rows and the superblock exist, and Q divides 4.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn tile<const N: usize, const Q: usize>(
+    product: &Product<'_>,
+    superblock: usize,
+    first: usize,
+    out: Output,
+) -> usize {
+    let &Product { n_groups, stride, .. } = product;
+    let blocks_per_group = stride / 16 / n_groups;
+    let masks = [vdupq_n_u8(3), vdupq_n_u8(15), vdupq_n_u8(63)];
+    for quarter in (0..4).step_by(Q) {
+        // SAFETY: the superblock and the rows exist.
+        let (mut codes, mut x) = unsafe {
+            (
+                product.superblocks.as_ptr().add(superblock * product.superblock_len() + quarter * 16),
+                product.x.as_ptr().add(first * stride),
+            )
+        };
+        let mut total = [[[vdupq_n_f32(0.0); 4]; N]; Q]; // [quarter][row][plane]
+        for group in 0..n_groups {
+            let mut acc = [[[vdupq_n_s32(0); 4]; N]; Q];
+            for row in 0..N {
+                // SAFETY: this row has starts for this group.
+                let starts = unsafe { product.starts.get_unchecked((first + row) * n_groups + group) };
+                for q in 0..Q {
+                    for plane in 0..4 {
+                        acc[q][row][plane] = vdupq_n_s32(starts[plane]);
+                    }
+                }
+            }
+            for _ in 0..blocks_per_group {
+                let mut x16 = [vdupq_n_s8(0); N];
+                for row in 0..N {
+                    // SAFETY: each row of x has 16 columns for each block.
+                    x16[row] = unsafe { vld1q_s8(x.add(row * stride)) };
+                }
+                macro_rules! step {
+                    ($step:literal) => {
+                        for q in 0..Q {
+                            // SAFETY: `codes` has 64 bytes for each step, 16 for each quarter.
+                            let w = unsafe { vld1q_u8(codes.add($step * 64 + q * 16)) };
+                            let planes = [
+                                vandq_u8(w, masks[0]),
+                                vandq_u8(w, masks[1]),
+                                vandq_u8(w, masks[2]),
+                                vshrq_n_u8::<6>(w),
+                            ];
+                            for row in 0..N {
+                                for plane in 0..4 {
+                                    acc[q][row][plane] = dot4!(acc[q][row][plane], planes[plane], x16[row], $step);
+                                }
+                            }
+                        }
+                    };
+                }
+                step!(0);
+                step!(1);
+                step!(2);
+                step!(3);
+                // Both stay within, or one past, their slices; one past the second half of a quarter is not read.
+                codes = codes.wrapping_add(4 * 64);
+                x = x.wrapping_add(16);
+            }
+            // The scales stand behind the codes: 16 bytes are 4 of them.
+            let scales = codes.cast::<f32>();
+            for q in 0..Q {
+                for row in 0..N {
+                    let [a, b, c, d] = acc[q][row];
+                    let sums = [a, vsubq_s32(b, a), vsubq_s32(c, b), d];
+                    for plane in 0..4 {
+                        // SAFETY: the group has 64 scales.
+                        let scale = unsafe { vld1q_f32(scales.add(plane * 16 + q * 4)) };
+                        let part = vmulq_f32(vcvtq_f32_s32(sums[plane]), scale);
+                        total[q][row][plane] = vaddq_f32(total[q][row][plane], part);
+                    }
+                }
+            }
+            codes = codes.wrapping_add(SCALE_BYTES);
+        }
+        for q in 0..Q {
+            for row in 0..N {
+                // SAFETY: this row has a scale, and `out` 64 places for this row and superblock.
+                unsafe {
+                    let row_scale = *product.row_scales.get_unchecked(first + row);
+                    let y = out.start.add((first + row) * out.stride + superblock * 64 + (quarter + q) * 4);
+                    for plane in 0..4 {
+                        let y = y.add(plane * 16);
+                        let mut value = vmulq_n_f32(total[q][row][plane], row_scale);
+                        if out.add {
+                            value = vaddq_f32(vld1q_f32(y), value);
+                        }
+                        vst1q_f32(y, value);
+                    }
+                }
+            }
+        }
+    }
+    N
+}
+
+/// Both sides are signed, as the instruction wants them.
+///
+/// # Safety
+/// The CPU has NEON and its dot product, and the lengths are as `dense` in the module above checks them.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn dense(weights: &[i8], x: &[i8], out: &mut [i32; 64]) {
+    let mut acc = [vdupq_n_s32(0); 16]; // four rows each
+    for (weights, x4) in weights.chunks_exact(256).zip(x.chunks_exact(4)) {
+        let x4 = i32::from_le_bytes([x4[0] as u8, x4[1] as u8, x4[2] as u8, x4[3] as u8]);
+        let x4 = vreinterpretq_s8_s32(vdupq_n_s32(x4));
+        for (acc, weights) in acc.iter_mut().zip(weights.chunks_exact(16)) {
+            // SAFETY: `weights` is 16 bytes long.
+            let w = unsafe { vld1q_s8(weights.as_ptr()) };
+            *acc = dot4!(*acc, w, x4, 0);
+        }
+    }
+    for (acc, out) in acc.into_iter().zip(out.chunks_exact_mut(4)) {
+        // SAFETY: `out` is four numbers long.
+        unsafe { vst1q_s32(out.as_mut_ptr(), acc) };
+    }
+}
+
+/// # Safety
+/// The CPU has NEON and its dot product.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn multiply_registers(n_steps: usize) -> usize {
+    let w = std::hint::black_box(vdupq_n_s8(3));
+    let x = std::hint::black_box(vdupq_n_s8(5));
+    let mut acc = [vdupq_n_s32(0); 16];
+    for _ in 0..n_steps {
+        for acc in &mut acc {
+            *acc = dot4!(*acc, w, x, 0);
+        }
+    }
+    std::hint::black_box(acc);
+    n_steps * 16 * 16 * 2
+}
