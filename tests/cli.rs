@@ -7,6 +7,7 @@ use crate::support::{MANIFEST, Workspace, trained};
 
 const INPUT: i32 = 3;
 const REFUSED: i32 = 4;
+const UNTRUSTED: i32 = 5;
 
 fn small() -> Workspace {
     Workspace::new(&format!("{MANIFEST}//- /src/lib.rs\n/// é\npub fn f() -> u32 {{\n    1\n}}\n"))
@@ -31,9 +32,30 @@ fn all_three_forms_of_the_command_work() {
 fn help_is_worth_reading() {
     let workspace = small();
     insta::assert_snapshot!("help", workspace.run("--help").ok());
-    for command in ["complete", "try", "train", "eval", "pack", "verify", "key", "lsp"] {
+    for command in ["complete", "try", "train", "eval", "pack", "verify", "key", "bench", "tune", "lsp"] {
         insta::assert_snapshot!(format!("help-{command}"), workspace.run(&format!("{command} --help")).ok());
     }
+}
+
+#[test]
+fn bench_measures_random_weights_of_a_shape() {
+    let workspace = small();
+    let shape = "d64l2h4kv2ff128v300n2ctx600";
+    let text = workspace.run(&format!("bench --shape {shape} --threads 1 --runs 1 --message-format json")).ok();
+    let report: serde_json::Value = serde_json::from_str(&text).expect("one object");
+    for figure in [
+        "decode_tokens_per_s",
+        "prompt_tokens_per_s",
+        "completion_ms_cached",
+        "completion_ms_cold",
+        "peak_fraction",
+        "bandwidth_fraction",
+    ] {
+        assert!(report[figure].as_f64().is_some_and(|figure| figure > 0.0), "{figure} in {text}");
+    }
+    assert_eq!(report["shape"], "d64 l2 h4 kv2 ff128 v300 n2");
+    assert_eq!(workspace.run("bench --shape d64l2h4kv2ff128v300n1ctx256 --runs 1").code, Some(1));
+    assert_eq!(workspace.run("bench --shape d64l2h3").code, Some(2));
 }
 
 #[test]
@@ -41,7 +63,7 @@ fn every_exit_code_is_in_the_help() {
     let help = small().run("--help").ok();
     let codes = help.split_once("Exit codes:").expect("a list of exit codes").1;
     let codes: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(codes, ["0", "1", "2", "3", "4", "130"]);
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "5", "6", "7", "130"]);
 }
 
 #[test]
@@ -135,12 +157,31 @@ fn a_position_outside_the_file_is_refused() {
 #[test]
 fn a_missing_checkpoint_says_how_to_make_one() {
     let workspace = small();
-    for words in ["complete src/lib.rs:2:5 --offline", "eval --offline", "pack --offline"] {
+    for words in ["complete src/lib.rs:2:5 --offline", "eval --trust --offline", "pack --offline"] {
         let message = workspace.run(words).fails(REFUSED);
         assert!(message.contains("cargo nanochat train"), "{words}: {message}");
     }
     let message = workspace.run("verify none.ncz").fails(REFUSED);
     assert!(message.contains("none.ncz"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_workspace_runs_nothing_before_it_is_trusted() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let workspace = small();
+    let seen = workspace.home.with_file_name("seen");
+    workspace.write("wrapper", format!("#!/bin/sh\ntouch '{}'\nexec \"$@\"\n", seen.display()).as_bytes());
+    let wrapper = workspace.root.join("wrapper");
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    workspace.write(".cargo/config.toml", format!("[build]\nrustc-wrapper = {wrapper:?}\n").as_bytes());
+    let message = workspace.run("eval --offline").fails(UNTRUSTED);
+    assert!(message.contains("not trusted") && message.contains("--trust"), "{message}");
+    assert!(!seen.exists(), "cargo ran what the workspace configures");
+    // Trust outlives the command that gave it; what is missing now is a checkpoint.
+    for words in ["eval --trust --offline", "eval --offline"] {
+        workspace.run(words).fails(REFUSED);
+    }
 }
 
 #[test]

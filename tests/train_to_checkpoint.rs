@@ -68,7 +68,28 @@ fn training_reports_each_step_and_ends_with_a_checkpoint_that_verifies() {
 
 #[test]
 fn evaluation_judges_the_held_out_files_beside_baselines() {
-    let report = trained().run("eval --holes 2 --offline --message-format json").ok();
+    // Files that differ: one that repeats what training saw would be dropped as a leak.
+    let mut files = sample();
+    for i in 0..12 {
+        files += &format!("//- /src/other{i}.rs\n");
+        for k in 0..6 {
+            let (name, seed) = (format!("mix_{i}_{k}"), 7 * i + k + 1);
+            files += &format!(
+                "/// Part {i}, mixture {k}.\n\
+                 pub fn {name}(values: &[u32]) -> u32 {{\n    \
+                     let mut sum_{i} = {seed};\n    \
+                     for (at_{k}, value) in values.iter().enumerate() {{\n        \
+                         sum_{i} ^= value.rotate_left({seed} + at_{k} as u32);\n    \
+                     }}\n    \
+                     sum_{i}.wrapping_mul({seed} + {i})\n\
+                 }}\n\n"
+            );
+        }
+    }
+    let modules: String = (0..12).map(|i| format!("pub mod other{i};\n")).collect();
+    let workspace = Workspace::new(&files.replacen("//! A sample.\n", &format!("//! A sample.\n{modules}"), 1));
+    workspace.run("train --recipe test --steps 4 --offline").ok();
+    let report = workspace.run("eval --trust --holes 2 --offline --message-format json").ok();
     let report: Value = serde_json::from_str(&report).expect("one object");
     let systems: Vec<&str> =
         report["systems"].as_array().expect("systems").iter().filter_map(|s| s["name"].as_str()).collect();
@@ -76,7 +97,7 @@ fn evaluation_judges_the_held_out_files_beside_baselines() {
         assert!(systems.contains(&name), "{systems:?}");
     }
     // Neither training nor evaluation has left a Cargo.lock or a target folder in the workspace.
-    let mut names = names(&trained().root);
+    let mut names = names(&workspace.root);
     names.sort();
     assert_eq!(names, ["Cargo.toml", "src"]);
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use nanochat_engine::Config;
 
+use crate::command::eval::Eval;
 use crate::position::Position;
 
 /// Private Rust completions, trained on your own workspace, on your own machine.
@@ -77,10 +79,12 @@ pub(crate) enum Command {
     Complete(Complete),
     Try(Try),
     Train(Train),
-    Eval(Eval),
+    Eval(Box<Eval>),
     Pack(Pack),
     Verify(Verify),
     Key(Key),
+    Bench(Bench),
+    Tune(Tune),
     Lsp(Lsp),
 }
 
@@ -189,36 +193,6 @@ pub(crate) struct Train {
     pub(crate) threads: Option<usize>,
 }
 
-/// Measure compile success on held-out code of this workspace
-///
-/// Cuts holes into the files that training held out, fills them with the model and with baselines (the truth,
-/// nothing, a copy of the longest match), and lets the compiler judge each in a copy of the workspace.
-///
-/// This runs `cargo check`, which runs the workspace's build scripts and procedural macros: evaluate only code
-/// that you would build.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  cargo nanochat eval
-  cargo nanochat eval --holes 200 --seed 1 --message-format json > report.json
-
-stdout: the table. json: the whole report. stderr: progress.
-Writes no file in the workspace; compiles in a temporary copy.")]
-pub(crate) struct Eval {
-    /// Most holes to fill
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = at_least_one)]
-    pub(crate) holes: usize,
-    /// Which holes are drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Longest that one compiler run may take
-    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-    /// Worker threads; 0 is one per core
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
-}
-
 /// Write this workspace's checkpoint to a file that others can use
 ///
 /// Verifies the installed checkpoint and writes it out, signed by your key. Whoever receives it runs
@@ -294,6 +268,66 @@ pub(crate) enum KeyAction {
     },
 }
 
+/// Measure how fast this machine answers
+///
+/// Times a prompt from nothing and a keystroke behind 512 cached tokens, and sets both beside what this machine can
+/// do at most, which is measured in the same run. A shape is measured with random weights: speed does not depend on
+/// what a model has learned.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat bench
+  cargo nanochat bench --shape d768l16h12kv3ff2048v16384n1 --threads 1
+  cargo nanochat bench --model team.ncz --message-format json | jq .completion_ms_cached
+
+stdout: the table. json: one object with decode_tokens_per_s, prompt_tokens_per_s, first_token_ms_cached,
+completion_ms_cached, completion_ms_cold, peak_fraction (the prompt's, of the int8 peak), bandwidth_fraction
+(decoding's, of the memory bandwidth; above 1 where caches serve it), resident_mb and what else the table shows.
+Each time is the median of the runs. Writes to a temporary folder only, and removes it.")]
+pub(crate) struct Bench {
+    /// Width, layers, heads, key/value heads, MLP width, vocabulary, residual streams, and context if not 2048
+    #[arg(long, value_name = "SHAPE", default_value = "d512l6h8kv2ff1536v12288n1", conflicts_with = "model")]
+    pub(crate) shape: Config,
+    /// Measure this checkpoint instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Completions to time, each from nothing and from the cache
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
+    pub(crate) runs: usize,
+}
+
+/// Measure which routines are fastest here, and use them from now on
+///
+/// Times the routines that this processor has, in several block sizes, on the shapes of the workspace's checkpoint, in
+/// about two seconds. The table is kept for this processor, number of cores and version; `complete`, `eval` and `lsp`
+/// use it. What is suggested does not depend on it, only how fast. The server measures by itself when nobody types:
+/// once, then when the table is a month old or the machine's speed is another by half.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat tune
+  cargo nanochat tune --shape d512l6h8kv2ff1536v12288n1 --dry-run -v
+  cargo nanochat tune --message-format json | jq '.candidates[] | select(.picked)'
+
+stdout: what was picked; with -v, all that took part. json: one object with token_us, prompt_batch, was_busy,
+candidates and table. stderr: progress.
+Writes tune.toml in ~/.cache/nanochat or $NANOCHAT_HOME, whole or not at all.")]
+pub(crate) struct Tune {
+    /// Measure for this shape, not for the checkpoint's: width, layers, heads, key/value heads, MLP width, vocabulary,
+    /// residual streams
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Option<Config>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// Serve completions to an editor over stdin and stdout
 ///
 /// Speaks the Language Server Protocol 3.18 (`textDocument/inlineCompletion`). An editor starts this; it ends
@@ -337,13 +371,14 @@ Data goes to stdout; progress and messages to stderr.
 
 Files:
   Keys, trust and each workspace's checkpoint lie in the data folder, ~/.local/share/nanochat on Linux, or in
-  $NANOCHAT_HOME. Workspaces themselves are only read.
+  $NANOCHAT_HOME. What was measured of this machine lies in ~/.cache/nanochat, or there too. Workspaces themselves are
+  only read.
 
 Configuration (the first that says something holds):
   command line > NANOCHAT_RECIPE, NANOCHAT_SEED, NANOCHAT_THREADS > [package.metadata.nanochat] >
   [workspace.metadata.nanochat] > config.toml in ~/.config/nanochat or $NANOCHAT_HOME
-  `train` reads recipe and seed; `train`, `try`, `eval` and `complete` read threads. An editor's settings are those
-  of `lsp`.
+  `train` reads recipe and seed; `train`, `try`, `eval`, `complete` and `tune` read threads. An editor's
+  settings are those of `lsp`.
 
 Exit codes:
 ",
@@ -354,7 +389,7 @@ Exit codes:
     text
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(n) => Ok(n),
@@ -363,7 +398,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// `90`, `90s`, `10m`, `1h30m`: at most a week, so that sums cannot overflow.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a time; write it like 90s, 10m or 1h30m");
     let mut seconds = 0.0;
     let mut rest = text;

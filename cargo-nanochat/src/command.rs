@@ -1,12 +1,14 @@
 //! One file per command: what it reads, what it calls, what it prints.
 
+mod bench;
 mod complete;
-mod eval;
+pub(crate) mod eval;
 mod key;
 mod lsp;
 mod pack;
 mod train;
 mod try_;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Pack(args) => pack::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Key(args) => key::run(&context, &args),
+        Command::Bench(args) => return Ok(ExitCode::from(bench::run(&context, &args)? as u8)),
+        Command::Tune(args) => tune::run(&context, &args),
         // The protocol has exit codes of its own.
         Command::Lsp(args) => return Ok(lsp::run(context, &args)),
     }?;

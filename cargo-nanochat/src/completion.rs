@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use nanochat_engine::sources::SourceFile;
+use nanochat_engine::tune::Plans;
 use nanochat_engine::{Checkpoint, Completer, TokenSource};
 use nanochat_eval::memory_of;
 
 /// A completer whose memory is `files`.
-pub(crate) fn completer(checkpoint: &Checkpoint, files: &[SourceFile], n_threads: usize) -> Completer {
-    let mut completer = Completer::new(checkpoint, n_threads);
+pub(crate) fn completer(checkpoint: &Checkpoint, files: &[SourceFile], n_threads: usize, plans: &Plans) -> Completer {
+    let mut completer = Completer::with_plans(checkpoint, n_threads, plans);
     completer.set_memory(Arc::new(memory_of(completer.tokenizer(), files)));
     completer
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use nanochat_engine::Sources;
 use nanochat_engine::store::Store;
+use nanochat_engine::tune::{self, Plans};
+use nanochat_engine::{Config, Sources};
 use nanochat_lsp::workspace::{self, CargoUse};
 
 use crate::cli::Global;
@@ -37,18 +38,37 @@ impl Context {
         self.global.offline
     }
 
+    /// What the autotuner picked for a model here; a table that is of no use gets a line and the defaults.
+    pub(crate) fn plans(&self, config: &Config, n_threads: usize) -> Plans {
+        let (plans, complaint) = tune::plans(&self.store.tune_path(), config, n_threads);
+        if let Some(complaint) = complaint {
+            self.output.note(complaint);
+        }
+        plans
+    }
+
     /// The workspace of `--manifest-path` or of the current folder.
     pub(crate) fn current_workspace(&self) -> anyhow::Result<Workspace> {
         self.workspace(Path::new("."))
     }
 
+    /// The root of [`Context::workspace`], found without running anything that it configures.
+    pub(crate) fn unrun_root(&self, folder: &Path) -> anyhow::Result<PathBuf> {
+        let manifest = self.manifest(folder)?;
+        Ok(workspace::load(&manifest, CargoUse::Never)?.root)
+    }
+
+    fn manifest(&self, folder: &Path) -> anyhow::Result<PathBuf> {
+        Ok(match &self.global.manifest_path {
+            Some(path) => checked_manifest(path)?,
+            None => workspace::find_manifest(&absolute(folder)?)?,
+        })
+    }
+
     /// The workspace of `--manifest-path`, or the one that `folder` lies in. The user runs this command, so
     /// cargo may be run.
     pub(crate) fn workspace(&self, folder: &Path) -> anyhow::Result<Workspace> {
-        let manifest = match &self.global.manifest_path {
-            Some(path) => checked_manifest(path)?,
-            None => workspace::find_manifest(&absolute(folder)?)?,
-        };
+        let manifest = self.manifest(folder)?;
         let cargo = CargoUse::Run { offline: self.global.offline, locked: self.global.locked };
         let sources = workspace::load(&manifest, cargo)?;
         let settings = Settings::load(&manifest, &sources.root, &config_file()?)?;

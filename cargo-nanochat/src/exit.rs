@@ -1,6 +1,7 @@
 //! From how a command ended to the process's exit code. The one list of codes; `--help` prints it.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nanochat_engine::Cancelled;
@@ -8,6 +9,10 @@ use nanochat_engine::checkpoint::{CheckpointError, SignError};
 use nanochat_engine::complete::CompleteError;
 use nanochat_engine::store::StoreError;
 use nanochat_eval::EvalError;
+use nanochat_eval::check::CheckError;
+use nanochat_eval::contestant::server::ServerError;
+use nanochat_eval::sandbox::SandboxError;
+use nanochat_eval::suite::{ListError, SuiteError};
 use nanochat_lsp::workspace::WorkspaceError;
 use nanochat_train::TrainError;
 
@@ -23,12 +28,24 @@ pub(crate) enum Exit {
     Usage = 2,
     Input = 3,
     Refused = 4,
+    Untrusted = 5,
+    Unconfined = 6,
+    Worse = 7,
     Interrupted = 130, // 128 + SIGINT, as shells have it
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Ok, Self::Failed, Self::Usage, Self::Input, Self::Refused, Self::Interrupted];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::Input,
+        Self::Refused,
+        Self::Untrusted,
+        Self::Unconfined,
+        Self::Worse,
+        Self::Interrupted,
+    ];
 
     pub(crate) fn meaning(self) -> &'static str {
         match self {
@@ -37,6 +54,9 @@ impl Exit {
             Self::Usage => "the command line makes no sense",
             Self::Input => "bad input: no workspace, no code, an unreadable file, a place outside it, bad settings",
             Self::Refused => "no usable checkpoint: missing, truncated, foreign, tampered with, not trusted, outdated",
+            Self::Untrusted => "the workspace is not trusted, and nothing of it was run: answer yes, or pass --trust",
+            Self::Unconfined => "this machine lacks a layer that `--sandbox require` asks for",
+            Self::Worse => "`eval compare`: the second run is shown to compile less often",
             Self::Interrupted => "interrupted; training has saved its state",
         }
     }
@@ -46,6 +66,23 @@ impl Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InputError(pub(crate) String);
+
+/// A comparison ended badly for the second run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Worse(pub(crate) String);
+
+/// Whether to build a workspace is its user's decision, and they did not say yes.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is not trusted{}, so nothing of it was run: checking it would run its build scripts, its procedural macros and \
+     what its .cargo/config.toml names; pass `--trust` if you would build it",
+    root.display(), if *was_asked { "" } else { " and there is no terminal to ask on" }
+)]
+pub(crate) struct Untrusted {
+    pub(crate) root: PathBuf,
+    pub(crate) was_asked: bool,
+}
 
 /// The user pressed Ctrl-C, and all was left in order.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +118,14 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
     if cause.is::<Interrupted>() || cause.is::<Cancelled>() {
         return Some(Exit::Interrupted);
     }
-    if cause.is::<InputError>() || cause.is::<OutsideError>() || cause.is::<WorkspaceError>() || cause.is::<SignError>()
-    {
+    if cause.is::<Worse>() {
+        return Some(Exit::Worse);
+    }
+    if cause.is::<Untrusted>() {
+        return Some(Exit::Untrusted);
+    }
+    let is_input = cause.is::<InputError>() || cause.is::<OutsideError>() || cause.is::<WorkspaceError>();
+    if is_input || cause.is::<SignError>() || cause.is::<SuiteError>() || cause.is::<ListError>() {
         return Some(Exit::Input);
     }
     if let Some(error) = cause.downcast_ref() {
@@ -99,13 +142,20 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
         return Some(complete_class(error));
     }
     match cause.downcast_ref() {
+        Some(ServerError::Cancelled(_)) => return Some(Exit::Interrupted),
+        Some(_) => return Some(Exit::Input),
+        None => {}
+    }
+    match cause.downcast_ref() {
         Some(EvalError::Cancelled(_)) => return Some(Exit::Interrupted),
+        Some(EvalError::Check(CheckError::Sandbox(SandboxError::Missing { .. }))) => return Some(Exit::Unconfined),
         Some(EvalError::Complete(error)) => return Some(complete_class(error)),
+        Some(EvalError::Server(_)) => return Some(Exit::Input),
         _ => {}
     }
     match (cause.downcast_ref(), cause.downcast_ref()) {
         (Some(TrainError::Empty { .. } | TrainError::TooSmall { .. } | TrainError::Recipe(_)), _)
-        | (_, Some(EvalError::NoHoles | EvalError::Outside { .. })) => Some(Exit::Input),
+        | (_, Some(EvalError::NoHoles | EvalError::Stage(_))) => Some(Exit::Input),
         _ => None,
     }
 }
@@ -129,5 +179,14 @@ mod tests {
         assert_eq!(code(&CompleteError::Cancelled(Cancelled).into()), Exit::Interrupted);
         assert_eq!(code(&CompleteError::Nothing.into()), Exit::Refused);
         assert_eq!(code(&EvalError::Cancelled(Cancelled).into()), Exit::Interrupted);
+        let server = ServerError::Unreachable { url: "http://localhost:1".to_owned() };
+        assert_eq!(code(&EvalError::Server(server.clone()).into()), Exit::Input);
+        assert_eq!(code(&server.into()), Exit::Input);
+        assert_eq!(code(&ServerError::Cancelled(Cancelled).into()), Exit::Interrupted);
+        assert_eq!(code(&Worse("B".to_owned()).into()), Exit::Worse);
+        let missing = SandboxError::Missing { missing: "Landlock (no kernel)".to_owned() };
+        assert_eq!(code(&EvalError::Check(CheckError::Sandbox(missing)).into()), Exit::Unconfined);
+        let untrusted = Untrusted { root: "/w".into(), was_asked: false };
+        assert_eq!(code(&anyhow::Error::new(untrusted).context("evaluating")), Exit::Untrusted);
     }
 }

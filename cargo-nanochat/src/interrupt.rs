@@ -56,7 +56,7 @@ impl Interrupt {
         *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
     }
 
-    /// Ends what would outlive the process. The work is cancelled, so none of it is started anew.
+    /// Ends what would outlive the process, and removes its folders. The work is cancelled, so none of it is started anew.
     fn clean_up(&self) {
         nanochat_eval::sandbox::kill_all();
         if let Some(folder) = &*self.folder.lock().unwrap_or_else(PoisonError::into_inner) {

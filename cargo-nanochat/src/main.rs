@@ -18,6 +18,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Evaluation confines what it runs with a helper, and that is this program.
+    nanochat_eval::sandbox::become_helper_if_asked();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),

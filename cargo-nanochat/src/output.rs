@@ -62,6 +62,10 @@ impl Output {
         self.format == Format::Json
     }
 
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }

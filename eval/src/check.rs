@@ -1,8 +1,13 @@
-//! Does it compile? The workspace is built once as it is; then each candidate is spliced into a copy and its crate
-//! compiled to metadata with the command line that cargo used, or by cargo where that line cannot be read.
+//! Does it compile? The workspace is built once as it is; then candidates are spliced into a copy and their crates
+//! compiled to metadata with the command lines that cargo used, or by cargo where those cannot be read.
 
-use std::collections::BTreeMap;
+mod batch;
+mod messages;
+mod tests_of;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -12,10 +17,12 @@ use nanochat_engine::sources::{Package, unix_lines};
 use nanochat_engine::{Cancel, Cancelled, Sources};
 
 use crate::invocation::{self, Unit};
-use crate::sandbox::{Finished, Invocation, Sandbox, SandboxError};
+use crate::sandbox::{Access, Invocation, Mode, Sandbox, SandboxError};
 
-/// The first build compiles every dependency.
-const BASELINE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// `rustc --version` may have to wait for a toolchain manager.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub use batch::Filler;
 
 /// A file's text to be compiled in place of what it was.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,17 +44,31 @@ pub enum Verdict {
     TimedOut,
 }
 
+/// What one compiler run says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// Where its errors are: file and bytes of each primary span, and of the macro calls around it.
+    pub(crate) sites: Vec<(String, Range<usize>)>,
+}
+
 /// How to check.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
     /// Longest that one compiler run may take.
     pub timeout: Duration,
+    /// Longest that the first build may take, which compiles every dependency.
+    pub build_timeout: Duration,
+    /// Go on with the packages that compile where others do not.
+    pub keep_going: bool,
     /// Passed on to cargo.
     pub offline: bool,
     /// Compilers at once, each with a copy of the tree.
     pub n_workers: usize,
     /// Call cargo for every candidate instead of the compiler itself: slower, and the same verdicts.
     pub through_cargo: bool,
+    /// How much confinement there must be.
+    pub sandbox: Mode,
 }
 
 /// A workspace that compiles, in a sandbox.
@@ -57,8 +78,9 @@ pub struct Checker {
     options: CheckOptions,
     /// What cargo is told of the package that holds a file.
     packages: BTreeMap<String, String>,
-    /// The crates that a file is part of.
-    units: BTreeMap<String, Vec<Unit>>,
+    units: Vec<Unit>,
+    /// The crates that a file is part of, by their place in `units`.
+    units_of: BTreeMap<String, Vec<usize>>,
     originals: BTreeMap<String, String>,
     rustc: String,
 }
@@ -84,7 +106,7 @@ pub enum CheckError {
         first: String,
     },
     /// The first build did not end.
-    #[error("the first build of the workspace took more than {minutes} minutes")]
+    #[error("the first build of the workspace took more than {minutes} minutes; allow more with `--build-timeout`")]
     BaselineTimeout {
         /// The limit.
         minutes: u64,
@@ -114,31 +136,34 @@ impl Checker {
         if !sources.root.join("Cargo.toml").is_file() {
             return Err(CheckError::NoManifest { root: sources.root.clone() });
         }
-        let sandbox = Sandbox::copy(&sources.root, options.n_workers)?;
+        let sandbox = Sandbox::confined(&sources.root, options.n_workers, options.sandbox)?;
         let packages: BTreeMap<String, String> =
             files.iter().filter_map(|file| Some((file.clone(), package_of(sources, file)?))).collect();
         let mut checker = Self {
             sandbox,
             options,
             packages,
-            units: BTreeMap::new(),
+            units: Vec::new(),
+            units_of: BTreeMap::new(),
             originals: BTreeMap::new(),
             rustc: String::new(),
         };
         checker.rustc = checker.rustc_version(cancel)?;
-        let units = checker.build(cancel)?;
-        checker.options.through_cargo |= units.is_empty();
+        checker.units = checker.build(cancel)?;
+        checker.options.through_cargo |= checker.units.is_empty() && !checker.options.keep_going;
         let tree = checker.sandbox.tree(0);
         for file in files {
             let path = tree.join(file);
-            let of_file: Vec<Unit> = units.iter().filter(|unit| unit.files.contains(&path)).cloned().collect();
-            let is_compiled = !of_file.is_empty() || units.is_empty();
+            let units = checker.units.iter().enumerate();
+            let of_file: Vec<usize> =
+                units.filter(|(_, unit)| unit.files.contains(&path)).map(|(unit_idx, _)| unit_idx).collect();
+            let is_compiled = !of_file.is_empty() || checker.options.through_cargo;
             if !is_compiled || !checker.packages.contains_key(file) {
                 continue;
             }
             if let Ok(text) = std::fs::read_to_string(&path) {
                 checker.originals.insert(file.clone(), unix_lines(text));
-                checker.units.insert(file.clone(), of_file);
+                checker.units_of.insert(file.clone(), of_file);
             }
         }
         Ok(checker)
@@ -147,6 +172,11 @@ impl Checker {
     /// The text of a file as it was copied, with `\n` line ends, as candidates are compiled; `None` if no library or binary is compiled from it.
     pub fn original(&self, file: &str) -> Option<&str> {
         self.originals.get(file).map(String::as_str)
+    }
+
+    /// The crates that a file is part of; nothing tells them apart but that files of equal ones can be compiled together.
+    pub(crate) fn units_of(&self, file: &str) -> &[usize] {
+        self.units_of.get(file).map_or(&[], Vec::as_slice)
     }
 
     /// Where everything runs.
@@ -196,35 +226,59 @@ impl Checker {
     }
 
     fn check_one(&self, candidate: &Candidate, tree_idx: usize, cancel: &Cancel) -> Result<Verdict, CheckError> {
-        cancel.check().map_err(SandboxError::from)?;
-        let (Some(original), Some(units)) = (self.originals.get(&candidate.file), self.units.get(&candidate.file))
-        else {
+        if !self.originals.contains_key(&candidate.file) {
             return Ok(Verdict::Fails);
-        };
-        let path = self.sandbox.tree(tree_idx).join(&candidate.file);
-        let write =
-            |text: &str| std::fs::write(&path, text).map_err(|source| CheckError::Write { path: path.clone(), source });
-        write(&candidate.text)?;
-        let verdict = self.compile(&candidate.file, units, tree_idx, cancel);
-        write(original)?;
-        verdict
+        }
+        let texts = BTreeMap::from([(candidate.file.as_str(), candidate.text.as_str())]);
+        self.compile(&texts, tree_idx, cancel).map(|outcome| outcome.verdict)
     }
 
-    fn compile(&self, file: &str, units: &[Unit], tree_idx: usize, cancel: &Cancel) -> Result<Verdict, CheckError> {
+    /// Compiles the crates that these files are part of, with these texts in their places, up to the first that does
+    /// not compile. The files must be ones that [`Checker::original`] knows.
+    pub(crate) fn compile(
+        &self,
+        texts: &BTreeMap<&str, &str>,
+        tree_idx: usize,
+        cancel: &Cancel,
+    ) -> Result<Outcome, CheckError> {
+        cancel.check().map_err(SandboxError::from)?;
+        let tree = self.sandbox.tree(tree_idx);
+        let write = |file: &str, text: &str| {
+            let path = tree.join(file);
+            std::fs::write(&path, text).map_err(|source| CheckError::Write { path, source })
+        };
+        let restore = || texts.keys().try_for_each(|file| write(file, &self.originals[*file]));
+        let outcome = texts
+            .iter()
+            .try_for_each(|(file, text)| write(file, text))
+            .and_then(|()| self.compile_as_written(texts.keys().copied(), tree_idx, cancel));
+        restore()?;
+        outcome
+    }
+
+    fn compile_as_written<'a>(
+        &self,
+        files: impl Iterator<Item = &'a str> + Clone,
+        tree_idx: usize,
+        cancel: &Cancel,
+    ) -> Result<Outcome, CheckError> {
+        let timeout = self.options.timeout;
         if self.options.through_cargo {
-            let finished =
-                self.sandbox.run(&self.cargo(&[self.packages[file].clone()]), self.options.timeout, cancel)?;
-            return Ok(verdict(&finished, &finished.stdout));
+            let packages: BTreeSet<String> = files.map(|file| self.packages[file].clone()).collect();
+            let packages: Vec<String> = packages.into_iter().collect();
+            let finished = self.sandbox.run_as(Access::Cargo, &self.cargo(&packages), timeout, cancel)?;
+            return Ok(messages::outcome(&finished, &finished.stdout));
         }
-        for unit in units {
-            let invocation = self.moved(&unit.invocation, tree_idx);
-            let finished = self.sandbox.run(&invocation, self.options.timeout, cancel)?;
-            match verdict(&finished, &finished.stderr) {
-                Verdict::Compiles => {}
-                other => return Ok(other),
+        let units: BTreeSet<usize> = files.flat_map(|file| self.units_of[file].iter().copied()).collect();
+        for unit_idx in units {
+            let invocation = self.moved(&self.units[unit_idx].invocation, tree_idx);
+            let finished = self.sandbox.run(&invocation, timeout, cancel)?;
+            let outcome = messages::outcome(&finished, &finished.stderr);
+            if outcome.verdict != Verdict::Compiles {
+                return Ok(outcome);
             }
         }
-        Ok(Verdict::Compiles)
+        Ok(Outcome { verdict: Verdict::Compiles, sites: Vec::new() })
     }
 
     /// The same command in another copy of the tree. cargo runs the compiler in the workspace's root.
@@ -253,14 +307,19 @@ impl Checker {
         if packages.is_empty() {
             return Ok(Vec::new());
         }
-        let finished = self.sandbox.run(&self.cargo(&packages), BASELINE_TIMEOUT, cancel)?;
+        let mut invocation = self.cargo(&packages);
+        if self.options.keep_going {
+            invocation.args.push("--keep-going".into());
+        }
+        let finished = self.sandbox.run_as(Access::Build, &invocation, self.options.build_timeout, cancel)?;
         if finished.timed_out {
-            return Err(CheckError::BaselineTimeout { minutes: BASELINE_TIMEOUT.as_secs() / 60 });
+            return Err(CheckError::BaselineTimeout { minutes: self.options.build_timeout.as_secs() / 60 });
         }
         let stderr = String::from_utf8_lossy(&finished.stderr);
-        if verdict(&finished, &finished.stdout) != Verdict::Compiles {
+        let failed = messages::outcome(&finished, &finished.stdout).verdict != Verdict::Compiles;
+        if failed && !self.options.keep_going {
             let said = || stderr.lines().find(|line| line.starts_with("error")).map(str::to_owned);
-            let first = errors(&finished.stdout).next().or_else(said);
+            let first = messages::errors(&finished.stdout).next().map(|error| error.line).or_else(said);
             let first = first.unwrap_or_else(|| "cargo said nothing".to_owned());
             return Err(CheckError::Baseline { first });
         }
@@ -296,7 +355,7 @@ impl Checker {
             env: Vec::new(),
             folder: self.sandbox.tree(0),
         };
-        let finished = self.sandbox.run(&invocation, BASELINE_TIMEOUT, cancel)?;
+        let finished = self.sandbox.run(&invocation, VERSION_TIMEOUT, cancel)?;
         Ok(String::from_utf8_lossy(&finished.stdout).trim().to_owned())
     }
 }
@@ -319,31 +378,4 @@ fn package_of(sources: &Sources, file: &str) -> Option<String> {
     let holds = sources.members().filter(|package| path.starts_with(folder(package)));
     let package = holds.max_by_key(|package| folder(package).components().count())?;
     Some(format!("{}@{}", package.name, package.version))
-}
-
-fn verdict(finished: &Finished, messages: &[u8]) -> Verdict {
-    if finished.timed_out {
-        Verdict::TimedOut
-    } else if finished.success && errors(messages).next().is_none() {
-        Verdict::Compiles
-    } else {
-        Verdict::Fails
-    }
-}
-
-/// First lines of the errors among JSON messages, cargo's or the compiler's.
-fn errors(messages: &[u8]) -> impl Iterator<Item = String> {
-    messages.split(|&byte| byte == b'\n').filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
-        let diagnostic = message.get("message").filter(|inner| inner.is_object()).unwrap_or(&message);
-        if !diagnostic.get("level")?.as_str()?.starts_with("error") {
-            return None;
-        }
-        let span = diagnostic.get("spans").and_then(|spans| spans.get(0));
-        let place = span.and_then(|span| {
-            Some(format!(" ({}:{})", span.get("file_name")?.as_str()?, span.get("line_start")?.as_u64()?))
-        });
-        let text = diagnostic.get("message")?.as_str()?.lines().next().unwrap_or_default();
-        Some(format!("{text}{}", place.unwrap_or_default()))
-    })
 }

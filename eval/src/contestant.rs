@@ -1,13 +1,40 @@
-//! Who fills holes: the completer and the controls it is measured against. To the runner they are all the same.
+//! Who fills holes: the product, the controls it is measured against, and other systems. To the runner they are all
+//! the same.
+
+mod control;
+mod copy;
+mod model;
+mod ngram;
+pub mod server;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use nanochat_engine::complete::CompleteError;
+use nanochat_engine::score::Score;
 use nanochat_engine::sources::SourceFile;
-use nanochat_engine::{Cancel, Completer, Limits, Prompt};
+use nanochat_engine::{Cancel, Cancelled};
 
-use crate::holes::{Hole, HoleKind};
-use crate::unit;
+use crate::holes::HoleKind;
+use crate::record::{Answer, Hole};
+
+pub use control::{Empty, Truth};
+pub use copy::{Copy, RandomLine};
+pub use model::{Model, PRODUCT};
+pub use ngram::Ngram;
+pub use server::Server;
+
+/// A project whose holes come next.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// Its name.
+    pub project: &'a str,
+    /// The texts that holes are cut from, by file. Only the truth may look.
+    pub texts: &'a BTreeMap<String, String>,
+    /// What may be known besides the file at hand, by name. A file of this name is the one at hand as it was saved:
+    /// it is to be left out, for it holds the answer.
+    pub known: &'a [SourceFile],
+}
 
 /// What a contestant may see of a hole.
 #[derive(Clone, Copy, Debug)]
@@ -27,131 +54,56 @@ pub trait Contestant {
     /// Its name in the report.
     fn name(&self) -> &str;
 
-    /// Text for the hole, or `None` where it stays silent. The runner takes the time.
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Option<String>, CompleteError>;
-}
+    /// Hears which project the next tasks are of.
+    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+        let _ = scene;
+        Ok(cancel.check()?)
+    }
 
-/// What was cut out. It must score 100 %, or the run is void.
-#[derive(Debug)]
-pub struct Truth {
-    texts: BTreeMap<String, String>,
-}
+    /// Text for the hole, or silence. The runner takes the time.
+    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError>;
 
-/// Nothing. It scores 0 % by rule, for an empty answer is a filler; that it would not compile anyway is what the gates
-/// saw to, which drop the holes where it does. In the table it is the floor of similarity.
-#[derive(Debug)]
-pub struct Empty;
-
-/// What followed the longest match of the text before the cursor, in the files that the memory may hold or
-/// elsewhere in the same file.
-#[derive(Debug)]
-pub struct Copy {
-    files: Vec<SourceFile>,
-}
-
-/// The product.
-#[derive(Debug)]
-pub struct Model<'a> {
-    completer: &'a mut Completer,
-}
-
-impl Truth {
-    /// The files (name, text) that holes are cut from.
-    pub fn new(texts: BTreeMap<String, String>) -> Self {
-        Self { texts }
+    /// What the truth costs it, given the file up to the cursor; `None` where it gives no probabilities. Asked after
+    /// the answer was given, and outside of its time.
+    fn cost(&mut self, task: &Task<'_>, truth: &str, cancel: &Cancel) -> Result<Option<Score>, FillError> {
+        let _ = (task, truth);
+        cancel.check()?;
+        Ok(None)
     }
 }
 
-impl Contestant for Truth {
-    fn name(&self) -> &str {
-        "truth"
-    }
-
-    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Option<String>, CompleteError> {
-        let text = self.texts.get(task.file).map(String::as_str).unwrap_or_default();
-        let end = text.len().checked_sub(task.suffix.len());
-        Ok(end.and_then(|end| text.get(task.prefix.len()..end)).map(str::to_owned))
-    }
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FillError {
+    /// The completer cannot answer.
+    #[error(transparent)]
+    Complete(CompleteError),
+    /// The server cannot.
+    #[error(transparent)]
+    Server(server::ServerError),
+    /// The caller cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
-impl Contestant for Empty {
-    fn name(&self) -> &str {
-        "empty"
-    }
-
-    fn fill(&mut self, _task: &Task<'_>, _cancel: &Cancel) -> Result<Option<String>, CompleteError> {
-        Ok(Some(String::new()))
-    }
+/// How long an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AnswerLimits {
+    pub(crate) max_tokens: usize,
+    pub(crate) max_lines: usize,
 }
 
-impl Copy {
-    /// The files it may copy from besides the one at hand: what the memory holds, see [`crate::known_files`].
-    pub fn new(mut files: Vec<SourceFile>) -> Self {
-        files.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { files }
-    }
-}
-
-impl Contestant for Copy {
-    fn name(&self) -> &str {
-        "copy-longest-match"
-    }
-
-    /// For every place in every text: how many bytes before it equal the bytes before the cursor. The most wins;
-    /// ties go to the nearest text (before the cursor, after the hole, other files by name), in it to the last place.
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Option<String>, CompleteError> {
-        let others = self.files.iter().filter(|file| file.name != task.file).map(|file| file.text.as_str());
-        let mut best: Option<(usize, &str)> = None;
-        for text in [task.prefix, task.suffix].into_iter().chain(others) {
-            cancel.check()?;
-            let (n_matched, at) = longest_match(task.prefix.as_bytes(), text);
-            if n_matched > best.map_or(0, |(n, _)| n) {
-                best = Some((n_matched, &text[at..]));
-            }
-        }
-        Ok(best.map(|(_, following)| unit::first(task.kind, following).to_owned()))
-    }
-}
-
-/// Length and end of the longest suffix of `context` within `text` that something follows.
-fn longest_match(context: &[u8], text: &str) -> (usize, usize) {
-    let Some(&last) = context.last() else { return (0, 0) };
-    let bytes = text.as_bytes();
-    let mut best = (0, 0);
-    for at in 1..bytes.len() {
-        // One byte tells most places apart.
-        if bytes[at - 1] != last || !text.is_char_boundary(at) {
-            continue;
-        }
-        let n = bytes[..at].iter().rev().zip(context.iter().rev()).take_while(|(a, b)| a == b).count();
-        if n >= best.0 {
-            best = (n, at);
-        }
-    }
-    best
-}
-
-impl<'a> Model<'a> {
-    /// The caller has given the completer the memory of the files that may be known: see [`crate::memory_of`].
-    pub fn new(completer: &'a mut Completer) -> Self {
-        Self { completer }
-    }
-}
-
-impl Contestant for Model<'_> {
-    fn name(&self) -> &str {
-        "nanochat"
-    }
-
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Option<String>, CompleteError> {
-        let prompt = Prompt { path: task.file, snippets: &[], prefix: task.prefix, suffix: task.suffix };
-        // The same limits for every hole of a kind: the length of the truth is not to be known.
-        let limits = match task.kind {
-            HoleKind::LineTail => Limits { max_tokens: 48, max_lines: 1, ..Limits::default() },
-            HoleKind::Statement => Limits { max_tokens: 96, max_lines: 8, ..Limits::default() },
-        };
-        Ok(self.completer.complete(&prompt, &limits, cancel)?.map(|completion| completion.text))
-    }
+/// The same for every contestant and every hole of a kind: the length of the truth is not to be known.
+pub(crate) fn limits(kind: HoleKind) -> AnswerLimits {
+    let (max_tokens, max_lines) = match kind {
+        HoleKind::Expression => (32, 1),
+        HoleKind::LineTail | HoleKind::NextLine | HoleKind::RestOfLine => (48, 1),
+        HoleKind::Statement => (96, 8),
+        HoleKind::Block => (128, 12),
+        HoleKind::FunctionBody => (192, 24),
+    };
+    AnswerLimits { max_tokens, max_lines }
 }
 
 impl Task<'_> {
@@ -161,31 +113,53 @@ impl Task<'_> {
     }
 }
 
+impl From<CompleteError> for FillError {
+    fn from(error: CompleteError) -> Self {
+        match error {
+            CompleteError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Complete(error),
+        }
+    }
+}
+
+impl From<server::ServerError> for FillError {
+    fn from(error: server::ServerError) -> Self {
+        match error {
+            server::ServerError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            error => Self::Server(error),
+        }
+    }
+}
+
+/// What the bytes `range` cost, of a text whose tokens end and cost as stated. A token that reaches beyond the range is
+/// charged by the share of its bytes within.
+fn part(costs: &[(usize, f64)], range: Range<usize>) -> Score {
+    let mut score = Score { bits: 0.0, bytes: range.len(), tokens: 0 };
+    let first = costs.partition_point(|&(end, _)| end <= range.start);
+    let mut start = first.checked_sub(1).map_or(0, |before| costs[before].0);
+    for &(end, bits) in &costs[first..] {
+        if start >= range.end {
+            break;
+        }
+        let within = end.min(range.end).saturating_sub(start.max(range.start));
+        score.bits += bits * within as f64 / (end - start) as f64;
+        score.tokens += 1;
+        start = end;
+    }
+    score
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn copied(prefix: &str, suffix: &str, files: &[(&str, &str)]) -> Option<String> {
-        let file =
-            |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
-        let files = files.iter().map(file).collect();
-        let task = Task { file: "a.rs", kind: HoleKind::LineTail, prefix, suffix };
-        Copy::new(files).fill(&task, &Cancel::new()).expect("it is not cancelled")
-    }
-
     #[test]
-    fn the_longest_match_is_copied_to_the_end_of_the_line() {
-        let files = [("b.rs", "let total = sum(&xs);\nlet größe = 1;"), ("c.rs", "total = wrong();")];
-        assert_eq!(copied("  let total = s", "\n}", &files).as_deref(), Some("um(&xs);"));
-        assert_eq!(copied("let größe = ", "\n", &files).as_deref(), Some("1;"));
-    }
-
-    #[test]
-    fn the_file_at_hand_is_read_from_the_prompt_only() {
-        let saved = [("a.rs", "let q = secret;")];
-        assert_ne!(copied("let q = ", "\n", &saved).as_deref(), Some("secret;"));
-        assert_eq!(copied("q", "\n", &saved), None);
-        assert_eq!(copied("let q = 1;\nlet q = ", "\n", &[]).as_deref(), Some("1;"));
-        assert_eq!(copied("x.go(", "\nx.go(7);", &[]).as_deref(), Some("7);"));
+    fn a_hole_is_charged_the_part_of_each_token_that_lies_in_it() {
+        let costs = [(4, 8.0), (6, 1.0), (10, 4.0)];
+        assert_eq!(part(&costs, 2..6), Score { bits: 5.0, bytes: 4, tokens: 2 });
+        assert_eq!(part(&costs, 0..10), Score { bits: 13.0, bytes: 10, tokens: 3 });
+        assert_eq!(part(&costs, 7..8), Score { bits: 1.0, bytes: 1, tokens: 1 });
+        assert_eq!(part(&costs, 4..4), Score { bits: 0.0, bytes: 0, tokens: 0 });
+        assert_eq!(part(&[], 0..3).tokens, 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Fillers that may compile and help nobody. They score 0, and a hole whose truth is one is not used.
 
+use crate::contestant::Task;
 use crate::holes::HoleKind;
 
 /// What is wrong with a filler.
@@ -9,27 +10,31 @@ pub(crate) enum Degenerate {
     Empty,
     /// It never returns: any type fits.
     Diverges,
+    /// It gives up where the truth does something: `return;`, `return Default::default()`.
+    GivesUp,
     /// `unsafe` that was not there.
     Unsafe,
     /// It reads another file or the environment, or brings assembly.
     Includes,
+    /// It takes itself away from the compiler: a condition that does not hold, a macro of its own.
+    Hides,
     /// What follows anyway.
     Repeats,
 }
 
-/// The first fault of `middle` between `prefix` and `suffix`, or `None`.
-pub(crate) fn fault(kind: HoleKind, prefix: &str, middle: &str, suffix: &str) -> Option<Degenerate> {
+/// The first fault of `middle` in a hole, or `None`. `truth`, where there is one, may do what looks like giving up.
+pub(crate) fn fault(task: &Task<'_>, middle: &str, truth: Option<&str>) -> Option<Degenerate> {
     let inserted = words(middle);
     let says_something = |word: &String| word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"');
-    let is_empty = match kind {
-        HoleKind::Statement => !inserted.iter().any(says_something),
-        HoleKind::LineTail => inserted.is_empty(),
+    let is_empty = match task.kind {
+        HoleKind::LineTail | HoleKind::RestOfLine => inserted.is_empty(),
+        _ => !inserted.iter().any(says_something),
     };
     if is_empty {
         return Some(Degenerate::Empty);
     }
     // The cursor may stand within a word: what was begun before it counts only if the filler ends it.
-    let line = &prefix[prefix.rfind('\n').map_or(0, |at| at + 1)..];
+    let line = &task.prefix[task.prefix.rfind('\n').map_or(0, |at| at + 1)..];
     let before = words(line);
     let after = words(&[line, middle].concat());
     let is_new = |count: fn(&[String]) -> usize| count(&after) > count(&before);
@@ -39,16 +44,53 @@ pub(crate) fn fault(kind: HoleKind, prefix: &str, middle: &str, suffix: &str) ->
     if is_new(|words| words.iter().filter(|word| *word == "unsafe").count()) {
         return Some(Degenerate::Unsafe);
     }
-    if is_new(|words| {
-        let macros = ["include", "include_str", "include_bytes", "env", "option_env", "asm", "global_asm"];
-        words.windows(2).filter(|pair| macros.contains(&pair[0].as_str()) && pair[1] == "!").count()
-    }) {
+    if is_new(|words| n_macros(words, &INCLUDES)) {
         return Some(Degenerate::Includes);
     }
-    if suffix.trim_start().starts_with(middle.trim()) {
+    if is_new(n_hiding) {
+        return Some(Degenerate::Hides);
+    }
+    let is_truth = truth.is_some_and(|truth| truth.trim_end() == middle.trim_end());
+    if !is_truth && gives_up(&inserted) && !truth.is_some_and(|truth| gives_up(&words(truth))) {
+        return Some(Degenerate::GivesUp);
+    }
+    if task.suffix.trim_start().starts_with(middle.trim()) {
         return Some(Degenerate::Repeats);
     }
     None
+}
+
+/// They read what is not the workspace's, at compile time, or bring what the compiler does not check.
+const INCLUDES: [&str; 7] = ["include", "include_str", "include_bytes", "env", "option_env", "asm", "global_asm"];
+
+fn n_macros(words: &[String], names: &[&str]) -> usize {
+    words.windows(2).filter(|pair| names.contains(&pair[0].as_str()) && pair[1] == "!").count()
+}
+
+/// `#[cfg..]`, `cfg!` and macros of its own: what they hold need not be looked at by the compiler.
+fn n_hiding(words: &[String]) -> usize {
+    let attributes = words.windows(3).filter(|three| {
+        three[0] == "#" && (three[1] == "[" && three[2].starts_with("cfg") || three[1] == "!" && three[2] == "[")
+    });
+    attributes.count() + n_macros(words, &["cfg", "macro_rules", "stringify", "compile_error"])
+}
+
+/// Nothing but leaving, or nothing but a default value.
+fn gives_up(words: &[String]) -> bool {
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != ";").collect();
+    let body = match words.as_slice() {
+        ["return" | "break" | "continue"] => return true,
+        ["return", rest @ ..] => rest,
+        all => all,
+    };
+    // `let x: T = Default::default()` is one as well.
+    let value = match body {
+        ["let", .., "=", _, _, _, _, _, _] => &body[body.len() - 6..],
+        all => all,
+    };
+    matches!(value, ["Default", ":", ":", "default", "(", ")"])
+        || matches!(value, ["Default", ":", ":", "default", "(", ")", "?"])
+        || words.first() == Some(&"return") && matches!(body, ["(", ")"] | ["None"])
 }
 
 /// Places at which control surely or possibly never comes back. Deliberately wide: a hole whose truth panics is
@@ -122,7 +164,8 @@ mod tests {
         let (prefix, rest) = text.split_once('‹').expect("a hole");
         let (middle, suffix) = rest.split_once('›').expect("its end");
         let kind = if prefix.trim_end_matches(' ').ends_with('\n') { HoleKind::Statement } else { HoleKind::LineTail };
-        assert_eq!(super::fault(kind, prefix, middle, suffix), fault, "{text}");
+        let task = Task { file: "a.rs", kind, prefix, suffix };
+        assert_eq!(super::fault(&task, middle, None), fault, "{text}");
     }
 
     #[test]
@@ -150,6 +193,33 @@ mod tests {
         check("\n ‹let k = include_str!(\"/etc/passwd\");›", Some(Degenerate::Includes));
         check("\n ‹let h = env!(\"HOME\");›", Some(Degenerate::Includes));
         check("\n ‹let b = a + 1;›\n    let b = a + 1;", Some(Degenerate::Repeats));
+    }
+
+    #[test]
+    fn giving_up_and_hiding_are_known() {
+        for text in [
+            "\n ‹return;›",
+            "\n ‹return None;›",
+            "\n ‹return Default::default()›",
+            "\n ‹Default::default()›",
+            "\n ‹let x = Default::default();›",
+            "let x = ‹Default::default();›",
+            "\n ‹continue›",
+        ] {
+            check(text, Some(Degenerate::GivesUp));
+        }
+        for text in [
+            "\n ‹#[cfg(any())] let x = nonsense();›",
+            "\n ‹#[cfg_attr(all(), allow(x))] f();›",
+            "\n ‹macro_rules! m { () => {} }›",
+            "\n ‹if cfg!(any()) { f() }›",
+        ] {
+            check(text, Some(Degenerate::Hides));
+        }
+        let task = Task { file: "a.rs", kind: HoleKind::Statement, prefix: "\n ", suffix: "\n}" };
+        assert_eq!(fault(&task, "return;", Some("return;")), None);
+        assert_eq!(fault(&task, "Default::default()", Some("return Default::default()")), None);
+        assert_eq!(fault(&task, "Default::default()", Some("S { a: 1 }")), Some(Degenerate::GivesUp));
     }
 
     #[test]

@@ -1,62 +1,77 @@
 //! Checkpoint to numbers.
 //!
 //! ```text
-//! held-out files → holes → gates (truth compiles, canary fails, empty fails) → contestants → sandbox → metrics → Report
+//! Suite → holes → gates (truth compiles, canary fails, empty fails) → contestants → sandbox → records → Report
 //! ```
 //!
 //! The only crate that runs generated code, and only in [`sandbox`]. It knows the engine and the compiler; it
 //! knows no editor, no candle and no terminal.
 
+pub mod audit;
 pub mod check;
 pub mod contestant;
 mod degenerate;
 pub mod holes;
+pub mod html;
 mod invocation;
 mod known;
-pub mod metrics;
+mod leak;
+pub mod record;
 pub mod report;
 mod run;
 pub mod sandbox;
+mod similarity;
 mod source;
+mod stage;
+pub mod stats;
+pub mod suite;
 mod unit;
 
-use std::path::PathBuf;
-
+use nanochat_engine::Cancelled;
 use nanochat_engine::complete::CompleteError;
-use nanochat_engine::{Cancel, Cancelled, Completer, Sources};
 
+use contestant::FillError;
 pub use known::{known_files, memory_of};
 pub use report::Report;
-pub use run::evaluate_with;
-
-/// What to evaluate on.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Whose code.
-    pub sources: Sources,
-    /// Files whose holes are filled, relative to the root: the model and the memory have not seen them.
-    pub held_out: Vec<PathBuf>,
-    /// Most holes that pass the gates.
-    pub max_holes: usize,
-    /// Which holes are drawn.
-    pub seed: u64,
-    /// Longest that one compiler run may take, seconds.
-    pub timeout_s: f64,
-    /// Whether cargo is told `--offline`. (It is run in any case: checking executes what the workspace configures.)
-    pub offline: bool,
-}
+pub use run::{Plan, evaluate, evaluate_and_audit, merge};
+pub use stage::StageError;
 
 /// Progress, in the order it happens.
 #[derive(Clone, Debug, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
-    /// Holes were cut.
-    Cut {
-        /// Before the gates.
-        n_holes: usize,
+    /// Packages are built as they are.
+    Building {
+        /// How many, without their dependencies.
+        packages: usize,
     },
-    /// Compiler runs done, of those known so far.
-    Checked {
+    /// Projects have their holes.
+    Gated {
+        /// Done.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+    /// A system filled holes.
+    Filled {
+        /// Its name.
+        system: String,
+        /// Done.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+    /// Verdicts were found again.
+    Audited {
+        /// Done.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+    /// A system's answers are judged.
+    Scored {
+        /// Its name.
+        system: String,
         /// Done.
         done: usize,
         /// In all.
@@ -71,24 +86,24 @@ pub enum EvalError {
     /// Nothing to cut holes from.
     #[error("no held-out file has a hole that passes the gates; evaluate a larger workspace")]
     NoHoles,
-    /// A path that is not the workspace's.
-    #[error("held-out file {path} is not inside the workspace; name it relative to the workspace's root")]
-    Outside {
-        /// As it was given.
-        path: PathBuf,
-    },
     /// Not a duration.
     #[error("a compiler run cannot be limited to {seconds} seconds; give a positive number")]
     Timeout {
         /// As it was given.
         seconds: f64,
     },
+    /// Records cannot be read or written.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// The workspace cannot be checked.
     #[error(transparent)]
     Check(check::CheckError),
     /// The completer cannot answer.
     #[error(transparent)]
     Complete(CompleteError),
+    /// Another system cannot take part.
+    #[error(transparent)]
+    Server(contestant::server::ServerError),
     /// The measurement contradicts itself: no figure of this run may be believed.
     #[error("the run is void, {why}; does the workspace's build depend on time, chance or a slow machine?")]
     Void {
@@ -106,6 +121,16 @@ impl From<check::CheckError> for EvalError {
     }
 }
 
+impl From<FillError> for EvalError {
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Cancelled(cancelled) => Self::Cancelled(cancelled),
+            FillError::Complete(error) => error.into(),
+            FillError::Server(error) => Self::Server(error),
+        }
+    }
+}
+
 impl From<CompleteError> for EvalError {
     fn from(error: CompleteError) -> Self {
         match error {
@@ -113,15 +138,4 @@ impl From<CompleteError> for EvalError {
             error => Self::Complete(error),
         }
     }
-}
-
-/// Cuts holes, fills them with the completer and with the baselines (truth, empty, copy-longest-match), and
-/// compiles each. The caller has given the completer the memory of the [`known_files`]: [`memory_of`].
-pub fn evaluate(
-    options: &Options,
-    completer: &mut Completer,
-    events: &mut dyn FnMut(Event),
-    cancel: &Cancel,
-) -> Result<Report, EvalError> {
-    evaluate_with(options, &mut [&mut contestant::Model::new(completer)], events, cancel)
 }

@@ -1,397 +1,292 @@
-//! One evaluation, from held-out files to a report.
+//! One evaluation, from a suite to the records that a report is made from.
 //!
 //! ```text
-//! cut → order → gates until enough holes pass → every contestant fills every hole → verdicts → controls → Report
+//! gates: cut → order → truth, garbage, nothing → holes     gates.jsonl
+//! generate: every contestant fills every hole              generated.jsonl, timings.jsonl
+//! score: grammar → fillers → compiler                      scored.jsonl, costs.jsonl
 //! ```
+//!
+//! Each stage appends to its file and goes on where that ends, so a killed run comes to the same bytes. Only
+//! `timings.jsonl` and `costs.jsonl` differ between two runs of one plan.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Component, PathBuf};
-use std::time::{Duration, Instant};
+mod gates;
+mod generate;
+mod merge;
+mod score;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use nanochat_engine::Cancel;
-use nanochat_engine::sources::Role;
+use nanochat_engine::checkpoint::Fingerprint;
 
-use crate::check::{Candidate, CheckOptions, Checker, Verdict};
-use crate::contestant::{Contestant, Copy, Empty, Task, Truth};
-use crate::degenerate::{Degenerate, fault};
-use crate::holes::{self, Hole, HoleKind};
-use crate::known::{known_files, slashed};
-use crate::metrics::{self, Value};
-use crate::report::{Difference, Dropped, Report, SkippedFiles, System};
-use crate::{EvalError, Event, Options, source, unit};
+use crate::audit::{Audit, audit};
+use crate::check::{CheckError, CheckOptions, Checker};
+use crate::contestant::Contestant;
+use crate::holes::short_hash;
+use crate::record::{Findings, Gated, Generated, Scored, Timing};
+use crate::sandbox::Mode;
+use crate::stage::{self, StageError};
+use crate::suite::{Group, Project, Shard, Suite};
+use crate::{EvalError, Event};
 
-/// Compilers at once. Each may use several threads' worth of memory, and the user is working beside them.
-const MAX_WORKERS: usize = 2;
-/// Holes that go through the gates at a time.
-const CHUNK: usize = 32;
-/// No program defines it.
-const CANARY: &str = "nanochat_canary_that_nobody_defined";
+pub use merge::merge;
 
-/// As [`crate::evaluate`], with contestants of the caller's beside truth, empty and copy-longest-match.
-pub fn evaluate_with(
-    options: &Options,
+/// Compilers at once: each takes up to a gigabyte and a copy of the tree.
+const MAX_WORKERS: usize = 8;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// On what.
+    pub suite: &'a Suite,
+    /// Where the records lie; a folder of its own for each run.
+    pub folder: &'a Path,
+    /// Which holes are drawn.
+    pub seed: u64,
+    /// A part of the projects only.
+    pub shard: Option<Shard>,
+    /// Compilers at once; 0 is one per core.
+    pub n_workers: usize,
+    /// Longest that one compiler run may take, seconds.
+    pub timeout_s: f64,
+    /// Longest that building the suite as it is may take, seconds.
+    pub build_timeout_s: f64,
+    /// Whether cargo is told `--offline`. (It is run in any case: checking executes what the suite configures.)
+    pub offline: bool,
+    /// How much confinement there must be; less ends the run before anything is executed.
+    pub sandbox: Mode,
+    /// Names what fills the holes, e.g. by the checkpoint's hash: records of another are not gone on with.
+    pub label: &'a str,
+    /// What the checkpoint was trained on.
+    pub trained_on: Option<&'a Fingerprint>,
+}
+
+/// `run.json`: which plan the records of a folder are of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    /// Grows when a record changes its meaning.
+    format: u32,
+    suite: String,
+    seed: u64,
+    shard: Option<Shard>,
+    /// All of the suite, in order.
+    projects: Vec<String>,
+    /// Of the texts that holes are cut from, what may be known, and what the checkpoint was trained on.
+    content: String,
+}
+
+/// `machine.json`: what compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Machine {
+    rustc: String,
+    sandbox: String,
+}
+
+const FORMAT: u32 = 1;
+
+/// As [`evaluate`], and then compiles up to `n` answers again, each alone: see [`Audit`].
+pub fn evaluate_and_audit(
+    plan: &Plan<'_>,
+    contestants: &mut [&mut dyn Contestant],
+    n: usize,
+    events: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<(Findings, Audit), EvalError> {
+    let mut run = Run::open(plan, events, cancel)?;
+    let findings = stages(&mut run, contestants)?;
+    let audit = audit(&mut run, &findings, n)?;
+    Ok((findings, audit))
+}
+
+/// Runs what is left of the plan: the contestants fill every hole of the suite, and the compiler judges. The first
+/// ones must be truth, empty and so on as the caller wants them; a contestant named `truth` must score 100 % and one
+/// named `empty` 0 %, or the run is void.
+pub fn evaluate(
+    plan: &Plan<'_>,
     contestants: &mut [&mut dyn Contestant],
     events: &mut dyn FnMut(Event),
     cancel: &Cancel,
-) -> Result<Report, EvalError> {
-    let files = names(options)?;
-    let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let check_options = CheckOptions {
-        timeout: Duration::try_from_secs_f64(options.timeout_s)
-            .map_err(|_| EvalError::Timeout { seconds: options.timeout_s })?,
-        offline: options.offline,
-        n_workers: n_cores.min(MAX_WORKERS),
-        through_cargo: false,
-    };
-    let checker = Checker::new(&options.sources, &files, check_options, cancel)?;
-    let mut judge = Judge { checker: &checker, known: HashMap::new(), n_done: 0, n_total: 0, events, cancel };
+) -> Result<Findings, EvalError> {
+    stages(&mut Run::open(plan, events, cancel)?, contestants)
+}
 
-    let mut skipped_files = SkippedFiles::default();
-    let mut cut = Vec::new();
-    for file in &files {
-        match checker.original(file).map(|text| holes::cut(file, text, options.seed)) {
-            None => skipped_files.not_compiled += 1,
-            Some(None) => skipped_files.not_parsed += 1,
-            Some(Some(holes)) => cut.extend(holes),
-        }
-    }
-    (judge.events)(Event::Cut { n_holes: cut.len() });
-    let n_cut = cut.len();
-    let ordered = holes::order(cut, options.seed);
-    let (holes, dropped, tried) = judge.gates(&ordered, options.max_holes)?;
-    if holes.is_empty() {
+fn stages(run: &mut Run<'_, '_>, contestants: &mut [&mut dyn Contestant]) -> Result<Findings, EvalError> {
+    let holes = gates::run(run)?;
+    if run.plan.shard.is_none() && holes.iter().all(|(_, holes)| holes.is_empty()) {
         return Err(EvalError::NoHoles);
     }
-
-    let texts = files.iter().filter_map(|file| Some((file.clone(), checker.original(file)?.to_owned())));
-    let mut truth = Truth::new(texts.collect());
-    // What the memory may hold, the baseline may copy from.
-    let held_out: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-    let (_, known) = known_files(options.sources.collect(&[Role::Member]).0, &held_out);
-    let mut copy = Copy::new(known);
-    let mut empty = Empty;
-    let mut all: Vec<&mut dyn Contestant> = vec![&mut truth, &mut empty, &mut copy];
-    let n_controls = all.len();
-    for contestant in contestants {
-        all.push(&mut **contestant);
-    }
-    let mut systems = Vec::new();
-    for contestant in all {
-        let answers = fill(contestant, &holes, &checker, cancel)?;
-        systems.push((contestant.name().to_owned(), judge.score(&holes, answers)?));
-    }
-    judge.confirm(&systems)?;
-
-    let mut used: Vec<&str> = holes.iter().map(|hole| hole.file.as_str()).collect();
-    used.sort_unstable();
-    used.dedup();
-    let copy_scores = &systems[n_controls - 1];
-    Ok(Report {
-        format: 1,
-        holes: holes.len(),
-        files: used.len(),
-        cut: n_cut,
-        tried,
-        dropped,
-        skipped_files,
-        systems: systems.iter().flat_map(|(name, scores)| rows(name, &holes, scores, options.seed)).collect(),
-        differences: systems[n_controls..]
-            .iter()
-            .map(|system| difference(system, copy_scores, &holes, options.seed))
-            .collect(),
-        seed: options.seed,
-        rustc: checker.rustc().to_owned(),
-        sandbox: checker.sandbox().level().to_owned(),
-    })
+    generate::run(run, &holes, contestants)?;
+    let names: Vec<String> = contestants.iter().map(|contestant| contestant.name().to_owned()).collect();
+    score::run(run, &holes, &names)?;
+    Findings::load(run.plan.folder)
 }
 
-/// An answer and what it took.
-struct Answer {
-    text: Option<String>,
-    latency_ms: f64,
+/// A run under way.
+pub(crate) struct Run<'a, 'e> {
+    pub(crate) plan: &'a Plan<'a>,
+    events: &'e mut dyn FnMut(Event),
+    pub(crate) cancel: &'e Cancel,
+    /// One per group, made when first needed: a finished stage needs none.
+    checkers: Vec<Option<Checker>>,
 }
 
-/// What became of an answer.
-struct Score {
-    compiles: bool,
-    exact: bool,
-    similarity: f64,
-    answered: bool,
-    /// `None` without an answer.
-    parses: Option<bool>,
-    latency_ms: f64,
-    degenerate: bool,
-    timed_out: bool,
-}
-
-/// Asks the compiler, once for each text.
-struct Judge<'a> {
-    checker: &'a Checker,
-    /// By file, hole and text; the file as it is has the hole `0..0`.
-    known: HashMap<(String, usize, usize, String), Verdict>,
-    n_done: usize,
-    n_total: usize,
-    events: &'a mut dyn FnMut(Event),
-    cancel: &'a Cancel,
-}
-
-impl Judge<'_> {
-    fn original(&self, file: &str) -> &str {
-        self.checker.original(file).expect("holes are cut from files that the checker holds")
-    }
-
-    /// Verdicts on these fillers; equal ones are compiled once in a run.
-    fn verdicts(&mut self, fillers: &[(&Hole, &str)]) -> Result<Vec<Verdict>, EvalError> {
-        let keys: Vec<_> = fillers
-            .iter()
-            .map(|(hole, middle)| match hole.truth(self.original(&hole.file)) == *middle {
-                true => (hole.file.clone(), 0, 0, String::new()),
-                false => (hole.file.clone(), hole.start, hole.end, (*middle).to_owned()),
-            })
-            .collect();
-        let mut unknown: BTreeMap<_, Candidate> = BTreeMap::new();
-        for ((hole, middle), key) in fillers.iter().zip(&keys) {
-            if !self.known.contains_key(key) {
-                let text = hole.splice(self.original(&hole.file), middle);
-                unknown.insert(key.clone(), Candidate { file: hole.file.clone(), text });
-            }
+impl<'a, 'e> Run<'a, 'e> {
+    fn open(plan: &'a Plan<'a>, events: &'e mut dyn FnMut(Event), cancel: &'e Cancel) -> Result<Self, EvalError> {
+        for seconds in [plan.timeout_s, plan.build_timeout_s] {
+            Duration::try_from_secs_f64(seconds).map_err(|_| EvalError::Timeout { seconds })?;
         }
-        let (new_keys, candidates): (Vec<_>, Vec<_>) = unknown.into_iter().unzip();
-        let verdicts = self.compile(&candidates)?;
-        self.known.extend(new_keys.into_iter().zip(verdicts));
-        Ok(keys.iter().map(|key| self.known[key]).collect())
-    }
-
-    fn compile(&mut self, candidates: &[Candidate]) -> Result<Vec<Verdict>, EvalError> {
-        self.n_total += candidates.len();
-        let (before, total, events) = (self.n_done, self.n_total, &mut *self.events);
-        let mut done = |n| events(Event::Checked { done: before + n, total });
-        let verdicts = self.checker.check(candidates, &mut done, self.cancel)?;
-        self.n_done = self.n_total;
-        Ok(verdicts)
-    }
-
-    /// The first `max_holes` in which the truth compiles and neither garbage nor nothing does; how many each gate
-    /// dropped; how many were tried.
-    fn gates(&mut self, ordered: &[Hole], max_holes: usize) -> Result<(Vec<Hole>, Dropped, usize), EvalError> {
-        let mut passed = Vec::new();
-        let mut dropped = Dropped::default();
-        let mut tried = 0;
-        while passed.len() < max_holes && tried < ordered.len() {
-            // About half pass; what is tried beyond need is not wasted by much.
-            let n = (max_holes - passed.len()).saturating_mul(2).clamp(1, CHUNK).min(ordered.len() - tried);
-            let chunk = &ordered[tried..tried + n];
-            let truths: Vec<&str> = chunk.iter().map(|hole| hole.truth(self.original(&hole.file))).collect();
-            let truths: Vec<String> = truths.into_iter().map(str::to_owned).collect();
-            let canaries: Vec<String> =
-                chunk.iter().zip(&truths).map(|(hole, truth)| canary(hole.kind, truth)).collect();
-            let degenerate: Vec<bool> =
-                chunk.iter().zip(&truths).map(|(hole, truth)| self.fault(hole, truth).is_some()).collect();
-            let of = |middles: &[String], keep: &[bool]| -> Vec<(usize, String)> {
-                (0..n).filter(|&i| keep[i]).map(|i| (i, middles[i].clone())).collect()
-            };
-            let mut ask = |fillers: Vec<(usize, String)>| -> Result<Vec<bool>, EvalError> {
-                let pairs: Vec<_> = fillers.iter().map(|(i, middle)| (&chunk[*i], middle.as_str())).collect();
-                let mut compiles = vec![false; n];
-                for ((i, _), verdict) in fillers.iter().zip(self.verdicts(&pairs)?) {
-                    compiles[*i] = verdict == Verdict::Compiles;
-                }
-                Ok(compiles)
-            };
-            let honest: Vec<bool> = degenerate.iter().map(|degenerate| !degenerate).collect();
-            let truth = ask(of(&truths, &honest))?;
-            let canary = ask(of(&canaries, &truth))?;
-            let seen: Vec<bool> = (0..n).map(|i| truth[i] && !canary[i]).collect();
-            let empty = ask(of(&vec![String::new(); n], &seen))?;
-            for (i, hole) in chunk.iter().enumerate() {
-                if passed.len() == max_holes {
-                    break;
-                }
-                tried += 1;
-                match () {
-                    () if degenerate[i] => dropped.truth_degenerate += 1,
-                    () if !truth[i] => dropped.truth_fails += 1,
-                    () if canary[i] => dropped.canary_compiles += 1,
-                    () if empty[i] => dropped.empty_compiles += 1,
-                    () => passed.push(hole.clone()),
-                }
-            }
-        }
-        Ok((passed, dropped, tried))
-    }
-
-    fn fault(&self, hole: &Hole, middle: &str) -> Option<Degenerate> {
-        let task = Task::of(hole, self.original(&hole.file));
-        fault(task.kind, task.prefix, middle, task.suffix)
-    }
-
-    /// The grammar is asked before the compiler, and fillers before both.
-    fn score(&mut self, holes: &[Hole], answers: Vec<Answer>) -> Result<Vec<Score>, EvalError> {
-        let mut scores = Vec::with_capacity(holes.len());
-        let mut worth_compiling = Vec::new();
-        for (i, (hole, answer)) in holes.iter().zip(&answers).enumerate() {
-            let original = self.original(&hole.file);
-            let truth = hole.truth(original);
-            let text = answer.text.as_deref();
-            let parses = text.map(|text| source::parses(&hole.splice(original, text)));
-            let degenerate = text.is_some_and(|text| self.fault(hole, text).is_some());
-            if let Some(text) = text
-                && parses == Some(true)
-                && !degenerate
-            {
-                worth_compiling.push((i, text.to_owned()));
-            }
-            scores.push(Score {
-                compiles: false,
-                exact: text.is_some_and(|text| text.trim_end() == truth.trim_end()),
-                similarity: text.map_or(0.0, |text| metrics::edit_similarity(text, truth)),
-                answered: text.is_some(),
-                parses,
-                latency_ms: answer.latency_ms,
-                degenerate,
-                timed_out: false,
-            });
-        }
-        let fillers: Vec<_> = worth_compiling.iter().map(|(i, text)| (&holes[*i], text.as_str())).collect();
-        for ((i, _), verdict) in worth_compiling.iter().zip(self.verdicts(&fillers)?) {
-            scores[*i].compiles = verdict == Verdict::Compiles;
-            scores[*i].timed_out = verdict == Verdict::TimedOut;
-        }
-        Ok(scores)
-    }
-
-    /// The controls: truth at 100 %, and every file still compiles as it is, now that everything ran. That nothing at
-    /// all does not compile is no control but a gate: the compiler has refused the empty filler in each hole.
-    fn confirm(&mut self, systems: &[(String, Vec<Score>)]) -> Result<(), EvalError> {
-        let truth = systems.iter().find(|(system, _)| system == "truth").map(|(_, scores)| scores);
-        let truth = truth.expect("the truth is always among the systems");
-        let (n_truth, n) = (truth.iter().filter(|score| score.compiles).count(), truth.len());
-        if n_truth != n {
-            return Err(EvalError::Void { why: format!("the truth compiles in {n_truth} of {n} holes only") });
-        }
-        let mut files: Vec<&String> = self.known.keys().map(|(file, ..)| file).collect();
-        files.sort();
-        files.dedup();
-        let originals: Vec<Candidate> = files
-            .into_iter()
-            .map(|file| Candidate { file: file.clone(), text: self.original(file).to_owned() })
-            .collect();
-        for (candidate, verdict) in originals.iter().zip(self.compile(&originals)?) {
-            let before = self.known.get(&(candidate.file.clone(), 0, 0, String::new()));
-            if before == Some(&Verdict::Compiles) && verdict != Verdict::Compiles {
-                return Err(EvalError::Void { why: format!("{} no longer compiles as it is", candidate.file) });
-            }
-        }
-        Ok(())
-    }
-}
-
-fn fill(
-    contestant: &mut dyn Contestant,
-    holes: &[Hole],
-    checker: &Checker,
-    cancel: &Cancel,
-) -> Result<Vec<Answer>, EvalError> {
-    let mut answers = Vec::with_capacity(holes.len());
-    for hole in holes {
         cancel.check()?;
-        let text = checker.original(&hole.file).expect("holes are cut from files that the checker holds");
-        let start = Instant::now();
-        let filled = contestant.fill(&Task::of(hole, text), cancel)?;
-        let latency_ms = 1000.0 * start.elapsed().as_secs_f64();
-        answers.push(Answer { text: filled.map(|text| unit::first(hole.kind, &text).to_owned()), latency_ms });
+        let failed = |source| StageError::Io { path: plan.folder.to_path_buf(), source };
+        std::fs::create_dir_all(plan.folder).map_err(failed)?;
+        let header = Header {
+            format: FORMAT,
+            suite: plan.suite.name.clone(),
+            seed: plan.seed,
+            shard: plan.shard,
+            projects: plan.suite.projects().map(|(_, project)| project.name.clone()).collect(),
+            content: content(plan),
+        };
+        settle(plan.folder, "run.json", &header, |there: &Header| match () {
+            () if there.suite != header.suite => "suites",
+            () if there.seed != header.seed => "seeds",
+            () if there.shard != header.shard => "shards",
+            () => "sources, versions, numbers of holes or checkpoints",
+        })?;
+        let checkers = plan.suite.groups.iter().map(|_| None).collect();
+        Ok(Self { plan, events, cancel, checkers })
     }
-    Ok(answers)
-}
 
-/// Garbage where the truth was, in its form: every word is replaced by one that nobody defined. Within a literal
-/// that compiles, which shows that any filler would.
-fn canary(kind: HoleKind, truth: &str) -> String {
-    if kind == HoleKind::Statement {
-        return format!("{CANARY}();");
+    fn path(&self, name: &str) -> PathBuf {
+        self.plan.folder.join(name)
     }
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut garbage = String::new();
-    let mut rest = truth;
-    while let Some(c) = rest.chars().next() {
-        let len = rest.find(|next| is_word(next) != is_word(c)).unwrap_or(rest.len());
-        let (run, after) = rest.split_at(len);
-        garbage.push_str(if is_word(c) && !c.is_ascii_digit() { CANARY } else { run });
-        rest = after;
+
+    /// The projects of this shard, each with its group's place.
+    pub(crate) fn projects(&self) -> Vec<(usize, &'a Project)> {
+        let suite = self.plan.suite;
+        let all = suite.groups.iter().enumerate();
+        let all = all.flat_map(|(group_idx, group)| group.projects.iter().map(move |project| (group_idx, project)));
+        let chosen = all.enumerate().filter(|(at, _)| suite.has(*at, self.plan.shard));
+        chosen.map(|(_, project)| project).collect()
     }
-    if garbage == truth { CANARY.to_owned() } else { garbage }
-}
 
-/// All holes, then each kind that occurs.
-fn rows(name: &str, holes: &[Hole], scores: &[Score], seed: u64) -> Vec<System> {
-    let mut kinds: Vec<HoleKind> = holes.iter().map(|hole| hole.kind).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let kinds = [None].into_iter().chain(kinds.into_iter().map(Some));
-    kinds.map(|kind| row(name, kind, holes, scores, seed)).collect()
-}
-
-fn row(name: &str, kind: Option<HoleKind>, holes: &[Hole], scores: &[Score], seed: u64) -> System {
-    let chosen: Vec<(&str, &Score)> = holes
-        .iter()
-        .zip(scores)
-        .filter(|(hole, _)| kind.is_none_or(|kind| hole.kind == kind))
-        .map(|(hole, score)| (hole.file.as_str(), score))
-        .collect();
-    let observe = |figure: fn(&Score) -> Option<f64>| -> Vec<(&str, f64)> {
-        chosen.iter().filter_map(|(file, score)| Some((*file, figure(score)?))).collect()
-    };
-    let mean = |figure| metrics::mean(&observe(figure), seed);
-    let latencies = observe(|score| Some(score.latency_ms));
-    System {
-        name: name.to_owned(),
-        kind,
-        n: chosen.len(),
-        compile_success: mean(|score| Some(share(score.compiles))),
-        exact_match: mean(|score| Some(share(score.exact))),
-        edit_similarity: mean(|score| Some(score.similarity)),
-        answered: mean(|score| Some(share(score.answered))),
-        parse_rate: mean(|score| score.parses.map(share)),
-        latency_p50_ms: metrics::quantile(&latencies, 0.5, seed),
-        latency_p95_ms: metrics::quantile(&latencies, 0.95, seed),
-        degenerate: chosen.iter().filter(|(_, score)| score.degenerate).count(),
-        timed_out: chosen.iter().filter(|(_, score)| score.timed_out).count(),
+    pub(crate) fn report(&mut self, event: Event) {
+        (self.events)(event);
     }
-}
 
-fn difference(system: &(String, Vec<Score>), baseline: &(String, Vec<Score>), holes: &[Hole], seed: u64) -> Difference {
-    let paired = |figure: fn(&Score) -> f64| -> Value {
-        let pairs = holes.iter().zip(system.1.iter().zip(&baseline.1));
-        let observations: Vec<_> =
-            pairs.map(|(hole, (ours, theirs))| (hole.file.as_str(), figure(ours) - figure(theirs))).collect();
-        metrics::mean_difference(&observations, seed)
-    };
-    Difference {
-        system: system.0.clone(),
-        baseline: baseline.0.clone(),
-        compile_success: paired(|score| share(score.compiles)),
-        exact_match: paired(|score| share(score.exact)),
-        edit_similarity: paired(|score| score.similarity),
-    }
-}
-
-fn share(yes: bool) -> f64 {
-    f64::from(u8::from(yes))
-}
-
-/// The held-out files' names, sorted, each once.
-fn names(options: &Options) -> Result<Vec<String>, EvalError> {
-    let mut names = Vec::new();
-    for path in &options.held_out {
-        let inside = path.strip_prefix(&options.sources.root).unwrap_or(path);
-        if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(EvalError::Outside { path: path.clone() });
+    pub(crate) fn checker(&mut self, group_idx: usize) -> Result<&Checker, EvalError> {
+        if self.checkers[group_idx].is_none() {
+            let group = &self.plan.suite.groups[group_idx];
+            let checker = self.build(group)?;
+            let machine = Machine { rustc: checker.rustc().to_owned(), sandbox: checker.sandbox().level().to_string() };
+            settle(self.plan.folder, "machine.json", &machine, |there: &Machine| {
+                if there.rustc == machine.rustc { "sandbox levels" } else { "compilers" }
+            })?;
+            self.checkers[group_idx] = Some(checker);
         }
-        names.push(slashed(inside));
+        Ok(self.checkers[group_idx].as_ref().expect("it was made above if it was missing"))
     }
-    names.sort();
-    names.dedup();
-    Ok(names)
+
+    fn build(&mut self, group: &Group) -> Result<Checker, CheckError> {
+        (self.events)(Event::Building { packages: group.sources.members().count() });
+        let n_cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let n_workers = if self.plan.n_workers == 0 { n_cores } else { self.plan.n_workers };
+        let options = CheckOptions {
+            timeout: Duration::from_secs_f64(self.plan.timeout_s),
+            build_timeout: Duration::from_secs_f64(self.plan.build_timeout_s),
+            keep_going: group.keep_going,
+            offline: self.plan.offline,
+            n_workers: n_workers.min(MAX_WORKERS),
+            through_cargo: false,
+            sandbox: self.plan.sandbox,
+        };
+        Checker::new(&group.sources, &group.files(), options, self.cancel)
+    }
+}
+
+impl Findings {
+    /// What the records in a run's folder say.
+    pub fn load(folder: &Path) -> Result<Self, EvalError> {
+        let header: Header = read_json(folder, "run.json")?;
+        let machine: Option<Machine> = read_json(folder, "machine.json").ok();
+        let mut findings = Self {
+            suite: header.suite,
+            seed: header.seed,
+            rustc: machine.as_ref().map_or_else(String::new, |machine| machine.rustc.clone()),
+            sandbox: machine.map_or_else(String::new, |machine| machine.sandbox),
+            ..Self::default()
+        };
+        for line in stage::read::<Gated>(&folder.join("gates.jsonl"))? {
+            match line {
+                Gated::Hole { hole, gate } => findings.gated.push((hole, gate)),
+                Gated::Project(project) => findings.projects.push(project),
+            }
+        }
+        findings.generated = stage::read::<Generated>(&folder.join("generated.jsonl"))?;
+        findings.timings = stage::read::<Timing>(&folder.join("timings.jsonl"))?;
+        findings.scored = stage::read::<Scored>(&folder.join("scored.jsonl"))?;
+        for record in &findings.generated {
+            if findings.systems.last() != Some(&record.system) {
+                findings.systems.push(record.system.clone());
+            }
+        }
+        Ok(findings)
+    }
+}
+
+fn content(plan: &Plan<'_>) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (_, project) in plan.suite.projects() {
+        parts.extend([project.name.clone(), project.version.clone(), project.max_holes.to_string()]);
+        parts.extend(project.texts.iter().flat_map(|(name, text)| [name.clone(), text.clone()]));
+        parts.extend(project.known.iter().flat_map(|file| [file.name.clone(), file.text.clone()]));
+    }
+    parts.extend(plan.trained_on.map(Fingerprint::hash));
+    parts.push(plan.label.to_owned());
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    short_hash(&parts)
+}
+
+/// Writes a small file, or compares what is there.
+fn settle<T: Serialize + for<'de> Deserialize<'de> + PartialEq>(
+    folder: &Path,
+    name: &str,
+    value: &T,
+    differs: impl FnOnce(&T) -> &'static str,
+) -> Result<(), EvalError> {
+    let path = folder.join(name);
+    if path.exists() {
+        let there: T = read_json(folder, name)?;
+        if there == *value {
+            return Ok(());
+        }
+        return Err(StageError::Foreign { path: folder.to_path_buf(), what: differs(&there) }.into());
+    }
+    write_json(&path, value)
+}
+
+/// Whole or not at all: a killed run leaves no half of it.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), EvalError> {
+    let failed = |source| StageError::Io { path: path.to_path_buf(), source };
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
+    text.push(b'\n');
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(failed)?;
+    Ok(())
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<T, StageError> {
+    let path = folder.join(name);
+    let bytes = std::fs::read(&path).map_err(|source| StageError::Io { path: path.clone(), source })?;
+    serde_json::from_slice(&bytes).map_err(|error| StageError::Record {
+        path,
+        line: error.line(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use proc_macro2::TokenStream;
 
+use crate::record::Hole;
+
 /// The parser recurses; deeper text is refused before it is parsed.
 const MAX_DEPTH: usize = 128;
 /// Prefix operators nest without brackets.
@@ -24,6 +26,14 @@ pub(crate) fn code(text: &str) -> (usize, &str) {
 pub(crate) fn parses(text: &str) -> bool {
     let (_, code) = code(text);
     is_shallow(code) && with_large_stack(|| syn::parse_str::<syn::File>(code).is_ok())
+}
+
+/// Whether a file that parses does so with `middle` in the hole. Most fillers stay within their function, which is
+/// then all that is parsed.
+pub(crate) fn parses_with(text: &str, hole: &Hole, middle: &str) -> bool {
+    let function = [&text[hole.function.0..hole.start], middle, &text[hole.end..hole.function.1]].concat();
+    let within = is_shallow(&function) && with_large_stack(|| syn::parse_str::<syn::ImplItemFn>(&function).is_ok());
+    within || parses(&hole.splice(text, middle))
 }
 
 /// The statements of a block's inside, or `None` if it is not one.

@@ -10,12 +10,12 @@ use nanochat_eval::sandbox::{Invocation, Sandbox, kill_all};
 fn a_process_that_is_told_to_stop_leaves_no_command_behind() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let sandbox = Sandbox::copy(root.path(), 1).expect("a copy");
-    let ready = sandbox.tree(0).join("ready");
+    let ready = sandbox.scratch(0).join("ready");
     let invocation = Invocation {
         program: "sh".into(),
         args: vec!["-c".into(), "sleep 300 & touch ready; wait".into()],
         env: Vec::new(),
-        folder: sandbox.tree(0),
+        folder: sandbox.scratch(0),
     };
     std::thread::scope(|scope| {
         let start = Instant::now();
@@ -27,5 +27,6 @@ fn a_process_that_is_told_to_stop_leaves_no_command_behind() {
         kill_all();
         let finished = command.join().expect("no panic").expect("it was started");
         assert!(!finished.success && !finished.timed_out, "the wall clock is not what ended it");
+        assert!(!sandbox.tree(0).exists(), "the folder is removed, for nobody drops the sandbox");
     });
 }

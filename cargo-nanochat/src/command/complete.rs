@@ -61,7 +61,8 @@ pub(crate) fn run(context: &Context, args: &Complete) -> anyhow::Result<()> {
 
     let start = Instant::now();
     let n_threads = args.threads.or(workspace.settings.threads).unwrap_or(0);
-    let mut completer = completer(&checkpoint, &files, n_threads);
+    let plans = context.plans(&checkpoint.manifest.config, n_threads);
+    let mut completer = completer(&checkpoint, &files, n_threads, &plans);
     let load_ms = ms_since(start);
 
     let start = Instant::now();

@@ -1,46 +1,173 @@
-//! `eval`: compile success on held-out code.
+//! `eval`: compile success on held-out code. Each concern has its flags in a file of its own.
+
+mod reports;
+mod sandbox;
+mod suite;
+mod systems;
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use nanochat_engine::sources::Role;
-use nanochat_eval::{Event, Options, evaluate, known_files};
+use clap::{Args, Subcommand};
+use nanochat_eval::audit::Audit;
+use nanochat_eval::contestant::Contestant;
+use nanochat_eval::{Event, Plan, Report, evaluate_and_audit, merge};
 
-use super::train::HeldOutList;
-use crate::cli::Eval;
-use crate::completion::completer;
 use crate::context::Context;
 use crate::interrupt::Interrupt;
+use crate::output::Output;
 use crate::progress::Bar;
+use reports::{CompareArgs, ReportArgs, compare, read_report};
+use sandbox::SandboxArgs;
+use suite::SuiteArgs;
+use systems::SystemArgs;
+
+/// Measure compile success on held-out code
+///
+/// Cuts holes into code that training has not seen, fills them with the model, the model without its memory, the
+/// memory without the model, and baselines (the truth, nothing, a random line of the file, a copy of the longest match,
+/// an n-gram model), and lets the compiler judge each in a copy of the suite.
+///
+/// This runs `cargo check`, which runs the suite's build scripts and procedural macros: evaluate only code that you
+/// would build.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
+Examples:
+  cargo nanochat eval --quick
+  cargo nanochat eval --holes 200 --seed 1 --message-format json > report.json
+  cargo nanochat eval --suite crates --fetch --out run
+  cargo nanochat eval --suite crates --out part-1 --shard 1/4
+  cargo nanochat eval --system http://localhost:8080 --html report.html
+  cargo nanochat eval compare run-before run-after
+
+With --system, the code around each hole is sent to that server, at temperature 0; servers of other machines are
+refused without --allow-remote.
+
+stdout: the table. json: the whole report. stderr: progress.
+Writes no file in the workspace; compiles in a temporary copy. With --out, a run that was interrupted goes on where
+it ended, and comes to the same records."
+)]
+pub(crate) struct Eval {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    suite: SuiteArgs,
+    #[command(flatten)]
+    systems: SystemArgs,
+    #[command(flatten)]
+    report: ReportArgs,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Put the parts of a run together: the same report as of the whole
+    Merge {
+        /// The folders of all parts
+        #[arg(required = true, value_name = "DIR")]
+        parts: Vec<PathBuf>,
+        /// Where the records of the whole go
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        report: ReportArgs,
+    },
+    /// Show the report of a finished run again
+    Report {
+        /// The folder of its records, or its report in JSON
+        run: PathBuf,
+        #[command(flatten)]
+        report: ReportArgs,
+    },
+    /// Compare two runs hole by hole, or one with the committed table
+    ///
+    /// Prints B minus A on the holes that both filled, with 95 % intervals and McNemar's test. The exit code is 7 where B
+    /// is shown to compile less often than A, and 0 where it is better or no difference is shown.
+    Compare(CompareArgs),
+}
 
 pub(crate) fn run(context: &Context, args: &Eval) -> anyhow::Result<()> {
-    let output = &context.output;
-    let workspace = context.current_workspace()?;
-    let root = &workspace.sources.root;
-    let checkpoint = context.store.open_checkpoint(&context.store.checkpoint_path(root))?;
-    let held_out = HeldOutList::load(&context.store, root, &checkpoint)?;
-    let interrupt = Interrupt::install()?;
-    output.note("cargo check runs this workspace's build scripts and procedural macros, in a copy");
+    match &args.action {
+        Some(Action::Merge { parts, out, report }) => report.show(&context.output, &Report::of(&merge(parts, out)?)),
+        Some(Action::Report { run, report }) => report.show(&context.output, &read_report(run)?),
+        Some(Action::Compare(args)) => compare(&context.output, args),
+        None => measure(context, args),
+    }
+}
 
-    let n_threads = args.threads.or(workspace.settings.threads).unwrap_or(0);
-    let (files, _) = workspace.sources.collect(&[Role::Member]);
-    let (_, known) = known_files(files, &held_out);
-    let mut completer = completer(&checkpoint, &known, n_threads);
-    let options = Options {
-        sources: workspace.sources,
-        held_out,
-        max_holes: args.holes,
-        seed: args.seed,
-        timeout_s: args.timeout.as_secs_f64(),
-        offline: context.is_offline(),
+fn measure(context: &Context, args: &Eval) -> anyhow::Result<()> {
+    let output = &context.output;
+    for folder in args.suite.folders()? {
+        args.sandbox.consent(context, &folder)?;
+    }
+    let workspace = if args.suite.needs_workspace() { Some(context.current_workspace()?) } else { None };
+    let checkpoint = match &workspace {
+        Some(workspace) if !args.suite.without_model => {
+            let path = context.store.checkpoint_path(&workspace.sources.root);
+            Some(context.store.open_checkpoint(&path)?)
+        }
+        _ => None,
+    };
+    let suite =
+        args.suite.suite(context, workspace.as_ref().map(|workspace| &workspace.sources), checkpoint.as_ref())?;
+    let interrupt = Interrupt::install()?;
+    output.note("cargo check runs the suite's build scripts and procedural macros, in a copy");
+
+    let n_threads = args.threads.or(workspace.and_then(|workspace| workspace.settings.threads)).unwrap_or(0);
+    let mut completers = args.systems.completers(context, checkpoint.as_ref(), n_threads)?;
+    let label = completers.label();
+    let mut contestants = args.systems.contestants(&mut completers, interrupt.cancel())?;
+    let mut contestants: Vec<&mut dyn Contestant> =
+        contestants.iter_mut().map(|contestant| &mut **contestant as &mut dyn Contestant).collect();
+
+    let temporary = tempfile::tempdir().context("a temporary folder")?;
+    interrupt.remove_at_exit(temporary.path());
+    let plan = Plan {
+        suite: &suite,
+        folder: args.suite.out.as_deref().unwrap_or(temporary.path()),
+        seed: args.suite.seed,
+        shard: args.suite.shard,
+        n_workers: args.suite.jobs,
+        timeout_s: args.suite.timeout.as_secs_f64(),
+        build_timeout_s: args.suite.build_timeout.as_secs_f64(),
+        offline: args.suite.is_offline(context),
+        sandbox: args.sandbox.mode(),
+        label: &label,
+        trained_on: checkpoint.as_ref().map(|checkpoint| &checkpoint.manifest.training.fingerprint),
     };
     let mut bar = Bar::new(output);
-    let mut show = |event| match event {
-        Event::Cut { n_holes } => {
-            bar.say(output, &format!("{n_holes} holes cut from {} files", options.held_out.len()))
-        }
-        Event::Checked { done, total } => bar.set(output, done, total, "check", "compiler runs"),
+    let mut progress = |event| match event {
+        Event::Building { packages } => bar.say(output, &format!("building {packages} packages as they are")),
+        Event::Gated { done, total } => bar.set(output, done, total, "gates", "crates"),
+        Event::Filled { system, done, total } => bar.set(output, done, total, "fill", &system),
+        Event::Scored { system, done, total } => bar.set(output, done, total, "score", &system),
+        Event::Audited { done, total } => bar.set(output, done, total, "audit", "alone"),
     };
-    let report = evaluate(&options, &mut completer, &mut show, interrupt.cancel());
+    let n = args.suite.audit.unwrap_or(0);
+    let findings = evaluate_and_audit(&plan, &mut contestants, n, &mut progress, interrupt.cancel());
     bar.clear();
-    let report = report.context("evaluating")?;
-    if output.is_json() { output.json(&report) } else { output.data(&report.table()) }
+    let (findings, audit) = findings.context("evaluating")?;
+    args.report.show(output, &Report::of(&findings))?;
+    if n > 0 { show_audit(output, &audit) } else { Ok(()) }
+}
+
+fn show_audit(output: &Output, audit: &Audit) -> anyhow::Result<()> {
+    if output.is_json() {
+        return output.json(audit);
+    }
+    let Audit { audited, agree, false_ok, false_fail, differing } = audit;
+    let mut text = format!(
+        "\naudit: {agree} of {audited} verdicts are the same alone; {false_ok} compiled in company only, {false_fail} \
+         alone only\n"
+    );
+    for differing in differing {
+        text.push_str(&format!("  {} at {}\n", differing.system, differing.place));
+    }
+    output.data(&text)
 }

@@ -103,7 +103,8 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
 
     let (files, _) = options.sources.collect(&[Role::Member]);
     let (held_out, known) = known_files(files, &outcome.held_out);
-    let mut completer = completer(&checkpoint, &known, options.threads);
+    let plans = context.plans(&checkpoint.manifest.config, options.threads);
+    let mut completer = completer(&checkpoint, &known, options.threads, &plans);
     let places = places::draw(&held_out, args.places.max(N_COUNTED), args.seed);
     let shown = &places[..args.places.min(places.len())];
     if places.is_empty() {

@@ -1,12 +1,16 @@
 use std::path::PathBuf;
 
 use nanochat_engine::Sources;
-use nanochat_engine::complete::CompleteError;
-use nanochat_engine::sources::Package;
+use nanochat_engine::sources::{Package, Role};
 
 use super::*;
-use crate::check::CheckError;
+use crate::check::{Candidate, Verdict};
+use crate::contestant::{Copy, Empty, FillError, Task, Truth};
+use crate::holes::{self, HoleKind};
+use crate::record::{Answer, Gate, Hole};
+use crate::report::{Dropped, Report, System};
 use crate::sandbox::SandboxError;
+use crate::suite::SuiteError;
 
 const MAPS: &str = r#"//! Häufigkeiten – multi-byte text before every hole.
 
@@ -61,6 +65,7 @@ impl Point {
 
 struct Workspace {
     root: tempfile::TempDir,
+    records: tempfile::TempDir,
 }
 
 impl Workspace {
@@ -76,7 +81,7 @@ impl Workspace {
             std::fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
             std::fs::write(path, text).expect("a file");
         }
-        Self { root }
+        Self { root, records: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn sources(&self) -> Sources {
@@ -91,22 +96,50 @@ impl Workspace {
         Sources { root: self.root.path().to_path_buf(), packages: vec![package] }
     }
 
-    fn options(&self, max_holes: usize) -> Options {
-        Options {
-            sources: self.sources(),
-            held_out: vec!["src/maps.rs".into(), "src/points.rs".into()],
-            max_holes,
-            seed: 5,
-            timeout_s: 60.0,
-            offline: true,
-        }
+    fn suite(&self, files: &[&str], max_holes: usize) -> Suite {
+        let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+        Suite::workspace(&self.sources(), &files, max_holes).expect("files of the workspace")
+    }
+
+    /// Where the records of a run of this name lie.
+    fn records(&self, name: &str) -> PathBuf {
+        self.records.path().join(name)
     }
 
     fn checker(&self, timeout_s: f64, through_cargo: bool) -> Checker {
-        let options =
-            CheckOptions { timeout: Duration::from_secs_f64(timeout_s), offline: true, n_workers: 2, through_cargo };
+        let options = CheckOptions { timeout: Duration::from_secs_f64(timeout_s), through_cargo, ..check_options() };
         let files = ["src/maps.rs".to_owned(), "src/points.rs".to_owned()];
         Checker::new(&self.sources(), &files, options, &Cancel::new()).expect("the workspace compiles")
+    }
+}
+
+const BOTH: [&str; 2] = ["src/maps.rs", "src/points.rs"];
+
+fn check_options() -> CheckOptions {
+    CheckOptions {
+        timeout: Duration::from_secs(60),
+        build_timeout: Duration::from_secs(600),
+        keep_going: false,
+        offline: true,
+        n_workers: 2,
+        through_cargo: false,
+        sandbox: Mode::BestEffort,
+    }
+}
+
+fn plan<'a>(suite: &'a Suite, folder: &'a Path) -> Plan<'a> {
+    Plan {
+        suite,
+        folder,
+        seed: 5,
+        shard: None,
+        n_workers: 2,
+        timeout_s: 60.0,
+        build_timeout_s: 600.0,
+        offline: true,
+        sandbox: Mode::BestEffort,
+        label: "",
+        trained_on: None,
     }
 }
 
@@ -118,55 +151,59 @@ impl<F: FnMut(&Task<'_>) -> Option<String>> Contestant for Rule<F> {
         self.0
     }
 
-    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Option<String>, CompleteError> {
-        Ok(self.1(task))
+    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+        Ok(self.1(task).into())
     }
+}
+
+/// Truth, empty, copy and one more.
+fn with_controls(plan: &Plan<'_>, more: &mut [&mut dyn Contestant]) -> Result<Findings, EvalError> {
+    let (mut truth, mut empty, mut copy) = (Truth::default(), Empty, Copy::default());
+    let mut all: Vec<&mut dyn Contestant> = vec![&mut truth, &mut empty, &mut copy];
+    for contestant in more {
+        all.push(&mut **contestant);
+    }
+    evaluate(plan, &mut all, &mut |_| {}, &Cancel::new())
 }
 
 fn of<'a>(report: &'a Report, name: &str) -> &'a System {
     report.systems.iter().find(|system| system.name == name && system.kind.is_none()).expect("it took part")
 }
 
-/// Everything but the clock.
-fn untimed(mut report: Report) -> Report {
-    for system in &mut report.systems {
-        system.latency_p50_ms = Value::default();
-        system.latency_p95_ms = Value::default();
-    }
-    report
+/// The files that are the same in every run.
+fn stable_bytes(folder: &Path) -> Vec<Vec<u8>> {
+    let names = ["gates.jsonl", "generated.jsonl", "scored.jsonl"];
+    names.iter().map(|name| std::fs::read(folder.join(name)).expect("a file of records")).collect()
+}
+
+/// What the file holds there, and then more than was asked for.
+fn perfect(task: &Task<'_>) -> Option<String> {
+    let text = if task.file == "src/maps.rs" { MAPS } else { POINTS };
+    let rest = &text[task.prefix.len()..];
+    let hole = &rest[..rest.len() - task.suffix.len()];
+    Some(format!("{hole}\n}}\nfn and_more() {{}}"))
 }
 
 #[test]
-fn controls_and_cheaters_score_what_they_must_and_a_seed_names_its_report() {
+fn controls_and_cheaters_score_what_they_must_and_a_seed_names_its_records() {
     let workspace = Workspace::new(MAPS);
-    let run = || {
-        let text = |file: &str| if file == "src/maps.rs" { MAPS } else { POINTS };
-        // It knows the files, goes on for too long, and is read up to the end of the hole's kind.
-        let perfect = |task: &Task<'_>| {
-            let rest = &text(task.file)[task.prefix.len()..];
-            let hole = &rest[..rest.len() - task.suffix.len()];
-            Some(format!("{hole}\nfn and_more() {{}}"))
-        };
+    let suite = workspace.suite(&BOTH, 14);
+    let run = |name: &str| {
         let mut perfect = Rule("perfect", perfect);
         let mut cheater = Rule("cheater", |_: &Task<'_>| Some("todo!();".to_owned()));
         let mut silent = Rule("silent", |_: &Task<'_>| None);
-        let mut n_checked = 0;
-        let mut events = |event| {
-            if let Event::Checked { done, total } = event {
-                assert!(done <= total);
-                n_checked = done;
-            }
-        };
         let contestants: &mut [&mut dyn Contestant] = &mut [&mut perfect, &mut cheater, &mut silent];
-        let report = evaluate_with(&workspace.options(10), contestants, &mut events, &Cancel::new());
-        assert!(n_checked > 10);
-        report.expect("a report")
+        let folder = workspace.records(name);
+        with_controls(&plan(&suite, &folder), contestants).expect("findings")
     };
-    let report = run();
-    assert_eq!((report.holes, report.files), (10, 2));
-    let Dropped { truth_degenerate, truth_fails, canary_compiles, empty_compiles } = report.dropped;
-    assert_eq!(report.tried - report.holes, truth_degenerate + truth_fails + canary_compiles + empty_compiles);
-    assert_eq!(truth_fails, 0);
+    let findings = run("a");
+    let report = Report::of(&findings);
+    assert_eq!((report.holes, report.files), (14, 2));
+    let Dropped { truth_degenerate, truth_fails, canary_compiles, empty_compiles, leaks } = report.dropped;
+    assert_eq!(report.tried - report.holes, truth_degenerate + truth_fails + canary_compiles + empty_compiles + leaks);
+    assert_eq!(truth_fails + leaks, 0);
+    let kinds: std::collections::BTreeSet<HoleKind> = findings.holes().map(|hole| hole.kind).collect();
+    assert!(kinds.len() >= 6, "{kinds:?}");
     for (name, success, exact, answered) in
         [("truth", 1.0, 1.0, 1.0), ("empty", 0.0, 0.0, 1.0), ("perfect", 1.0, 1.0, 1.0), ("silent", 0.0, 0.0, 0.0)]
     {
@@ -178,38 +215,144 @@ fn controls_and_cheaters_score_what_they_must_and_a_seed_names_its_report() {
     let cheater = of(&report, "cheater");
     assert_eq!(cheater.compile_success.value, 0.0);
     assert!(cheater.degenerate > 5, "within a word `todo!` is another word, elsewhere it is known");
-    let copy = of(&report, "copy-longest-match").compile_success.value;
-    let gain = report.differences.iter().find(|d| d.system == "perfect").expect("a pair").compile_success;
-    assert!((gain.value - (1.0 - copy)).abs() < 1e-9 && gain.low <= gain.value && gain.value <= gain.high);
-    let table = report.table();
-    assert!(table.contains("copy-longest-match") && table.contains("100.0"), "{table}");
     let json = serde_json::to_string(&report).expect("plain data");
-    assert_eq!(serde_json::from_str::<Report>(&json).expect("what was written").holes, 10);
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("what was written").holes, 14);
 
-    assert_eq!(untimed(run()), untimed(report));
+    assert_eq!(run("b").scored, findings.scored);
+    assert_eq!(stable_bytes(&workspace.records("a")), stable_bytes(&workspace.records("b")));
+}
+
+#[test]
+fn records_cut_off_anywhere_are_completed_to_the_same_bytes() {
+    let workspace = Workspace::new(MAPS);
+    let suite = workspace.suite(&BOTH, 6);
+    let folder = workspace.records("run");
+    let run = || {
+        let mut perfect = Rule("perfect", perfect);
+        with_controls(&plan(&suite, &folder), &mut [&mut perfect]).expect("findings")
+    };
+    run();
+    let whole = stable_bytes(&folder);
+    for (name, bytes) in ["gates.jsonl", "generated.jsonl", "scored.jsonl"].iter().zip(&whole) {
+        for share in [0.0, 0.3, 0.77] {
+            let n = (bytes.len() as f64 * share) as usize;
+            std::fs::write(folder.join(name), &bytes[..n]).expect("a file");
+            run();
+            assert_eq!(stable_bytes(&folder), whole, "{name} at {n}");
+        }
+    }
+    std::fs::write(folder.join("generated.jsonl"), &whole[1][..whole[1].len() / 2]).expect("a file");
+    let mut other = Rule("other", |_: &Task<'_>| None);
+    let error = evaluate(&plan(&suite, &folder), &mut [&mut other], &mut |_| {}, &Cancel::new());
+    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { .. }))), "{error:?}");
+    let error = with_controls(&Plan { seed: 6, ..plan(&suite, &folder) }, &mut []);
+    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { what: "seeds", .. }))), "{error:?}");
+}
+
+#[test]
+fn shards_merge_to_the_bytes_of_the_whole() {
+    let workspace = Workspace::new(MAPS);
+    let mut suite = workspace.suite(&BOTH, 8);
+    // A project per file: what a shard takes is whole projects.
+    let both = suite.groups[0].projects.remove(0);
+    for (name, text) in &both.texts {
+        let texts = [(name.clone(), text.clone())].into();
+        suite.groups[0].projects.push(Project { name: name.clone(), texts, ..both.clone() });
+    }
+    let run = |name: &str, shard: Option<Shard>| {
+        let folder = workspace.records(name);
+        let plan = Plan { shard, ..plan(&suite, &folder) };
+        with_controls(&plan, &mut [&mut Rule("perfect", perfect)]).expect("findings");
+        folder
+    };
+    let whole = run("whole", None);
+    let shards: Vec<PathBuf> = (0..3).map(|index| run(&format!("{index}"), Some(Shard { index, count: 3 }))).collect();
+    let merged = workspace.records("merged");
+    let findings = merge(&[shards[2].clone(), shards[0].clone(), shards[1].clone()], &merged).expect("all are there");
+    assert_eq!(stable_bytes(&merged), stable_bytes(&whole));
+    let mut findings_of_whole = Findings::load(&whole).expect("it is finished");
+    assert_eq!(findings.timings.len(), findings_of_whole.timings.len());
+    findings_of_whole.timings = findings.timings.clone();
+    assert_eq!(findings, findings_of_whole);
+    for wrong in [&shards[..2], &[shards[0].clone(), shards[0].clone()], std::slice::from_ref(&whole), &[]] {
+        let error = merge(wrong, &workspace.records("wrong")).expect_err("no whole");
+        assert!(matches!(error, EvalError::Stage(StageError::Shards { .. })), "{error}");
+    }
+}
+
+#[test]
+fn an_audit_finds_the_same_verdicts_alone() {
+    let workspace = Workspace::new(MAPS);
+    let suite = workspace.suite(&BOTH, 20);
+    let folder = workspace.records("run");
+    let plan = plan(&suite, &folder);
+    let mut wrong = Rule("wrong", |_: &Task<'_>| Some("let never = 1 + 2;".to_owned()));
+    let contestants: &mut [&mut dyn Contestant] = &mut [&mut Truth::default(), &mut Empty, &mut wrong];
+    let (_, audit) =
+        evaluate_and_audit(&plan, contestants, 100, &mut |_| {}, &Cancel::new()).expect("findings and an audit");
+    assert!(audit.audited > 5, "{audit:?}");
+    assert_eq!((audit.agree, audit.false_ok, audit.false_fail), (audit.audited, 0, 0), "{audit:?}");
+}
+
+#[test]
+fn errors_in_company_are_blamed_on_their_own_fillers() {
+    let text = "pub fn shown() -> impl Iterator<Item = u32> + Send {\n    let all = vec![1, 2, 3];\n    \
+                all.into_iter().filter(|n| *n > 1)\n}\n\npub fn sends() -> usize {\n    \
+                let thread = std::thread::spawn(|| shown().count());\n    thread.join().unwrap_or_default()\n}\n\n\
+                pub fn plain(n: usize) -> usize {\n    let twice = n * 2;\n    twice + 1\n}\n";
+    let workspace = Workspace::new(text);
+    let checker = workspace.checker(60.0, false);
+    let holes = holes::cut("mini", "src/maps.rs", text, 1).expect("it parses");
+    let hole = |truth: &str| {
+        let found = holes.iter().find(|hole| hole.kind == HoleKind::Statement && hole.truth(text) == truth);
+        found.expect("it was cut").clone()
+    };
+    let shown = hole("all.into_iter().filter(|n| *n > 1)");
+    let sends = hole("let thread = std::thread::spawn(|| shown().count());");
+    let plain = hole("let twice = n * 2;");
+    let judge = |fillers: &[(&Hole, &str)]| {
+        let fillers: Vec<_> = fillers.iter().map(|(hole, text)| crate::check::Filler { hole, text }).collect();
+        checker.judge(&fillers, &mut |_| {}, &Cancel::new()).expect("verdicts").0
+    };
+    // The first is not `Send` any more, which is an error of the first alone; the second is as good as the truth.
+    let local = "all.into_iter().filter({ let local = std::rc::Rc::new(1); move |n| *n > *local })";
+    let fine = "let thread = std::thread::spawn(move || shown().count());";
+    let fillers = [(&shown, local), (&sends, fine), (&plain, "let twice = n * 3;"), (&plain, "let once = n;")];
+    let verdicts = judge(&fillers);
+    let alone: Vec<Verdict> = fillers.iter().map(|filler| judge(&[*filler])[0]).collect();
+    assert_eq!(verdicts, alone);
+    assert_eq!(verdicts, [Verdict::Fails, Verdict::Compiles, Verdict::Compiles, Verdict::Fails]);
 }
 
 #[test]
 fn each_gate_drops_what_it_is_for() {
-    let workspace = Workspace::new(
-        "pub fn f(x: &mut u32) -> u32 {\n    *x += 1;\n    let text = \"some long literal text stands here\";\n    \
-         if *x > 3 {\n        panic!(\"too large\");\n    }\n    x.saturating_add(text.len() as u32)\n}\n",
-    );
-    let mut options = workspace.options(usize::MAX);
-    options.held_out = vec!["src/maps.rs".into()];
-    let report = evaluate_with(&options, &mut [], &mut |_| {}, &Cancel::new()).expect("a report");
-    let Dropped { truth_degenerate, truth_fails, canary_compiles, empty_compiles } = report.dropped;
+    let text = "pub fn f(x: &mut u32) -> u32 {\n    *x += 1;\n    let text = \"some long literal text stands here\";\n    \
+         if *x > 3 {\n        panic!(\"too large\");\n    }\n    x.saturating_add(text.len() as u32)\n}\n";
+    let workspace = Workspace::new(text);
+    let suite = workspace.suite(&["src/maps.rs"], usize::MAX / 4);
+    let folder = workspace.records("run");
+    let findings = with_controls(&plan(&suite, &folder), &mut []).expect("findings");
+    let report = Report::of(&findings);
+    let Dropped { truth_degenerate, truth_fails, canary_compiles, empty_compiles, .. } = report.dropped;
     assert_eq!((report.tried, truth_fails), (report.cut, 0));
     assert!(truth_degenerate >= 2, "the panic and the block around it");
     assert!(canary_compiles >= 1, "any words fit within a literal");
     assert!(empty_compiles >= 1, "nobody misses `*x += 1;`");
     assert!(report.holes >= 2 && report.holes + 4 <= report.tried);
+
+    let trained_on = Fingerprint::of([text].into_iter());
+    let folder = workspace.records("leaking");
+    let leaking = Plan { trained_on: Some(&trained_on), ..plan(&suite, &folder) };
+    assert!(matches!(with_controls(&leaking, &mut []), Err(EvalError::NoHoles)));
+    let gates = Findings::load(&folder).expect("gates").gated;
+    assert!(gates.iter().filter(|(_, gate)| *gate == Gate::Leaks).count() > 5);
 }
 
 #[test]
 fn the_compiler_alone_and_cargo_agree() {
     let workspace = Workspace::new(MAPS);
-    let holes: Vec<Hole> = holes::cut("src/points.rs", POINTS, 3).expect("it parses").into_iter().take(3).collect();
+    let holes: Vec<Hole> =
+        holes::cut("mini", "src/points.rs", POINTS, 3).expect("it parses").into_iter().take(3).collect();
     let candidates: Vec<Candidate> = holes
         .iter()
         .flat_map(|hole| {
@@ -255,7 +398,9 @@ fn bombs_are_contained_and_leave_nothing_behind() {
 #[test]
 fn a_workspace_that_does_not_compile_is_named_with_its_first_error() {
     let workspace = Workspace::new("pub fn broken() -> u8 {\n    \"text\"\n}\n");
-    let error = evaluate_with(&workspace.options(4), &mut [], &mut |_| {}, &Cancel::new()).expect_err("no report");
+    let suite = workspace.suite(&BOTH, 4);
+    let folder = workspace.records("run");
+    let error = with_controls(&plan(&suite, &folder), &mut []).expect_err("no findings");
     let text = error.to_string();
     assert!(matches!(error, EvalError::Check(CheckError::Baseline { .. })), "{text}");
     assert!(text.contains("mismatched types (src/maps.rs:2)"), "{text}");
@@ -264,53 +409,55 @@ fn a_workspace_that_does_not_compile_is_named_with_its_first_error() {
 #[test]
 fn bad_input_is_refused_in_words() {
     let workspace = Workspace::new(MAPS);
-    let run = |options: &Options, cancel: &Cancel| {
-        evaluate_with(options, &mut [], &mut |_| {}, cancel).expect_err("no report")
+    let outside = Suite::workspace(&workspace.sources(), &["../elsewhere.rs".into()], 4);
+    assert!(matches!(outside, Err(SuiteError::Outside { .. })));
+    let folder = workspace.records("run");
+    let run = |suite: &Suite, timeout_s: f64, cancel: &Cancel| {
+        let plan = Plan { timeout_s, ..plan(suite, &folder) };
+        evaluate(&plan, &mut [], &mut |_| {}, cancel).expect_err("no findings")
     };
-    let mut options = workspace.options(4);
-    options.held_out = vec!["../elsewhere.rs".into()];
-    assert!(matches!(run(&options, &Cancel::new()), EvalError::Outside { .. }));
-    options.held_out = vec!["src/missing.rs".into()];
-    assert!(matches!(run(&options, &Cancel::new()), EvalError::NoHoles));
-    options.timeout_s = -1.0;
-    assert!(matches!(run(&options, &Cancel::new()), EvalError::Timeout { .. }));
+    assert!(matches!(run(&workspace.suite(&["src/missing.rs"], 4), 60.0, &Cancel::new()), EvalError::NoHoles));
+    let suite = workspace.suite(&BOTH, 4);
+    assert!(matches!(run(&suite, -1.0, &Cancel::new()), EvalError::Timeout { .. }));
     let cancel = Cancel::new();
     cancel.cancel();
-    assert!(matches!(run(&workspace.options(4), &cancel), EvalError::Cancelled(_)));
+    assert!(matches!(run(&suite, 60.0, &cancel), EvalError::Cancelled(_)));
     let empty = tempfile::tempdir().expect("a folder");
-    let mut options = workspace.options(4);
-    options.sources.root = empty.path().to_path_buf();
-    options.held_out = Vec::<PathBuf>::new();
-    assert!(matches!(run(&options, &Cancel::new()), EvalError::Check(CheckError::NoManifest { .. })));
-    options.sources.root = empty.path().join("gone");
-    let copied = crate::sandbox::Sandbox::copy(&options.sources.root, 1).expect_err("nothing to copy");
+    let mut sources = workspace.sources();
+    sources.root = empty.path().to_path_buf();
+    let new = |sources: &Sources| Checker::new(sources, &[], check_options(), &Cancel::new()).map(drop);
+    assert!(matches!(new(&sources), Err(CheckError::NoManifest { .. })));
+    let copied = crate::sandbox::Sandbox::copy(&empty.path().join("gone"), 1).expect_err("nothing to copy");
     assert!(matches!(copied, SandboxError::Copy { .. }));
 }
 
 #[test]
 fn garbage_takes_the_form_of_the_truth() {
-    assert_eq!(canary(HoleKind::LineTail, "x + 1.0;"), format!("{CANARY} + 1.0;"));
-    assert_eq!(canary(HoleKind::LineTail, "1 + 2"), CANARY);
-    assert_eq!(canary(HoleKind::Statement, "a();"), format!("{CANARY}();"));
+    let word = "nanochat_canary_that_nobody_defined";
+    let canary = super::gates::canary;
+    assert_eq!(canary(HoleKind::LineTail, "x + 1.0;"), format!("{word} + 1.0;"));
+    assert_eq!(canary(HoleKind::NextLine, "if let Some(y) = x {"), format!("if let {word}({word}) = {word} {{"));
+    assert_eq!(canary(HoleKind::LineTail, "1 + 2"), word);
+    assert_eq!(canary(HoleKind::Statement, "a();"), format!("{word}();"));
 }
 
 #[test]
 fn holes_are_cut_from_text_with_the_line_ends_that_training_sees() {
     let workspace = Workspace::new(&MAPS.replace('\n', "\r\n"));
-    let mut options = workspace.options(3);
-    options.held_out = vec!["src/maps.rs".into()];
+    let suite = workspace.suite(&["src/maps.rs"], 3);
     let mut reader = Rule("reader", |task: &Task<'_>| {
         assert!(task.prefix.contains('\n') && !task.prefix.contains('\r') && !task.suffix.contains('\r'));
         None
     });
-    let report = evaluate_with(&options, &mut [&mut reader], &mut |_| {}, &Cancel::new()).expect("a report");
+    let folder = workspace.records("run");
+    let report = Report::of(&with_controls(&plan(&suite, &folder), &mut [&mut reader]).expect("findings"));
     assert_eq!((report.holes, of(&report, "truth").compile_success.value), (3, 1.0));
 }
 
 #[test]
 fn the_first_error_ends_the_workers() {
     let workspace = Workspace::new(MAPS);
-    let options = CheckOptions { timeout: Duration::from_secs(60), offline: true, n_workers: 1, through_cargo: false };
+    let options = CheckOptions { n_workers: 1, ..check_options() };
     let files = ["src/lib.rs", "src/maps.rs", "src/points.rs"].map(str::to_owned);
     let checker = Checker::new(&workspace.sources(), &files, options, &Cancel::new()).expect("it compiles");
     let tree = checker.sandbox().tree(0);
@@ -325,4 +472,31 @@ fn the_first_error_ends_the_workers() {
     let error = checker.check(&candidates, &mut |_| {}, &Cancel::new()).expect_err("a folder is no file");
     assert!(matches!(error, CheckError::Write { .. }), "{error}");
     assert!(!tree.join("src/lib.rs").exists(), "the last candidate was compiled nonetheless");
+}
+
+#[test]
+fn answers_are_run_with_their_tests() {
+    let problem = |name: &str, body: &str, expected: u32| {
+        serde_json::json!({
+            "task_id": name, "prompt": "/* Of four. */", "declaration": format!("fn {name}(n: u32) -> u32 {{\n"),
+            "canonical_solution": format!("    {body}\n}}\n"),
+            "test": format!("mod t {{ use super::*; #[test] fn t() {{ assert_eq!({name}(4), {expected}) }} }}"),
+        })
+        .to_string()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("problems.jsonl");
+    let lines = [problem("double", "n.saturating_mul(2)", 8), problem("square", "n.pow(2) + 0", 16)];
+    std::fs::write(&data, lines.join("\n")).expect("a file");
+    let suite = Suite::humaneval(&data).expect("two problems");
+    let records = folder.path().join("run");
+    let mut wrong = Rule("wrong", |_: &Task<'_>| Some("n.saturating_mul(2)".to_owned()));
+    let contestants: &mut [&mut dyn Contestant] = &mut [&mut Truth::default(), &mut wrong];
+    let findings = evaluate(&plan(&suite, &records), contestants, &mut |_| {}, &Cancel::new()).expect("findings");
+    for scored in &findings.scored {
+        let hole = findings.holes().find(|hole| hole.id == scored.hole_id).expect("it was gated");
+        let is_right = scored.system == "truth" || hole.file == "src/p000.rs";
+        assert_eq!((scored.compile, scored.tests_pass), (true, Some(is_right)), "{} {}", scored.system, hole.file);
+    }
+    assert_eq!(findings.scored.len(), 4);
 }

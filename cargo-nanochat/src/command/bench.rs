@@ -1,0 +1,282 @@
+//! `bench`: how fast this machine answers with a model, and how far that is from what the machine can do.
+//!
+//! ```text
+//! --shape → random weights → a signed checkpoint in a temporary folder → this program again, with --model
+//! --model → verify, load → a prompt from nothing; the same with 512 tokens cached → tokens/s, ms, per cent of the peaks
+//! ```
+//!
+//! A shape is measured in a second process, so that the memory it takes is that of loading a checkpoint and no more.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use nanochat_engine::checkpoint::{Manifest, PackedWeights, Training};
+use nanochat_engine::kernels::{Isa, Pool, ceiling};
+use nanochat_engine::memory::Blend;
+use nanochat_engine::rng::Rng;
+use nanochat_engine::store::Store;
+use nanochat_engine::tokenizer::{FIRST_BYTE, FIRST_MERGE};
+use nanochat_engine::{Cancel, Checkpoint, Config, Model, Sampling, Session, TokenId, Tokenizer, weights};
+use serde::Serialize;
+
+use crate::cli::Bench;
+use crate::context::Context;
+use crate::exit::{Exit, InputError, Interrupted};
+use crate::interrupt::Interrupt;
+
+/// The model id of a checkpoint that was made for measuring.
+const RANDOM: &str = "random weights";
+/// Tokens that are cached when a keystroke comes.
+const N_CACHED: usize = 512;
+/// New tokens of a keystroke's prompt: healing takes a few back, and the window's end moves.
+const N_NEW: usize = 16;
+/// Tokens generated for a completion.
+const N_GENERATED: usize = 24;
+
+/// The one json object.
+#[derive(Clone, Debug, Serialize)]
+struct Report {
+    model: String,
+    shape: String,
+    threads: usize,
+    isa: &'static str,
+    /// Of a prompt from nothing.
+    prompt_tokens_per_s: f64,
+    /// Behind `N_CACHED + N_NEW` tokens.
+    decode_tokens_per_s: f64,
+    /// The first token of a completion whose prompt is cached but for its last 16 tokens.
+    first_token_ms_cached: f64,
+    completion_ms_cached: f64,
+    completion_ms_cold: f64,
+    /// Shortest time in which this machine could do the prompt's multiplications, of the time it took.
+    peak_fraction: f64,
+    /// Of the decoding: the bytes of weights that it reads, of what the machine can read from memory meanwhile.
+    bandwidth_fraction: f64,
+    int8_gops_peak: f64,
+    read_gb_per_s_peak: f64,
+    load_ms: f64,
+    weights_mb: f64,
+    /// Of the process, with the context full.
+    resident_mb: Option<f64>,
+    resident_tokens: usize,
+}
+
+pub(crate) fn run(context: &Context, args: &Bench) -> anyhow::Result<Exit> {
+    let interrupt = Interrupt::install()?;
+    match &args.model {
+        Some(path) => {
+            let start = Instant::now();
+            let checkpoint = context.store.open_checkpoint(path)?;
+            let report = measure(context, args, checkpoint, start, interrupt.cancel())?;
+            if context.output.is_json() {
+                context.output.json(&report)?;
+            } else {
+                context.output.data(&human(&report))?;
+            }
+            Ok(Exit::Ok)
+        }
+        None => in_a_second_process(context, args, interrupt),
+    }
+}
+
+/// Writes a checkpoint of random weights and measures it as any other.
+fn in_a_second_process(context: &Context, args: &Bench, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+    let folder = tempfile::Builder::new().prefix("nanochat-bench-").tempdir()?;
+    interrupt.remove_at_exit(folder.path());
+    let store = Store::at(folder.path());
+    let path = folder.path().join("random.ncz");
+    context.output.detail(format_args!("random weights of {}", args.shape));
+    {
+        let weights = PackedWeights::pack(&weights::random(&args.shape, 1))?;
+        let checkpoint = Checkpoint {
+            manifest: Manifest::new(RANDOM, args.shape.clone(), Training::default()),
+            tokenizer: Arc::new(pairs_of_bytes(args.shape.vocab_size)?),
+            weights: Arc::new(weights),
+            blend: Blend::default(),
+        };
+        let (key, _) = store.load_key_or_create()?;
+        store.install(&checkpoint, &key, &path)?;
+    }
+    // What the autotuner picked on this machine holds there too. Without a table there is nothing to copy.
+    let _ = std::fs::copy(context.store.tune_path(), store.tune_path());
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bench").arg("--model").arg(&path).arg("--runs").arg(args.runs.to_string());
+    command.args(args.threads.map(|n| format!("--threads={n}")));
+    command.args(context.output.is_json().then_some("--message-format=json"));
+    command.args(context.output.is_quiet().then_some("--quiet"));
+    let status = command
+        .env("NANOCHAT_HOME", folder.path())
+        .stdin(Stdio::null())
+        .status()
+        .context("this program cannot start itself a second time")?;
+    if interrupt.cancel().is_cancelled() {
+        return Err(Interrupted("stopped; nothing is kept").into());
+    }
+    // It has said what went wrong.
+    Ok(if status.success() { Exit::Ok } else { Exit::Failed })
+}
+
+/// A tokenizer of the right size; what its merges are does not matter to a model that has learned nothing.
+fn pairs_of_bytes(vocab_size: usize) -> anyhow::Result<Tokenizer> {
+    let n_merges = vocab_size - usize::from(FIRST_MERGE);
+    let merges = (0..n_merges).map(|i| (FIRST_BYTE + (i / 256) as TokenId, FIRST_BYTE + (i % 256) as TokenId));
+    Ok(Tokenizer::from_merges(merges.collect())?)
+}
+
+fn measure(
+    context: &Context,
+    args: &Bench,
+    checkpoint: Checkpoint,
+    start: Instant,
+    cancel: &Cancel,
+) -> anyhow::Result<Report> {
+    let config = checkpoint.manifest.config.clone();
+    if config.context < N_CACHED + N_NEW + N_GENERATED {
+        return Err(InputError(format!(
+            "the model's context is {} tokens; the measure needs {}",
+            config.context,
+            N_CACHED + N_NEW + N_GENERATED
+        ))
+        .into());
+    }
+    let name = checkpoint.manifest.model_id.clone();
+    let n_threads = args.threads.unwrap_or(0);
+    let model = Model::with_plans(&checkpoint.weights.view(), n_threads, &context.plans(&config, n_threads));
+    drop(checkpoint);
+    let mut session = Session::new(Arc::clone(&model));
+    let load_ms = ms_since(start);
+
+    // Before the runs, whose caches the session keeps too.
+    session.rebase(&tokens(config.context, 0, config.vocab_size), cancel)?;
+    let resident_mb = resident_mb();
+    let mut runs = Runs::default();
+    for run in 0..args.runs {
+        runs.add(&mut session, run, cancel)?;
+        context.output.detail(format_args!("run {} of {}", run + 1, args.runs));
+    }
+
+    let n_threads = model.n_threads();
+    let int8_gops_peak = ceiling::int8_gops(Isa::best()) * n_threads as f64;
+    let read_gb_per_s_peak = ceiling::read_gb_per_s(&Pool::new(n_threads));
+    let prompt_tokens_per_s = N_CACHED as f64 / median(&mut runs.prompt_s);
+    let decode_tokens_per_s = N_GENERATED as f64 / median(&mut runs.decode_s);
+    Ok(Report {
+        model: name,
+        shape: config.to_string(),
+        threads: n_threads,
+        isa: model.isa().name(),
+        prompt_tokens_per_s,
+        decode_tokens_per_s,
+        first_token_ms_cached: median(&mut runs.first_ms),
+        completion_ms_cached: median(&mut runs.cached_ms),
+        completion_ms_cold: median(&mut runs.cold_ms),
+        peak_fraction: prompt_tokens_per_s * prompt_ops(&config) / 1e9 / int8_gops_peak,
+        bandwidth_fraction: decode_tokens_per_s * model.n_bytes() as f64 / 1e9 / read_gb_per_s_peak,
+        int8_gops_peak,
+        read_gb_per_s_peak,
+        load_ms,
+        weights_mb: model.n_bytes() as f64 / 1e6,
+        resident_mb,
+        resident_tokens: config.context,
+    })
+}
+
+/// Times of each run, for medians.
+#[derive(Debug, Default)]
+struct Runs {
+    prompt_s: Vec<f64>,
+    decode_s: Vec<f64>,
+    first_ms: Vec<f64>,
+    cached_ms: Vec<f64>,
+    cold_ms: Vec<f64>,
+}
+
+impl Runs {
+    /// A completion from nothing, then one whose first `N_CACHED` tokens are cached.
+    fn add(&mut self, session: &mut Session, run: usize, cancel: &Cancel) -> anyhow::Result<()> {
+        let vocab_size = session.model().config().vocab_size;
+        // A first token of its own makes each run start from nothing.
+        let cached = tokens(N_CACHED, run + 1, vocab_size);
+        session.model().announce();
+        let start = Instant::now();
+        session.rebase(&cached, cancel)?;
+        self.prompt_s.push(start.elapsed().as_secs_f64());
+        let cached_start = Instant::now();
+        session.rebase(&[&cached[..], &tokens(N_NEW, run + 77, vocab_size)].concat(), cancel)?;
+        let mut token = chosen(session);
+        self.first_ms.push(ms_since(cached_start));
+        let decode_start = Instant::now();
+        for _ in 0..N_GENERATED {
+            session.push(token);
+            token = chosen(session);
+        }
+        self.decode_s.push(decode_start.elapsed().as_secs_f64());
+        self.cached_ms.push(ms_since(cached_start));
+        self.cold_ms.push(ms_since(start));
+        Ok(())
+    }
+}
+
+fn chosen(session: &Session) -> TokenId {
+    Sampling::Greedy.choose(session.logits(), &mut Rng::new(0)).unwrap_or(FIRST_BYTE)
+}
+
+/// Tokens without a pattern that two calls with other seeds share.
+fn tokens(n: usize, seed: usize, vocab_size: usize) -> Vec<TokenId> {
+    (0..n).map(|i| ((i * 7919 + seed * 104_729) % vocab_size) as TokenId).collect()
+}
+
+/// Multiplications and additions of one prompt token: its ternary products, and attention over half of the prompt.
+fn prompt_ops(config: &Config) -> f64 {
+    let ternary = config.n_params() - config.vocab_size * config.d_model;
+    2.0 * (ternary + config.n_layers * config.d_model * N_CACHED) as f64
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+fn human(report: &Report) -> String {
+    let percent = |fraction: f64| format!("{:.0} %", fraction * 100.0);
+    let row = |name: &str, value: String, note: String| {
+        let line = format!("{name:<24} {value:>16}  {note}");
+        line.trim_end().to_owned() + "\n"
+    };
+    let rows = [
+        row("prompt", format!("{:.0} tokens/s", report.prompt_tokens_per_s), {
+            format!("{} of {:.0} GOPS", percent(report.peak_fraction), report.int8_gops_peak)
+        }),
+        row("decode", format!("{:.0} tokens/s", report.decode_tokens_per_s), {
+            format!("{} of {:.0} GB/s", percent(report.bandwidth_fraction), report.read_gb_per_s_peak)
+        }),
+        row("first token, cached", format!("{:.2} ms", report.first_token_ms_cached), String::new()),
+        row("completion, cached", format!("{:.2} ms", report.completion_ms_cached), {
+            format!("{N_NEW} new prompt tokens behind {N_CACHED}, {N_GENERATED} generated")
+        }),
+        row("completion, from nothing", format!("{:.2} ms", report.completion_ms_cold), {
+            format!("{} prompt tokens, {N_GENERATED} generated", N_CACHED + N_NEW)
+        }),
+        row("load", format!("{:.1} ms", report.load_ms), String::new()),
+        row("weights", format!("{:.1} MB", report.weights_mb), String::new()),
+        row("resident", report.resident_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.1} MB")), {
+            format!("with {} tokens of context", report.resident_tokens)
+        }),
+    ];
+    let Report { model, shape, threads, isa, .. } = report;
+    format!("{model}: {shape}, {threads} threads, {isa}; medians\n{}", rows.concat())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn ms_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

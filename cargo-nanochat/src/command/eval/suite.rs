@@ -1,0 +1,168 @@
+//! What is evaluated on: the suite, how much of it, and where the records go.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use nanochat_engine::{Checkpoint, Sources};
+use nanochat_eval::suite::{CrateList, List, Shard, Suite, touched_last};
+use nanochat_lsp::workspace::{self, CargoUse};
+
+use super::super::train::HeldOutList;
+use crate::cli::{at_least_one, duration};
+use crate::context::Context;
+use crate::exit::InputError;
+
+/// Holes of a workspace, and of each crate of a suite of crates, where nothing is said.
+const HOLES_OF_WORKSPACE: usize = 60;
+const HOLES_OF_CRATE: usize = 120;
+const HOLES_OF_QUICK: usize = 32;
+
+/// Flags of the suite and of the run's stages.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Suite")]
+pub(super) struct SuiteArgs {
+    /// `workspace`: files that training held out; `crates` or `develop`: published crates at locked versions;
+    /// `humaneval-x`: functions with tests; FILE.toml: workspaces of your own
+    #[arg(long, value_name = "NAME|FILE", default_value = "workspace")]
+    suite: String,
+    /// The data of `humaneval-x`, JSON by line
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Of a suite of crates, only this one; may be repeated
+    #[arg(long = "crate", value_name = "NAME")]
+    crates: Vec<String>,
+    /// Let cargo download the sources of a suite of crates
+    #[arg(long, conflicts_with = "offline")]
+    fetch: bool,
+    /// Of the workspace, hold out the files that git saw touched last instead; what the checkpoint was trained on is
+    /// dropped and counted
+    #[arg(long, value_name = "FILES", value_parser = at_least_one)]
+    touched_last: Option<usize>,
+    /// Most holes to fill, of each crate in a suite of crates [default: 60, of each crate 120]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    holes: Option<usize>,
+    /// An early look: 32 holes
+    #[arg(long, conflicts_with = "holes")]
+    quick: bool,
+    /// Which holes are drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Longest that one compiler run may take
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// Longest that building the suite as it is may take
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = duration)]
+    pub(super) build_timeout: Duration,
+    /// Compilers at once; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) jobs: usize,
+    /// Keep the records in this folder, and go on with those that are there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// One part of the suite's projects, e.g. 1/4; `merge` puts the parts together
+    #[arg(long, value_name = "I/N", requires = "out")]
+    pub(super) shard: Option<Shard>,
+    /// Afterwards compile N answers again, each alone, and say whether the verdicts agree
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(super) audit: Option<usize>,
+    /// Baselines only: needs no checkpoint
+    #[arg(long)]
+    pub(super) without_model: bool,
+}
+
+impl SuiteArgs {
+    /// Whether the suite is the current workspace, or the model is its.
+    pub(super) fn needs_workspace(&self) -> bool {
+        self.suite == "workspace" || !self.without_model
+    }
+
+    /// The suite's projects. `workspace` and `checkpoint` are needed by the suite `workspace` only.
+    pub(super) fn suite(
+        &self,
+        context: &Context,
+        workspace: Option<&Sources>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> anyhow::Result<Suite> {
+        let holes = |default| self.holes.unwrap_or(if self.quick { HOLES_OF_QUICK } else { default });
+        match self.suite.as_str() {
+            "workspace" => {
+                let sources = workspace.ok_or_else(|| InputError("there is no workspace here".to_owned()))?;
+                let held_out = match (self.touched_last, checkpoint) {
+                    (Some(n), _) => touched_last(&sources.root, n)?,
+                    (None, Some(checkpoint)) => HeldOutList::load(&context.store, &sources.root, checkpoint)?,
+                    (None, None) => {
+                        let why = "without a checkpoint nothing is held out; pass --touched-last FILES";
+                        return Err(InputError(why.to_owned()).into());
+                    }
+                };
+                Ok(Suite::workspace(sources, &held_out, holes(HOLES_OF_WORKSPACE))?)
+            }
+            "crates" => self.crates(context, CrateList::Report, holes(HOLES_OF_CRATE)),
+            "humaneval-x" => {
+                let data = self.data.as_deref().ok_or_else(|| {
+                    InputError("humaneval-x needs its data; pass --data humaneval_rust.jsonl".to_owned())
+                })?;
+                Ok(Suite::humaneval(data)?)
+            }
+            "develop" => self.crates(context, CrateList::Develop, holes(HOLES_OF_CRATE)),
+            file => {
+                let path = Path::new(file);
+                if path.extension().is_none_or(|extension| extension != "toml") {
+                    let why = format!(
+                        "there is no suite {file}; it is workspace, crates, develop, humaneval-x or a .toml file"
+                    );
+                    return Err(InputError(why).into());
+                }
+                let list = List::load(path)?;
+                let sources: Vec<Sources> = list
+                    .workspace
+                    .iter()
+                    .map(|workspace| Ok(context.workspace(&workspace.path)?.sources))
+                    .collect::<anyhow::Result<_>>()?;
+                Ok(Suite::listed(&list, &sources, holes(HOLES_OF_WORKSPACE))?)
+            }
+        }
+    }
+
+    fn crates(&self, context: &Context, list: CrateList, holes: usize) -> anyhow::Result<Suite> {
+        let folder = tempfile::tempdir().context("a temporary folder")?;
+        list.write(folder.path())?;
+        let manifest = folder.path().join("Cargo.toml");
+        if self.fetch {
+            context.output.note("cargo downloads the suite's crates and their dependencies");
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .args(["fetch", "--locked", "--quiet", "--manifest-path"])
+                .arg(&manifest)
+                .stdout(std::process::Stdio::null())
+                .status()
+                .context("running cargo")?;
+            if !status.success() {
+                return Err(InputError("cargo could not download the suite's crates".to_owned()).into());
+            }
+        }
+        let sources = workspace::load(&manifest, CargoUse::Run { offline: true, locked: true })?;
+        Ok(Suite::crates(list, &sources, &self.crates, holes)?)
+    }
+
+    /// Where the user's own workspaces lie that this runs cargo in, found without running it.
+    pub(super) fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        if self.needs_workspace() {
+            folders.push(PathBuf::from("."));
+        }
+        let path = Path::new(&self.suite);
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            folders.extend(List::load(path)?.workspace.into_iter().map(|workspace| workspace.path));
+        }
+        Ok(folders)
+    }
+
+    /// Whether cargo may not download: it has what it needs, or `--fetch` has seen to it.
+    pub(super) fn is_offline(&self, context: &Context) -> bool {
+        context.is_offline() || matches!(self.suite.as_str(), "crates" | "develop")
+    }
+}

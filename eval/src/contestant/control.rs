@@ -1,0 +1,46 @@
+//! The two ends of the scale.
+
+use std::collections::BTreeMap;
+
+use nanochat_engine::Cancel;
+
+use super::{Contestant, FillError, Scene, Task};
+use crate::record::Answer;
+
+/// What was cut out. It must score 100 %, or the run is void.
+#[derive(Debug, Default)]
+pub struct Truth {
+    texts: BTreeMap<String, String>,
+}
+
+/// Nothing. It scores 0 % by rule, for an empty answer is a filler; that it would not compile anyway is what the gates
+/// saw to, which drop the holes where it does. In the table it is the floor of similarity.
+#[derive(Debug)]
+pub struct Empty;
+
+impl Contestant for Truth {
+    fn name(&self) -> &str {
+        "truth"
+    }
+
+    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+        self.texts = scene.texts.clone();
+        Ok(cancel.check()?)
+    }
+
+    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+        let text = self.texts.get(task.file).map(String::as_str).unwrap_or_default();
+        let end = text.len().checked_sub(task.suffix.len());
+        Ok(end.and_then(|end| text.get(task.prefix.len()..end)).map(str::to_owned).into())
+    }
+}
+
+impl Contestant for Empty {
+    fn name(&self) -> &str {
+        "empty"
+    }
+
+    fn fill(&mut self, _task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+        Ok(Some(String::new()).into())
+    }
+}

@@ -1,0 +1,202 @@
+//! One run against another, on the holes that both filled.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::table::p_value;
+use super::{Outcomes, Report};
+use crate::holes::HoleKind;
+use crate::stats::{self, McNemar, Value};
+
+/// B minus A.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Comparison {
+    /// Of A.
+    pub system_a: String,
+    /// Of B.
+    pub system_b: String,
+    /// Holes that A's system filled.
+    pub holes_a: usize,
+    /// Holes that B's system filled.
+    pub holes_b: usize,
+    /// All kinds together first, then each kind; of the holes that both filled.
+    pub contrasts: Vec<Contrast>,
+    /// On compile success of all kinds together.
+    pub verdict: Verdict,
+}
+
+/// One kind of hole.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Contrast {
+    /// The kind; absent for all together.
+    pub kind: Option<HoleKind>,
+    /// Holes.
+    pub n: usize,
+    /// B minus A.
+    pub compile_success: Value,
+    /// B minus A.
+    pub exact_match: Value,
+    /// B minus A, to a thousandth a hole.
+    pub edit_similarity: Value,
+    /// On compile success; `a` is A.
+    pub mcnemar: McNemar,
+}
+
+/// What the figures allow to say: the clustered interval excludes 0, and McNemar's p is below 0.05.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// B compiles more often.
+    Better,
+    /// B compiles less often.
+    Worse,
+    /// Neither is shown.
+    NotShown,
+}
+
+/// Why two runs cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// No system of that name.
+    #[error("{run} has no system {name:?}; it has {systems}")]
+    System {
+        /// A or B.
+        run: char,
+        /// As it was given.
+        name: String,
+        /// Those there are.
+        systems: String,
+    },
+    /// Columns of different lengths.
+    #[error("the holes of {run} do not line up with its outcomes; was the report written by another program?")]
+    Columns {
+        /// A or B.
+        run: char,
+    },
+    /// Nothing in common.
+    #[error("the two runs share no hole; evaluate both with the same suite and seed")]
+    NothingShared,
+}
+
+impl Comparison {
+    /// `system_b` of `b` minus `system_a` of `a`.
+    pub fn of(a: &Report, system_a: &str, b: &Report, system_b: &str) -> Result<Self, CompareError> {
+        let (outcomes_a, outcomes_b) = (outcomes('A', a, system_a)?, outcomes('B', b, system_b)?);
+        let place_in_b: HashMap<&str, usize> =
+            b.pairs.ids.iter().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
+        let asked = |outcomes: &Outcomes, at: usize| outcomes.compile.as_bytes()[at] != b'-';
+        let shared: Vec<(usize, usize)> = a
+            .pairs
+            .ids
+            .iter()
+            .enumerate()
+            .filter_map(|(at, id)| Some((at, *place_in_b.get(id.as_str())?)))
+            .filter(|&(at_a, at_b)| asked(outcomes_a, at_a) && asked(outcomes_b, at_b))
+            .collect();
+        if shared.is_empty() {
+            return Err(CompareError::NothingShared);
+        }
+        let mut kinds: Vec<Option<HoleKind>> =
+            shared.iter().map(|(at, _)| Some(a.pairs.kinds[*at])).chain([None]).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let contrast = |kind: &Option<HoleKind>| {
+            let chosen: Vec<(usize, usize)> =
+                shared.iter().copied().filter(|(at, _)| kind.is_none_or(|kind| a.pairs.kinds[*at] == kind)).collect();
+            let paired = |figure: &dyn Fn(&Outcomes, usize) -> f64| {
+                let differences: Vec<_> = chosen
+                    .iter()
+                    .map(|&(at_a, at_b)| {
+                        (a.pairs.clusters[at_a].as_str(), figure(outcomes_b, at_b) - figure(outcomes_a, at_a))
+                    })
+                    .collect();
+                stats::difference(&differences, a.seed)
+            };
+            let is = |column: &str, at: usize| column.as_bytes()[at] == b'1';
+            Contrast {
+                kind: *kind,
+                n: chosen.len(),
+                compile_success: paired(&|outcomes, at| f64::from(u8::from(is(&outcomes.compile, at)))),
+                exact_match: paired(&|outcomes, at| f64::from(u8::from(is(&outcomes.exact, at)))),
+                edit_similarity: paired(&|outcomes, at| f64::from(outcomes.similarity[at]) / 1000.0),
+                mcnemar: McNemar::of(
+                    chosen.iter().map(|&(at_a, at_b)| (is(&outcomes_a.compile, at_a), is(&outcomes_b.compile, at_b))),
+                ),
+            }
+        };
+        let contrasts: Vec<Contrast> = kinds.iter().map(contrast).collect();
+        let verdict = Verdict::of(&contrasts[0]);
+        let n_asked = |outcomes: &Outcomes| outcomes.compile.bytes().filter(|&byte| byte != b'-').count();
+        Ok(Self {
+            system_a: system_a.to_owned(),
+            system_b: system_b.to_owned(),
+            holes_a: n_asked(outcomes_a),
+            holes_b: n_asked(outcomes_b),
+            contrasts,
+            verdict,
+        })
+    }
+
+    /// For a terminal.
+    pub fn table(&self) -> String {
+        let points = |value: &Value| {
+            format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * value.value, 100.0 * value.low, 100.0 * value.high)
+        };
+        let header = ["B − A, points", "n", "compiles", "only B : only A", "McNemar p", "exact", "similar"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for contrast in &self.contrasts {
+            rows.push(vec![
+                contrast.kind.map_or("all", HoleKind::name).to_owned(),
+                contrast.n.to_string(),
+                points(&contrast.compile_success),
+                format!("{} : {}", contrast.mcnemar.only_b, contrast.mcnemar.only_a),
+                p_value(contrast.mcnemar.p),
+                points(&contrast.exact_match),
+                points(&contrast.edit_similarity),
+            ]);
+        }
+        let mut out =
+            format!("A: {}, {} holes\nB: {}, {} holes\n\n", self.system_a, self.holes_a, self.system_b, self.holes_b);
+        out.push_str(&super::table::aligned(&rows));
+        let verdict = match self.verdict {
+            Verdict::Better => "B compiles more often than A",
+            Verdict::Worse => "B compiles less often than A",
+            Verdict::NotShown => "no difference is shown",
+        };
+        let _ = writeln!(out, "\n{verdict} (brackets are 95 % intervals, resampled by crate or file)");
+        out
+    }
+}
+
+impl Verdict {
+    fn of(contrast: &Contrast) -> Self {
+        let is_shown = contrast.compile_success.excludes_zero() && contrast.mcnemar.p < 0.05;
+        match contrast.compile_success.value {
+            value if is_shown && value > 0.0 => Self::Better,
+            value if is_shown && value < 0.0 => Self::Worse,
+            _ => Self::NotShown,
+        }
+    }
+}
+
+/// A report may come from any file: its columns are checked before they are indexed.
+fn outcomes<'a>(run: char, report: &'a Report, name: &str) -> Result<&'a Outcomes, CompareError> {
+    let pairs = &report.pairs;
+    let n = pairs.ids.len();
+    let outcomes = pairs.systems.iter().find(|outcomes| outcomes.system == name).ok_or_else(|| {
+        let systems: Vec<&str> = pairs.systems.iter().map(|outcomes| outcomes.system.as_str()).collect();
+        CompareError::System { run, name: name.to_owned(), systems: systems.join(", ") }
+    })?;
+    let lengths = [
+        pairs.clusters.len(),
+        pairs.kinds.len(),
+        outcomes.compile.len(),
+        outcomes.exact.len(),
+        outcomes.similarity.len(),
+    ];
+    if lengths.iter().any(|&length| length != n) {
+        return Err(CompareError::Columns { run });
+    }
+    Ok(outcomes)
+}

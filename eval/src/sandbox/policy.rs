@@ -1,0 +1,240 @@
+//! What one command may do, as the helper is told it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::layers::Layer;
+
+/// What kind of command runs. The first is the user's own code, the others stem from a contestant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The workspace as it is, which the user trusts: cargo may fetch crates and write its home. It is limited and
+    /// leaves no survivor; its files and its network are the user's.
+    Build,
+    /// cargo with a candidate in the tree: the copy and the target folder are writable.
+    Cargo,
+    /// A compiler with a candidate: the scratch folder of its tree is writable.
+    Compile,
+    /// A program that a candidate is part of: nothing that outlives it is writable.
+    Execute,
+}
+
+/// The first argument of a process that is to be the helper. No subcommand can be called so by accident.
+pub(super) const MARK: &str = "--nanochat-sandbox-helper";
+/// The same for the first process of the new process namespace.
+pub(super) const INNER_MARK: &str = "--nanochat-sandbox-inner";
+/// Of the user that root becomes. The last but one that a container usually maps; the last is nobody's, and nobody
+/// often owns services.
+pub(super) const UNPRIVILEGED: u32 = 65_533;
+
+/// Upper bounds for each process, and for all of them together where it says so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Bounds {
+    pub(super) address_space: u64, // bytes
+    pub(super) cpu: Option<u64>,   // seconds
+    pub(super) file: u64,          // bytes
+    pub(super) open_files: Option<u64>,
+    pub(super) n_processes: Option<u64>, // all together, threads included
+}
+
+/// The helper's orders.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Policy {
+    /// The process that waits for the helper; when it is gone, so is the helper.
+    pub(super) parent: u32,
+    /// The layers to put on.
+    pub(super) layers: Vec<Layer>,
+    /// A layer that cannot be had is reported and left out instead of ending the helper. Only for finding out.
+    pub(super) is_probe: bool,
+    /// Whether network and files are the user's: [`Access::Build`].
+    pub(super) is_open: bool,
+    /// Whether the kernel knows us as root, whose processes it does not count.
+    pub(super) is_root: bool,
+    pub(super) bounds: Bounds,
+    /// Where the new root is put together; an empty folder.
+    pub(super) root_at: PathBuf,
+    /// Folders and files to read and execute.
+    pub(super) read: Vec<PathBuf>,
+    /// Folders to write to as well.
+    pub(super) write: Vec<PathBuf>,
+    /// A folder in memory, and its size in bytes.
+    pub(super) memory: Option<(PathBuf, u64)>,
+}
+
+/// What the helper says on its status pipe, one line each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Status {
+    /// All orders are carried out, the command comes next.
+    Confined { on: Vec<Layer>, missing: Vec<(Layer, String)> },
+    /// A layer cannot be put on: nothing was run.
+    Refused { layer: Option<Layer>, reason: String },
+    /// The command cannot be started (`errno`).
+    NotStarted { errno: i32 },
+}
+
+/// Address space of one process. The first build links and runs build scripts, rustc maps less than 2 GiB on large
+/// crates, and a memory bomb has no end.
+pub(super) const MAX_BUILD_ADDRESS_SPACE: u64 = 16 << 30;
+const MAX_ADDRESS_SPACE: u64 = 8 << 30;
+/// Largest file that one process may write.
+pub(super) const MAX_FILE_BYTES: u64 = 2 << 30;
+/// rustc starts a few threads per core, tests one; a fork bomb has no end.
+const MAX_PROCESSES: u64 = 512;
+const MAX_OPEN_FILES: u64 = 1024;
+/// The temporary folder of a candidate's command. It counts as memory.
+const MAX_TEMPORARY: u64 = 512 << 20;
+
+impl Policy {
+    /// For a command in `folder`, which lies in a tree whose scratch folder is `scratch`.
+    pub(super) fn new(access: Access, layers: &[Layer], timeout: Duration, places: &Places) -> Self {
+        let candidate = Bounds {
+            address_space: MAX_ADDRESS_SPACE,
+            // Several threads may use several cores for as long as the clock allows.
+            cpu: Some(timeout.as_secs().saturating_mul(8).saturating_add(10)),
+            file: MAX_FILE_BYTES,
+            open_files: Some(MAX_OPEN_FILES),
+            n_processes: Some(MAX_PROCESSES),
+        };
+        let bounds = match access {
+            Access::Build => Bounds {
+                address_space: MAX_BUILD_ADDRESS_SPACE,
+                cpu: None,
+                file: MAX_FILE_BYTES,
+                open_files: None,
+                n_processes: None,
+            },
+            Access::Cargo | Access::Compile => candidate,
+            Access::Execute => Bounds { file: MAX_TEMPORARY, ..candidate },
+        };
+        let layers = match access {
+            Access::Build => {
+                layers.iter().copied().filter(|layer| matches!(layer, Layer::Limits | Layer::Namespaces)).collect()
+            }
+            _ => layers.to_vec(),
+        };
+        let write = match access {
+            Access::Build | Access::Execute => Vec::new(),
+            Access::Cargo => vec![places.tree.clone(), places.target.clone(), places.scratch.clone()],
+            Access::Compile => vec![places.scratch.clone()],
+        };
+        let mut read = places.read.clone();
+        read.extend([&places.tree, &places.scratch, &places.target].map(Clone::clone));
+        if access == Access::Cargo {
+            // May hold a token, yet without it cargo does not know where crates come from.
+            read.extend(["config.toml", "config"].map(|name| places.cargo_home.join(name)));
+        }
+        read.retain(|path| path.exists());
+        Self {
+            parent: std::process::id(),
+            layers,
+            is_probe: false,
+            is_open: access == Access::Build,
+            is_root: places.is_root,
+            bounds,
+            root_at: places.root_at.clone(),
+            read,
+            write,
+            memory: (access != Access::Build).then(|| (places.temp.clone(), MAX_TEMPORARY)),
+        }
+    }
+}
+
+/// The folders that a policy is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) is_root: bool,
+    pub(super) root_at: PathBuf,
+    pub(super) tree: PathBuf,
+    pub(super) scratch: PathBuf,
+    pub(super) target: PathBuf,
+    pub(super) temp: PathBuf,
+    pub(super) cargo_home: PathBuf,
+    pub(super) read: Vec<PathBuf>,
+}
+
+/// What every command may read: the system's programs and libraries, the toolchain, the sources of crates. Nothing
+/// here is the user's own, as credentials and settings are.
+pub(super) fn readable(variable: impl Fn(&str) -> Option<OsString>) -> (Vec<PathBuf>, PathBuf) {
+    const SYSTEM: [&str; 14] = [
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/nix/store",
+        "/run/current-system",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.conf",
+        "/etc/ld.so.conf.d",
+        "/etc/alternatives",
+        "/etc/localtime",
+    ];
+    let home = variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let under_home = |name: &str| home.as_ref().map(|home| home.join(name)).unwrap_or_default();
+    let of = |name: &str, default: &str| match variable(name).map(PathBuf::from) {
+        Some(path) if path.is_absolute() => path,
+        _ => under_home(default),
+    };
+    let (rustup, cargo) = (of("RUSTUP_HOME", ".rustup"), of("CARGO_HOME", ".cargo"));
+    let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    let toolchains = rustup.join("toolchains");
+    // A linked toolchain lies elsewhere.
+    let linked = std::fs::read_dir(&toolchains).into_iter().flatten().flatten();
+    paths.extend(linked.map(|entry| entry.path()).filter(|path| path.is_symlink()));
+    paths.push(rustup);
+    paths.extend(["bin", "registry", "git"].map(|name| cargo.join(name)));
+    // A folder of programs is no secret unless it is, or holds, the home folder.
+    let is_private = |path: &Path| home.as_ref().is_some_and(|home| home.starts_with(path));
+    let programs = variable("PATH").unwrap_or_default();
+    paths.extend(std::env::split_paths(&programs).filter(|path| path.is_absolute() && !is_private(path)));
+    let real: Vec<PathBuf> = paths.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    paths.extend(real.into_iter().filter(|path| !is_private(path)));
+    paths.retain(|path| path.is_absolute() && path.exists());
+    paths.sort();
+    paths.dedup();
+    // What lies within a folder that may be read needs no mention; parents sort before their children.
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        if !kept.iter().any(|kept| path.starts_with(kept) && !kept.is_symlink()) {
+            kept.push(path);
+        }
+    }
+    (kept, cargo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_own_files_are_not_readable() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        for name in [".ssh", ".cargo/registry", ".cargo/bin", ".rustup/toolchains/x", "bin"] {
+            std::fs::create_dir_all(home.path().join(name)).expect("a folder");
+        }
+        std::fs::write(home.path().join(".cargo/credentials.toml"), "token").expect("a file");
+        let path = std::env::join_paths([home.path().to_path_buf(), home.path().join("bin"), "/".into(), "x".into()]);
+        let path = path.expect("no colon");
+        let (paths, cargo) = readable(|name| match name {
+            "HOME" => Some(home.path().into()),
+            "PATH" => Some(path.clone()),
+            _ => None,
+        });
+        assert_eq!(cargo, home.path().join(".cargo"));
+        for (name, allowed) in [
+            (".ssh/id", false),
+            (".cargo/credentials.toml", false),
+            (".cargo/registry/src/a", true),
+            (".rustup/toolchains/x/bin/rustc", true),
+            ("bin/tool", true),
+        ] {
+            let path = home.path().join(name);
+            assert_eq!(paths.iter().any(|root| path.starts_with(root)), allowed, "{name} in {paths:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which layers this machine offers, found out by putting them on.
+
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+use super::layers::{Layer, Level, Mode};
+use super::policy::Places;
+#[cfg(target_os = "linux")]
+use super::{
+    policy::{Access, Policy, Status},
+    run,
+};
+
+/// On a machine that does nothing else it takes milliseconds.
+#[cfg(target_os = "linux")]
+const LONGEST_PROBE: Duration = Duration::from_secs(20);
+
+/// Whether `main` has called [`super::become_helper_if_asked`].
+#[cfg(target_os = "linux")]
+static IS_HELPER: AtomicBool = AtomicBool::new(false);
+
+#[cfg(target_os = "linux")]
+pub(super) fn this_program_is_the_helper() {
+    IS_HELPER.store(true, Ordering::Release);
+}
+
+/// What to start as the helper: this program, whatever became of its file, or the one beside it.
+#[cfg(target_os = "linux")]
+pub(super) fn helper() -> Option<PathBuf> {
+    if IS_HELPER.load(Ordering::Acquire) {
+        return Some("/proc/self/exe".into());
+    }
+    let here = std::env::current_exe().ok()?;
+    // Test programs lie one folder deeper than the others.
+    here.ancestors().skip(1).take(2).map(|folder| folder.join("nanochat-sandbox")).find(|path| path.is_file())
+}
+
+/// Puts all layers on a helper that has nothing to run.
+#[cfg(target_os = "linux")]
+pub(super) fn level(mode: Mode, places: &Places) -> Level {
+    let without =
+        |reason: &str| Level { on: Vec::new(), missing: Layer::ALL.map(|layer| (layer, reason.to_owned())).into() };
+    if mode == Mode::Off {
+        return without("not asked for");
+    }
+    let Some(helper) = helper() else { return without("there is no helper program") };
+    let policy = Policy { is_probe: true, ..Policy::new(Access::Cargo, &Layer::ALL, LONGEST_PROBE, places) };
+    let statuses = match run::ask(&helper, &policy, LONGEST_PROBE) {
+        Ok(statuses) => statuses,
+        Err(error) => return without(&error.to_string()),
+    };
+    let mut level = Level::default();
+    for status in statuses {
+        match status {
+            Status::Confined { on, missing } => {
+                level.on.extend(on);
+                level.missing.extend(missing);
+            }
+            Status::Refused { reason, .. } => return without(&reason),
+            Status::NotStarted { .. } => {}
+        }
+    }
+    if level.on.is_empty() && level.missing.len() < Layer::ALL.len() {
+        return without("the helper ended before it was done");
+    }
+    level
+}
+
+/// Whether the kernel knows us as root. Root of a user namespace may be anybody outside.
+#[cfg(target_os = "linux")]
+pub(super) fn is_root() -> bool {
+    // `inside outside count`, one line for each range.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_else(|_| "0 0 1".to_owned());
+    let is_outside = |line: &str| line.split_whitespace().take(2).eq(["0", "0"]);
+    rustix::process::geteuid().is_root() && map.lines().any(is_outside)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_root() -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn level(_mode: Mode, _places: &Places) -> Level {
+    let reason = |layer| (layer, format!("{} has none", std::env::consts::OS));
+    Level { on: Vec::new(), missing: Layer::ALL.map(reason).into() }
+}

@@ -1,0 +1,133 @@
+//! A suite of the user's own: a TOML file that lists workspaces and files.
+
+use std::path::{Path, PathBuf};
+
+use nanochat_engine::Sources;
+use serde::Deserialize;
+
+use super::{Group, Suite, SuiteError, touched_last};
+
+/// Most files that one workspace of a suite holds out by its history.
+const MAX_BY_HISTORY: usize = 1000;
+
+/// The content of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The suite's name in reports.
+    pub name: String,
+    /// At least one.
+    pub workspace: Vec<Workspace>,
+}
+
+/// One cargo workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// Its folder, relative to the file's.
+    pub path: PathBuf,
+    /// The files that holes are cut from, relative to the workspace's root.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// As many more, those that git saw touched last.
+    #[serde(default)]
+    pub touched_last: usize,
+}
+
+/// Why a file is no suite.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not in the form of a suite.
+    #[error("{path} is no suite: {reason}; docs/guide/suites.md shows the form")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl List {
+    /// Reads the file. Paths of workspaces come back absolute or relative to the current folder.
+    pub fn load(path: &Path) -> Result<Self, ListError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ListError::Read { path: path.to_path_buf(), source })?;
+        let form = |reason: String| ListError::Form { path: path.to_path_buf(), reason };
+        let mut list: Self = toml::from_str(&text).map_err(|error| form(error.message().to_owned()))?;
+        if list.workspace.is_empty() {
+            return Err(form("it lists no workspace".to_owned()));
+        }
+        for workspace in &mut list.workspace {
+            if workspace.files.is_empty() && workspace.touched_last == 0 {
+                return Err(form(format!("{} names neither files nor touched_last", workspace.path.display())));
+            }
+            if workspace.touched_last > MAX_BY_HISTORY {
+                return Err(form(format!("touched_last is beyond {MAX_BY_HISTORY}")));
+            }
+            workspace.path = path.parent().unwrap_or(Path::new("")).join(&workspace.path);
+        }
+        Ok(list)
+    }
+}
+
+impl Suite {
+    /// The suite of a list; `sources` holds those of each of its workspaces, in order. `max_holes` is of each.
+    pub fn listed(list: &List, sources: &[Sources], max_holes: usize) -> Result<Self, SuiteError> {
+        let mut groups = Vec::new();
+        for (workspace, sources) in list.workspace.iter().zip(sources) {
+            let mut files = workspace.files.clone();
+            if workspace.touched_last > 0 {
+                files.extend(touched_last(&sources.root, workspace.touched_last)?);
+            }
+            groups.push(Group::workspace(sources, &files, max_holes)?);
+        }
+        Ok(Self { name: list.name.clone(), groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<List, ListError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, text).expect("a file");
+        let list = List::load(&path)?;
+        assert!(list.workspace.iter().all(|workspace| workspace.path.starts_with(folder.path())));
+        Ok(list)
+    }
+
+    #[test]
+    fn a_list_names_workspaces_and_files() {
+        let list = load(
+            "name = \"mine\"\n[[workspace]]\npath = \"a\"\nfiles = [\"src/lib.rs\"]\n[[workspace]]\npath = \"b\"\ntouched_last = 3\n",
+        );
+        let list = list.expect("a suite");
+        assert_eq!((list.name.as_str(), list.workspace.len(), list.workspace[1].touched_last), ("mine", 2, 3));
+    }
+
+    #[test]
+    fn what_is_no_suite_is_refused_in_words() {
+        for (text, why) in [
+            ("name = \"x\"\nworkspace = []", "no workspace"),
+            ("name = \"x\"\n[[workspace]]\npath = \"a\"", "neither"),
+            ("name = \"x\"\nseed = 1\nworkspace = []", "seed"),
+            ("workspace = []", "name"),
+            ("name = [", "no suite"),
+        ] {
+            let error = load(text).expect_err(text).to_string();
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(matches!(List::load(Path::new("/nonexistent/x.toml")), Err(ListError::Read { .. })));
+    }
+}
