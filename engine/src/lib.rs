@@ -5,10 +5,10 @@
 //! bytes  → Checkpoint (verified, then decoded) → Model, Tokenizer, Blend
 //! ```
 //!
-//! This crate knows tokens and text. It knows no editor protocol, no cargo, no candle, no async
-//! runtime, no network, and no clock: the same checkpoint, memory, prompt, limits and seed give the
-//! same text. [`prompt`] is the only prompt format and [`config`] the only description of the
-//! architecture; training and serving both call them.
+//! This crate knows tokens and text. It knows no editor protocol, no cargo, no candle, no async runtime and no network. A
+//! clock decides only which routines run and whether tokens are guessed, never what is answered: the same checkpoint,
+//! memory, prompt, limits and seed give the same text. [`prompt`] is the only prompt format and [`config`] the only
+//! description of the architecture; training and serving both call them.
 
 pub mod cancel;
 pub mod checkpoint;
