@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! prompt → tokens (last one healed) → session ─┐
-//!                  memory's longest match ──────┴→ blend → choose → stop? → … → trim what already stands there
+//!               what the memory's tiers know ───┴→ blend → the most probable line, or token after token
+//!                                                           → trim what already stands there
 //! ```
 
 use std::sync::Arc;
 
 use crate::draft::Drafts;
-use crate::memory::{Blend, Memory, Prediction};
-use crate::prompt::Prompt;
-use crate::rng::Rng;
+use crate::memory::{Blend, Lookup, Memory, Mixture, Samples};
+use crate::prompt::{Prompt, PromptTokens};
 use crate::score::Score;
-use crate::syntax::Scanner;
 use crate::tokenizer::{END, N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer};
+
+mod search;
+mod text;
+mod voice;
+
+use voice::{State, Voice};
 
 use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::{Isa, vector};
@@ -30,11 +35,14 @@ pub struct Limits {
     pub sampling: Sampling,
     /// For `Sampling::TopP`.
     pub seed: u64,
+    /// Tokens that may be tried beyond those of the first line, to find a more probable one. Only where one line is
+    /// asked for, and only for `Sampling::Greedy`.
+    pub n_tried: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0 }
+        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 24 }
     }
 }
 
@@ -73,7 +81,7 @@ pub struct Completion {
     pub text: String,
     /// Why it ends there.
     pub stop: Stop,
-    /// Geometric mean of the chosen tokens' probabilities, within 0..=1.
+    /// The probability of the whole text, its end included, within 0..=1.
     pub confidence: f32,
     /// One per generated token that is part of `text`.
     pub sources: Vec<TokenSource>,
@@ -116,10 +124,6 @@ pub struct Observation {
     pub token: TokenId,
     /// Its probability by the model; 1/vocabulary without one.
     pub p_model: f32,
-    /// Tokens of context that the memory recognised.
-    pub match_len: usize,
-    /// Its probability by the memory; 0 when the memory has nothing to say.
-    pub p_memory: f32,
     /// Its probability by both.
     pub p: f32,
 }
@@ -133,6 +137,7 @@ pub struct Completer {
     blend: Blend,
     voices: Voices,
     drafts: Option<Drafts>,
+    state: State,
 }
 
 impl Completer {
@@ -151,6 +156,7 @@ impl Completer {
             blend: checkpoint.blend.clone(),
             voices: Voices::Both,
             drafts: None,
+            state: State::default(),
         }
     }
 
@@ -163,6 +169,7 @@ impl Completer {
             blend: Blend::default(),
             voices: Voices::MemoryOnly,
             drafts: None,
+            state: State::default(),
         }
     }
 
@@ -226,7 +233,7 @@ impl Completer {
         self.complete_streaming(prompt, limits, cancel, &mut |_| ())
     }
 
-    /// As [`Completer::complete`]; `on_token` is called with each token as it is chosen.
+    /// As [`Completer::complete`]; `on_token` is called with each token of the first text that is found.
     pub fn complete_streaming(
         &mut self,
         prompt: &Prompt<'_>,
@@ -238,7 +245,6 @@ impl Completer {
         if voices == Voices::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
             return Err(CompleteError::Nothing);
         }
-        let uses_model = voices != Voices::MemoryOnly;
         let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
         // At least half of the context is for the prompt.
         let max_tokens = limits.max_tokens.min(context_len / 2);
@@ -246,108 +252,133 @@ impl Completer {
             session.model().announce();
         }
         let prompt_tokens = prompt.tokens(&self.tokenizer, context_len - max_tokens);
-        let n_reused = match &mut self.session {
-            Some(session) if uses_model => session.rebase(&prompt_tokens.tokens, cancel)?,
-            _ => 0,
-        };
-        let n_prompt = if uses_model { prompt_tokens.tokens.len() - n_reused } else { 0 };
+        let (mut n_reused, mut n_prompt) = (0, 0);
+        if voices != Voices::MemoryOnly
+            && let Some(session) = &mut self.session
+        {
+            n_reused = session.rebase(&prompt_tokens.tokens, cancel)?;
+            n_prompt = prompt_tokens.tokens.len() - n_reused;
+        }
         let memory = (voices != Voices::ModelOnly).then(|| self.live_memory(prompt, prompt_tokens.healed.len()));
-        let start = prompt_tokens.tokens.iter().rposition(|token| *token == PREFIX).map_or(0, |i| i + 1);
-        let mut context = prompt_tokens.tokens[start..].to_vec();
-        let mut all = prompt_tokens.tokens;
-
-        let mut text = Text::new(prompt, limits.max_lines, prompt_tokens.healed);
-        let mut rng = Rng::new(limits.seed);
-        let mut probabilities = Vec::new();
-        let (mut sources, mut log_p) = (Vec::new(), 0.0f32);
-        let stop = loop {
-            cancel.check()?;
-            let prediction = memory.as_ref().map_or_else(Prediction::default, |memory| memory.predict(&context, ""));
-            self.probabilities(&prediction, &mut probabilities);
-            let scale = text.forbid(&self.tokenizer, &mut probabilities);
-            let Some(token) = limits.sampling.choose(&probabilities, &mut rng) else { break Stop::Silence };
-            on_token(token);
-            if token == END {
-                break Stop::End;
-            }
-            let p = probabilities[usize::from(token)];
-            context.push(token);
-            sources.push(self.source(token, p * scale, &prediction));
-            log_p += p.max(f32::MIN_POSITIVE).ln();
-            if let Some(stop) = text.push(token, self.tokenizer.token_bytes(token)) {
-                break stop;
-            }
-            if sources.len() >= max_tokens {
-                break Stop::Tokens;
-            }
-            match &mut self.session {
-                Some(session) if uses_model => {
-                    all.push(token);
-                    push(session, self.drafts.as_mut(), &all, max_tokens - sources.len());
-                }
-                _ => {}
-            }
+        let limits = Limits { max_tokens, ..*limits };
+        let voice = Voice {
+            tokenizer: &self.tokenizer,
+            session: self.session.as_mut().filter(|_| voices != Voices::MemoryOnly),
+            drafts: self.drafts.as_mut(),
+            memory,
+            blend: &self.blend,
+            state: &mut self.state,
         };
-        let n_generated = sources.len();
-        // A source for each token that reaches into what is shown.
-        let n_bytes = text.healed.len();
-        let ends = text.ends.clone();
-        let Some(text) = text.finish(prompt.suffix) else { return Ok(None) };
-        let n_before = ends.iter().take_while(|end| **end < n_bytes + text.len()).count();
-        sources.truncate(n_before + 1);
-        Ok(Some(Completion {
-            text,
-            stop,
-            confidence: (log_p / n_generated.max(1) as f32).exp(),
-            sources,
-            n_reused,
-            n_prompt,
-            n_generated,
-        }))
+        let found = search::search(voice, prompt, prompt_tokens, &limits, cancel, on_token)?;
+        Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
 
     /// What each voice says of each token of `text`, given what stands before it in the text. The memory knows the file
     /// `path` as far as the text was read, as it does while one types; an empty path stands for none.
     pub fn observe(&mut self, path: &str, text: &[u8], each: &mut dyn FnMut(Observation)) {
+        let has_model = self.voices() != Voices::MemoryOnly;
+        let blend = self.blend.clone();
+        let mut mixture = Mixture::default();
+        self.read(path, text, &mut |token, probabilities, lookup| {
+            let at = usize::from(token);
+            let p_model = probabilities.get(at).copied().unwrap_or(0.0);
+            blend.mix(probabilities, has_model, lookup, &mut mixture);
+            each(Observation { token, p_model, p: probabilities.get(at).copied().unwrap_or(0.0) });
+        });
+    }
+
+    /// Adds what each token of `text` says of the gates, as it is read from its beginning: beside the model, if there is
+    /// one, and of the memory by itself.
+    pub fn sample(&mut self, path: &str, text: &[u8], beside: &mut Samples, alone: &mut Samples) {
+        let has_model = self.session.is_some();
+        let uniform = self.uniform();
+        self.read(path, text, &mut |token, probabilities, lookup| {
+            if has_model {
+                beside.add(probabilities, true, lookup, token);
+            }
+            alone.add(&uniform, false, lookup, token);
+        });
+    }
+
+    /// As [`Completer::sample`], for what should be written at a cursor: model and memory know the suffix too, as they do in
+    /// [`Completer::complete`]. `truth` is read up to the line break after it.
+    pub fn sample_at(
+        &mut self,
+        prompt: &Prompt<'_>,
+        truth: &str,
+        beside: &mut Samples,
+        alone: &mut Samples,
+        cancel: &Cancel,
+    ) -> Result<(), Cancelled> {
+        let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
+        let max_tokens = Limits::default().max_tokens.min(context_len / 2);
+        let PromptTokens { tokens: mut all, healed } = prompt.tokens(&self.tokenizer, context_len - max_tokens);
+        let memory = self.live_memory(prompt, healed.len());
+        let file_start = all.iter().rposition(|token| *token == PREFIX).map_or(0, |at| at + 1);
+        let written = self.tokenizer.encode(&[&healed, truth.as_bytes(), b"\n"].concat());
+        let uniform = self.uniform();
+        let (mut lookup, mut probabilities) = (Lookup::default(), Vec::new());
+        for token in written.into_iter().take(max_tokens) {
+            memory.lookup(&all[file_start..], "", &mut lookup);
+            if let Some(session) = &mut self.session {
+                session.rebase(&all, cancel)?;
+                probabilities.clear();
+                probabilities.extend_from_slice(session.logits());
+                vector::softmax(Isa::best(), &mut probabilities);
+                beside.add(&probabilities, true, &lookup, token);
+            }
+            alone.add(&uniform, false, &lookup, token);
+            all.push(token);
+        }
+        Ok(())
+    }
+
+    /// Reads a text from its beginning: each token with the distribution that the memory is mixed into and what the
+    /// memory knows.
+    fn read(&mut self, path: &str, text: &[u8], each: &mut dyn FnMut(TokenId, &mut [f32], &Lookup)) {
         let voices = self.voices();
         let tokens = self.tokenizer.encode(text);
-        let uniform = 1.0 / self.tokenizer.vocab_size() as f32;
+        let uniform = self.uniform();
         let window = self.session.as_ref().map_or(1024, |session| session.model().config().context).min(1024) - 2;
         let memory = self.memory.with_overlay(overlay_path(path), tokens.clone());
+        let mut lookup = Lookup::default();
         let mut start = 0; // of the window; the first half of each later window has been seen before
         let mut next = 0; // token to observe
         while next < tokens.len() {
             let end = (start + window).min(tokens.len());
             let mut rows = Vec::new();
-            let mut vocab_size = 0;
-            if voices != Voices::MemoryOnly
-                && let Some(session) = &mut self.session
-            {
-                let input = [&[SUFFIX, PREFIX], &tokens[start..end]].concat();
-                rows = session.logits_of(&input[..input.len() - 1]);
-                vocab_size = session.model().config().vocab_size;
+            let mut vocab_size = uniform.len();
+            match &mut self.session {
+                Some(session) if voices != Voices::MemoryOnly => {
+                    let input = [&[SUFFIX, PREFIX], &tokens[start..end]].concat();
+                    rows = session.logits_of(&input[..input.len() - 1]);
+                    vocab_size = session.model().config().vocab_size;
+                }
+                _ => {}
             }
+            let mut row = uniform.clone();
             while next < end {
-                let token = tokens[next];
-                let p_model = match rows.get_mut((next - start + 1) * vocab_size..(next - start + 2) * vocab_size) {
-                    Some(row) if vocab_size > 0 => {
-                        vector::softmax(Isa::best(), row);
-                        row[usize::from(token)]
-                    }
-                    _ => uniform,
-                };
-                let prediction = match voices {
-                    Voices::ModelOnly => Prediction::default(),
-                    _ => memory.predict_within(&tokens, next),
-                };
-                let p_memory = prediction.next.iter().find(|(other, _)| *other == token).map_or(0.0, |(_, p)| *p);
-                let weight = if prediction.next.is_empty() { 0.0 } else { self.blend.weight(prediction.match_len) };
-                let p = (1.0 - weight) * p_model + weight * p_memory;
-                each(Observation { token, p_model, match_len: prediction.match_len, p_memory, p });
+                if let Some(logits) = rows.get_mut((next - start + 1) * vocab_size..(next - start + 2) * vocab_size) {
+                    vector::softmax(Isa::best(), logits);
+                    row.clear();
+                    row.extend_from_slice(logits);
+                } else {
+                    row.copy_from_slice(&uniform);
+                }
+                match voices {
+                    Voices::ModelOnly => lookup.clear(),
+                    _ => memory.lookup_within(&tokens, next, &mut lookup),
+                }
+                each(tokens[next], &mut row, &lookup);
                 next += 1;
             }
             start = next - (window / 2).min(next);
         }
+    }
+
+    /// What is said of the next token where nothing is known.
+    fn uniform(&self) -> Vec<f32> {
+        uniform(self.tokenizer.vocab_size())
     }
 
     /// Bits that the text costs, token by token, given nothing before it: bits/byte = bits / bytes.
@@ -372,205 +403,18 @@ impl Completer {
         tokens.extend(self.tokenizer.encode(prompt.suffix.as_bytes()));
         self.memory.with_overlay(overlay_path(prompt.path), tokens)
     }
-
-    /// The blended distribution of the next token.
-    fn probabilities(&self, prediction: &Prediction, out: &mut Vec<f32>) {
-        out.clear();
-        match &self.session {
-            Some(session) if self.voices != Voices::MemoryOnly => {
-                out.extend_from_slice(session.logits());
-                vector::softmax(session.model().isa(), out);
-            }
-            _ => out.resize(self.tokenizer.vocab_size(), 0.0),
-        }
-        if self.voices() == Voices::MemoryOnly {
-            for (token, p) in &prediction.next {
-                if let Some(out) = out.get_mut(usize::from(*token)) {
-                    *out = *p;
-                }
-            }
-        } else {
-            self.blend.mix(out, prediction);
-        }
-    }
-
-    /// Which voice is behind more than half of `p`, the blended probability of a token.
-    fn source(&self, token: TokenId, p: f32, prediction: &Prediction) -> TokenSource {
-        let p_memory = prediction.next.iter().find(|(other, _)| *other == token).map_or(0.0, |(_, p)| *p);
-        let weight = match self.voices() {
-            Voices::Both => self.blend.weight(prediction.match_len),
-            Voices::ModelOnly => 0.0,
-            Voices::MemoryOnly => 1.0,
-        };
-        if weight * p_memory > 0.5 * p { TokenSource::Memory } else { TokenSource::Model }
-    }
 }
 
-/// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most
-/// `n_left` more tokens are wanted.
-fn push(session: &mut Session, drafts: Option<&mut Drafts>, all: &[TokenId], n_left: usize) {
-    let token = *all.last().expect("a token was chosen");
-    let Some(drafts) = drafts else { return session.push(token) };
-    let was_guessed = session.is_ahead(token);
-    if session.n_ahead() > 0 {
-        drafts.learn(was_guessed);
-    }
-    if was_guessed {
-        return session.push(token);
-    }
-    let config = session.model().config();
-    let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
-    let guess = drafts.guess(all, most, config.vocab_size);
-    session.push_ahead(token, &guess);
+/// The same for every token but the specials.
+fn uniform(vocab_size: usize) -> Vec<f32> {
+    let n_specials = usize::from(N_SPECIALS);
+    let p = 1.0 / (vocab_size - n_specials) as f32;
+    (0..vocab_size).map(|token| if token < n_specials { 0.0 } else { p }).collect()
 }
 
 /// A file without a name replaces none.
 fn overlay_path(path: &str) -> String {
     if path.is_empty() { "<unnamed>".to_owned() } else { path.to_owned() }
-}
-
-/// The text generated so far, and the rules that end it.
-struct Text {
-    bytes: Vec<u8>,
-    /// Bytes before the cursor that must come first.
-    healed: Vec<u8>,
-    tokens: Vec<TokenId>,
-    /// Where each token ends in `bytes`, as it was before any was cut.
-    ends: Vec<usize>,
-    max_lines: usize,
-    /// The cursor's line has content, so a newline that comes first ends it.
-    mid_line: bool,
-    at_cursor: Scanner,
-    scanner: Scanner,
-    scanned: usize,
-    /// Brackets open at the cursor that the suffix does not close.
-    n_to_close: usize,
-}
-
-impl Text {
-    fn new(prompt: &Prompt<'_>, max_lines: usize, healed: Vec<u8>) -> Self {
-        let at_cursor = Scanner::after(prompt.prefix);
-        let line = prompt.prefix.rsplit('\n').next().unwrap_or_default();
-        Self {
-            bytes: Vec::new(),
-            healed,
-            tokens: Vec::new(),
-            ends: Vec::new(),
-            max_lines: max_lines.max(1),
-            mid_line: !line.trim().is_empty(),
-            scanner: at_cursor.clone(),
-            scanned: 0,
-            n_to_close: at_cursor.depth() - at_cursor.closed_by(prompt.suffix),
-            at_cursor,
-        }
-    }
-
-    /// Takes away what may not come next: specials other than END, and, while healing, what contradicts the bytes that
-    /// stand before the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
-    fn forbid(&self, tokenizer: &Tokenizer, probabilities: &mut [f32]) -> f32 {
-        let end = probabilities[usize::from(END)];
-        probabilities[..usize::from(N_SPECIALS)].fill(0.0);
-        probabilities.iter_mut().skip(tokenizer.vocab_size()).for_each(|p| *p = 0.0);
-        let Some(rest) = self.healed.get(self.bytes.len()..).filter(|rest| !rest.is_empty()) else {
-            probabilities[usize::from(END)] = end;
-            return 1.0;
-        };
-        let allowed = tokenizer.tokens_compatible_with(rest);
-        let kept: Vec<f32> = allowed.iter().map(|token| probabilities[usize::from(*token)]).collect();
-        probabilities.fill(0.0);
-        for (token, p) in allowed.iter().zip(&kept) {
-            // A voice that never saw the healed bytes continued this way must still be able to write them.
-            probabilities[usize::from(*token)] = p.max(1e-12);
-        }
-        let total: f32 = probabilities.iter().sum();
-        probabilities.iter_mut().for_each(|p| *p /= total);
-        total
-    }
-
-    /// Appends a token; says why the text ends within it or after it, if it does.
-    fn push(&mut self, token: TokenId, bytes: &[u8]) -> Option<Stop> {
-        self.tokens.push(token);
-        self.bytes.extend_from_slice(bytes);
-        self.ends.push(self.bytes.len());
-        if self.bytes.len() <= self.healed.len() {
-            return None;
-        }
-        let (at, stop) = if let Some(at) = self.end_of_lines() {
-            (at, Stop::Lines)
-        } else if let Some(at) = self.closing_bracket() {
-            (at, Stop::Bracket)
-        } else {
-            (self.repetition()?, Stop::Repeat)
-        };
-        self.bytes.truncate(at.max(self.healed.len()));
-        Some(stop)
-    }
-
-    /// Where the line that is one too many begins.
-    fn end_of_lines(&self) -> Option<usize> {
-        let new = &self.bytes[self.healed.len()..];
-        let mut n_lines = 0;
-        let mut has_content = self.mid_line;
-        for (i, byte) in new.iter().enumerate() {
-            if *byte == b'\n' {
-                n_lines += usize::from(has_content);
-                if n_lines >= self.max_lines {
-                    return Some(self.healed.len() + i);
-                }
-                has_content = false;
-            } else if !byte.is_ascii_whitespace() {
-                has_content = true;
-            }
-        }
-        None
-    }
-
-    /// Where a bracket is closed that the suffix closes, or that is not open.
-    fn closing_bracket(&mut self) -> Option<usize> {
-        self.scanned = self.scanned.max(self.healed.len());
-        while let Some(c) = next_char(&self.bytes[self.scanned..]) {
-            let before = self.scanned;
-            self.scanned += c.len_utf8();
-            self.scanner.feed(c.encode_utf8(&mut [0; 4]));
-            if self.scanner.n_outer_closed() > self.n_to_close || self.scanner.is_broken() {
-                return Some(before);
-            }
-        }
-        None
-    }
-
-    /// Where a run of tokens begins to be repeated, once it stands there four times.
-    fn repetition(&self) -> Option<usize> {
-        let n = self.tokens.len();
-        let repeats = |period: &usize| {
-            let tail = &self.tokens[n - 4 * period..];
-            tail.iter().zip(&tail[*period..]).all(|(a, b)| a == b)
-        };
-        // Rulers, array literals and indentation have a period of one or two tokens; they end with their line.
-        let period = (1..=n / 4).find(repeats).filter(|period| *period >= 3)?;
-        Some(self.ends[n - 3 * period - 1])
-    }
-
-    /// What is new at the cursor, if anything is.
-    fn finish(self, suffix: &str) -> Option<String> {
-        let new = self.bytes.get(self.healed.len()..).filter(|_| self.bytes.starts_with(&self.healed))?;
-        let valid = match std::str::from_utf8(new) {
-            Ok(text) => text,
-            Err(error) => std::str::from_utf8(&new[..error.valid_up_to()]).ok()?,
-        };
-        let text = self.at_cursor.trim_overlap(valid, suffix).trim_end();
-        (!text.is_empty()).then(|| text.to_owned())
-    }
-}
-
-/// The first character of bytes that may end in the middle of one.
-fn next_char(bytes: &[u8]) -> Option<char> {
-    let head = &bytes[..bytes.len().min(4)];
-    let valid = match std::str::from_utf8(head) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).expect("valid up to here"),
-    };
-    valid.chars().next()
 }
 
 #[cfg(test)]

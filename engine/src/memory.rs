@@ -1,15 +1,19 @@
 //! What was written before in this workspace: the longest match of the context, and what followed it.
 
 mod blend;
+mod calibrate;
 mod index;
+mod lookup;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::tokenizer::TokenId;
-pub use blend::{Blend, BlendError};
+pub use blend::{Blend, BlendError, Mixture, N_WEIGHTS};
+pub use calibrate::{Samples, Schedule};
 use index::{Index, Match};
+pub use lookup::{Continuation, Lookup, N_TIERS, Order, Tier};
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;
@@ -71,6 +75,50 @@ impl Memory {
         self.prediction(&tokens[..next], 0..0, overlay)
     }
 
+    /// What each tier knows of what follows `context`, outside the file `exclude`.
+    pub fn lookup(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
+        out.clear();
+        if let Some((_, index)) = self.overlay.as_ref().filter(|(path, _)| path != exclude) {
+            index.orders(context, &[], &mut out.tiers[Tier::File as usize]);
+        }
+        let left_out = [self.base.file(exclude), self.replaced()];
+        self.base.orders(context, &left_out, &mut out.tiers[Tier::Workspace as usize]);
+    }
+
+    /// What is known of the overlay's token `next` when the overlay is read from its beginning.
+    pub fn lookup_within(&self, tokens: &[TokenId], next: usize, out: &mut Lookup) {
+        out.clear();
+        let context = &tokens[..next];
+        if let Some((_, index)) = &self.overlay {
+            // The overlay's index has one END before its only file.
+            let ahead = u32::try_from(next).map_or(u32::MAX, |next| next.saturating_add(1))..u32::MAX;
+            index.orders(context, std::slice::from_ref(&ahead), &mut out.tiers[Tier::File as usize]);
+        }
+        self.base.orders(context, &[self.replaced()], &mut out.tiers[Tier::Workspace as usize]);
+    }
+
+    /// What followed the longest match of each tier: at most `n` runs of at most `most` tokens from each, the latest of
+    /// the nearest tier first.
+    pub fn continuations(&self, context: &[TokenId], n: usize, most: usize) -> Vec<Continuation> {
+        let mut found = Vec::new();
+        let mut add = |tier, runs: Option<(usize, Vec<Vec<TokenId>>)>| {
+            if let Some((match_len, runs)) = runs {
+                let match_len = match_len as u32;
+                found.extend(runs.into_iter().map(|tokens| Continuation { tier, match_len, tokens }));
+            }
+        };
+        if let Some((_, index)) = &self.overlay {
+            add(Tier::File, index.following(context, &[], n, most));
+        }
+        add(Tier::Workspace, self.base.following(context, &[self.replaced()], n, most));
+        found
+    }
+
+    /// Where the base holds the overlay's file as it was saved.
+    fn replaced(&self) -> Range<u32> {
+        self.overlay.as_ref().map_or(0..0, |(path, _)| self.base.file(path))
+    }
+
     fn prediction(
         &self,
         context: &[TokenId],
@@ -78,8 +126,7 @@ impl Memory {
         overlay: Option<(&Index, Match<'_>)>,
     ) -> Prediction {
         let mut counts = BTreeMap::new();
-        let replaced = self.overlay.as_ref().map_or(0..0, |(path, _)| self.base.file(path));
-        let left_out = [excluded, replaced];
+        let left_out = [excluded, self.replaced()];
         let base = self.base.longest(context, &left_out);
 
         let match_len =

@@ -86,12 +86,14 @@ pub fn calibrate(
 ) -> Result<Blend, Cancelled> {
     let mut completer = Completer::new(checkpoint, n_threads);
     completer.set_memory(memory.clone());
-    let mut samples = Vec::new();
+    let (mut beside, mut alone) = (Samples::default(), Samples::default());
     for text in scored(files) {
         cancel.check()?;
-        completer.observe(NO_FILE, text, &mut |seen| samples.push((seen.match_len, seen.p_model, seen.p_memory)));
+        completer.sample(NO_FILE, text, &mut beside, &mut alone);
     }
-    Ok(Blend::calibrate(samples.into_iter()))
+    let mut blend = checkpoint.blend.clone();
+    blend.calibrate(&beside, &alone, Schedule::ADAPT);
+    Ok(blend)
 }
 
 /// Bits per byte of a checkpoint on `files`, as it will be served. At most [`MAX_SCORED`] bytes.

@@ -3,7 +3,7 @@
 //! ```text
 //! tokenizer  count u32, then (left u16, right u16) per merge
 //! weights    see `sections::weights`
-//! blend      count u32, then f32 per length of match
+//! blend      count u32, then f32 per weight of its gates
 //! ```
 
 use nanochat_kernels::LargeBytes;
@@ -90,7 +90,7 @@ pub(super) struct Contents {
 pub(super) fn encode(tokenizer: &Tokenizer, blend: &Blend) -> [Vec<u8>; 2] {
     [
         encode_items(tokenizer.merges(), |(left, right)| [left.to_le_bytes(), right.to_le_bytes()].concat()),
-        encode_items(&blend.weights, |weight| weight.to_le_bytes().to_vec()),
+        encode_items(&blend.weights(), |weight| weight.to_le_bytes().to_vec()),
     ]
 }
 
@@ -137,9 +137,7 @@ fn decode_tokenizer(bytes: &[u8], config: &Config) -> Result<Tokenizer, SectionE
 }
 
 fn decode_blend(bytes: &[u8]) -> Result<Blend, SectionError> {
-    let blend = Blend { weights: decode_items(bytes, f32::from_le_bytes)? };
-    blend.validate()?;
-    Ok(blend)
+    Ok(Blend::from_weights(&decode_items(bytes, f32::from_le_bytes)?)?)
 }
 
 /// A count, then four bytes per item.

@@ -77,7 +77,7 @@ pub(crate) fn tiny_checkpoint() -> Checkpoint {
         manifest: Manifest::new("tiny", config.clone(), Training::default()),
         tokenizer: Arc::new(Tokenizer::bytes()),
         weights: Arc::new(PackedWeights::pack(&random_weights(&config, 3)).expect("they fit")),
-        blend: Blend { weights: vec![0.0, 0.25, 0.75] },
+        blend: Blend::rough(),
     }
 }
 
@@ -108,7 +108,7 @@ fn a_checkpoint_reads_back_bit_for_bit() {
         },
         tokenizer: Arc::new(Tokenizer::from_merges(vec![(8, 9), (264, 10)]).expect("defined in order")),
         weights: Arc::new(PackedWeights::pack(&random_weights(&config, 5)).expect("they fit")),
-        blend: Blend { weights: vec![0.5] },
+        blend: Blend::default(),
     };
     let mut bytes = Vec::new();
     let manifest = checkpoint.write(&mut bytes, &key).expect("it is in order");
@@ -225,12 +225,14 @@ fn what_the_reader_would_refuse_is_not_written() {
     let others_record = Record { weights_hash: "0".repeat(64), ..Record::default() };
     let others_record = Manifest { record: Some(others_record), ..tiny_checkpoint().manifest };
     let too_many = Tokenizer::from_merges(vec![(8, 9)]).expect("defined in order");
+    let mut no_blend = Blend::rough();
+    no_blend.alone.out[0] = f32::NAN;
     for (checkpoint, reason) in [
         (Checkpoint { manifest: unnamed, ..tiny_checkpoint() }, "model_id"),
         (Checkpoint { manifest: other_shape, ..tiny_checkpoint() }, "architecture"),
         (Checkpoint { manifest: others_record, ..tiny_checkpoint() }, "record"),
         (Checkpoint { tokenizer: Arc::new(too_many), ..tiny_checkpoint() }, "265 tokens"),
-        (Checkpoint { blend: Blend { weights: vec![f32::NAN] }, ..tiny_checkpoint() }, "blend"),
+        (Checkpoint { blend: no_blend, ..tiny_checkpoint() }, "blend"),
     ] {
         let mut bytes = Vec::new();
         let error = checkpoint.write(&mut bytes, &key()).expect_err("it is not in order").to_string();

@@ -18,7 +18,7 @@ fn check(completer: &mut Completer, text: &str, limits: &Limits) -> Option<Strin
     completer.complete(&prompt, limits, &Cancel::new()).expect("not cancelled").map(|completion| completion.text)
 }
 
-const LIMITS: Limits = Limits { max_tokens: 80, max_lines: 1, sampling: Sampling::Greedy, seed: 0 };
+const LIMITS: Limits = Limits { max_tokens: 80, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 0 };
 
 #[test]
 fn what_was_written_before_is_completed_to_the_end_of_its_line() {
@@ -116,27 +116,25 @@ fn observed_probabilities_are_those_of_decoding() {
         // The first window holds 254 tokens; later ones begin 127 tokens before what they observe.
         for next in [0, 1, 100, 253, 254, 300, 380, 381, 500] {
             let start = if next < 254 { 0 } else { 127 * ((next - 254) / 127 + 1) };
-            let prediction = match voices {
-                Voices::ModelOnly => Prediction::default(),
-                _ => {
-                    let read = tokens[..next].to_vec();
-                    completer.memory.with_overlay("<unnamed>".to_owned(), read.clone()).predict(&read, "")
-                }
-            };
             let input = [&[SUFFIX, PREFIX], &tokens[start..next]].concat();
+            let read = tokens[..next].to_vec();
+            let memory = completer.memory.with_overlay("<unnamed>".to_owned(), read.clone());
             let session = completer.session.as_mut().expect("a model");
             session.rebase(&input, &Cancel::new()).expect("not cancelled");
-            let mut probabilities = Vec::new();
-            completer.probabilities(&prediction, &mut probabilities);
+            let mut voice = Voice {
+                tokenizer: &completer.tokenizer,
+                session: Some(session).filter(|_| voices != Voices::MemoryOnly),
+                drafts: None,
+                memory: Some(memory).filter(|_| voices != Voices::ModelOnly),
+                blend: &completer.blend,
+                state: &mut completer.state,
+            };
+            voice.listen(&read);
+            let probabilities = &completer.state.probabilities;
             let p = probabilities[usize::from(tokens[next])];
-            if voices == Voices::MemoryOnly {
-                let p_memory = seen[next].p_memory;
-                assert!((p - p_memory).abs() < 1e-6, "token {next}: {p} and {p_memory}");
-            } else {
-                assert!((p - seen[next].p).abs() < 1e-6, "token {next}: {p} and {}", seen[next].p);
-                let total: f32 = probabilities.iter().sum();
-                assert!((total - 1.0).abs() < 1e-4, "{total}"); // 300 roundings
-            }
+            assert!((p - seen[next].p).abs() < 1e-6, "token {next}: {p} and {}", seen[next].p);
+            let total: f32 = probabilities.iter().sum();
+            assert!((total - 1.0).abs() < 1e-4, "{total}"); // 300 roundings
         }
         let bits: f64 = seen.iter().map(|seen| -f64::from(seen.p).log2()).sum();
         let score = completer.score("", &text);
@@ -157,7 +155,7 @@ fn the_memory_learns_from_the_text_that_it_is_scored_on_as_it_is_read() {
 fn a_loop_is_cut_where_it_begins_and_a_ruler_is_not_a_loop() {
     let prompt = Prompt::default();
     let write = |tokens: &[&str]| {
-        let mut text = Text::new(&prompt, 9, Vec::new());
+        let mut text = text::Text::new(&prompt, 9, Vec::new());
         let stop = tokens.iter().enumerate().find_map(|(i, bytes)| {
             let id = tokens.iter().position(|other| other == bytes).expect("it is there");
             text.push(1000 + id as TokenId, bytes.as_bytes()).map(|stop| (i, stop))
@@ -208,7 +206,7 @@ fn guesses_from_any_source_change_no_text_and_no_probability() {
     let samplings = [Sampling::Greedy, Sampling::TopP { p: 0.9, temperature: 0.8 }];
     for (voices, sampling) in [Voices::Both, Voices::ModelOnly].into_iter().zip(samplings.into_iter().cycle()) {
         for prefix in ["fn known() -> usize { comp", "fn a() {\n    ", "let x = compute_e", ""] {
-            let limits = Limits { max_tokens: 40, max_lines: 3, sampling, seed: 5 };
+            let limits = Limits { max_tokens: 40, max_lines: 3, sampling, seed: 5, n_tried: 0 };
             let prefix = text.to_owned() + prefix;
             let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
             let expected = run(&mut with_model(voices), &prompt, &limits);

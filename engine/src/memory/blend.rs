@@ -1,101 +1,254 @@
-//! How much the memory weighs against the model.
+//! Model ⊕ memory: exact probabilities from both.
+//!
+//! ```text
+//! p ← model (or uniform, without one)
+//! for each order of each tier, the shortest match first, of equals the furthest tier:
+//!     λ ← gate(what is known of the order and of the model)       p ← (1 − λ)·p + λ·counts/total
+//! ```
+//!
+//! The weight λ of an order does not depend on the token that comes, so p sums to one. A small network with one hidden
+//! layer finds it from two dozen numbers: whose text it is, how long the match, how often and how uniformly it was
+//! continued, whether the tiers agree, how sure the model is and what it thinks of the memory's favourite. That last part
+//! is what lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations that
+//! IEEE 754 rounds exactly are used, so every machine finds the same weights.
 
-use super::{MAX_MATCH, Prediction};
+use super::lookup::{Lookup, N_TIERS, Order, Tier};
+use crate::tokenizer::{N_SPECIALS, TokenId};
 
-/// How much the memory weighs against the model, by length of match; calibrated on held-out code.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+mod gate;
+
+pub(crate) use gate::{Gate, N_FEATURES, N_GATE, N_HIDDEN, slope, squash};
+
+/// The gates, calibrated on held-out code.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
-    /// Weight of the memory for a match of i tokens; the last holds for all longer ones. Within 0..=1.
-    pub weights: Vec<f32>,
+    /// For a memory beside a model.
+    pub(crate) beside: Gate,
+    /// For a memory by itself.
+    pub(crate) alone: Gate,
 }
+
+/// Numbers that make a blend.
+pub const N_WEIGHTS: usize = 2 * N_GATE;
 
 /// Weights that no blend can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlendError {
-    /// There are none, or more than a match can be long.
-    #[error("a blend has {n_weights} weights, which is not within 1..=64")]
+    /// Too many or too few.
+    #[error("a blend has {n_weights} weights where {N_WEIGHTS} are needed; train the checkpoint again")]
     Length {
         /// How many there are.
         n_weights: usize,
     },
-    /// A weight is no share.
-    #[error("weight {index} of the blend is not within 0..=1")]
+    /// A weight is not a number, or beyond all reason.
+    #[error("weight {index} of the blend is not a number within ±{MAX_WEIGHT}")]
     OutOfRange {
-        /// The length of match it is for.
+        /// Which.
         index: usize,
     },
 }
 
-/// Matches from this length on share a weight, by default and when calibrated.
-const LONGEST: usize = 16;
-const _: () = assert!(LONGEST <= MAX_MATCH);
-/// Held-out tokens that the default weight counts for, per length of match.
-const PRIOR_TOKENS: f64 = 50.0;
-/// Rounds of expectation and maximization; the weight of one bucket is found to 1e-3 well before.
-const N_ROUNDS: usize = 40;
+/// Larger weights come from no calibration; sums of products of such stay finite.
+const MAX_WEIGHT: f32 = 1e6;
+
+/// What the shipped default was calibrated to, by `cargo nanochat eval calibrate` on the `develop` crates.
+const DEFAULT: &[u8; 4 * N_WEIGHTS] = include_bytes!("blend/default.f32");
 
 impl Default for Blend {
-    /// From 0.2 after one token to 0.9 after sixteen.
     fn default() -> Self {
-        let rise = |len: usize| if len == 0 { 0.0 } else { 0.2 + 0.7 * ((len - 1) as f32 / 15.0).sqrt() };
-        Self { weights: (0..=LONGEST).map(rise).collect() }
+        let (words, _) = DEFAULT.as_chunks();
+        let weights: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        Self::from_weights(&weights).expect("the committed weights are those of a blend")
     }
 }
 
 impl Blend {
-    /// Checks what [`Blend::mix`] relies on, for weights from outside.
-    pub fn validate(&self) -> Result<(), BlendError> {
-        if !(1..=64).contains(&self.weights.len()) {
-            return Err(BlendError::Length { n_weights: self.weights.len() });
-        }
-        match self.weights.iter().position(|weight| !(0.0..=1.0).contains(weight)) {
-            Some(index) => Err(BlendError::OutOfRange { index }),
-            None => Ok(()),
-        }
+    /// Before any calibration: longer matches weigh more.
+    pub fn rough() -> Self {
+        Self { beside: Gate::rough(0.3), alone: Gate::rough(0.5) }
     }
 
-    /// The memory's weight after a match of `match_len` tokens; 0 for no weights.
-    pub fn weight(&self, match_len: usize) -> f32 {
-        self.weights.get(match_len).or(self.weights.last()).copied().unwrap_or(0.0)
+    /// All numbers in their order in a checkpoint.
+    pub fn weights(&self) -> Vec<f32> {
+        self.beside.weights().chain(self.alone.weights()).collect()
     }
 
-    /// Mixes the memory's distribution into the model's: p = (1 − w)·model + w·memory, in place. Tokens that the
-    /// model has no place for are left out of the memory's.
-    pub fn mix(&self, model_probs: &mut [f32], prediction: &Prediction) {
-        let known = || prediction.next.iter().filter(|(token, _)| usize::from(*token) < model_probs.len());
-        let share: f32 = known().map(|(_, p)| p).sum();
-        if share <= 0.0 {
+    /// A blend from its numbers.
+    pub fn from_weights(weights: &[f32]) -> Result<Self, BlendError> {
+        if weights.len() != N_WEIGHTS {
+            return Err(BlendError::Length { n_weights: weights.len() });
+        }
+        if let Some(index) = weights.iter().position(|weight| !(weight.abs() <= MAX_WEIGHT)) {
+            return Err(BlendError::OutOfRange { index });
+        }
+        let (beside, alone) = weights.split_at(N_GATE);
+        Ok(Self { beside: Gate::from_weights(beside), alone: Gate::from_weights(alone) })
+    }
+
+    /// Turns `probabilities`, the model's or (`has_model` false) any other to begin with, into the blend, in place.
+    /// Afterwards `mixture` knows the memory's part of each token.
+    pub fn mix(&self, probabilities: &mut [f32], has_model: bool, lookup: &Lookup, mixture: &mut Mixture) {
+        mixture.reset(probabilities.len());
+        if lookup.is_empty() {
             return;
         }
-        let known: Vec<_> = known().copied().collect();
-        let weight = self.weight(prediction.match_len);
-        model_probs.iter_mut().for_each(|p| *p *= 1.0 - weight);
-        for (token, p) in known {
-            model_probs[usize::from(token)] += weight * p / share;
+        let gate = if has_model { &self.beside } else { &self.alone };
+        let base = Base::of(probabilities, has_model);
+        let mut kept = 1.0f32;
+        each_order(lookup, |tier, order| {
+            let Some(scale) = known_share(order, probabilities.len()) else { return };
+            let weight = gate.weight(&features(lookup, tier, order, &base, probabilities));
+            kept *= 1.0 - weight;
+            mixture.touched.iter().for_each(|token| mixture.memory[usize::from(*token)] *= 1.0 - weight);
+            for (token, count) in order.next.iter().filter(|(token, _)| is_known(*token, probabilities.len())) {
+                mixture.add(*token, weight * scale * *count as f32);
+            }
+        });
+        probabilities.iter_mut().for_each(|p| *p *= kept);
+        for token in &mixture.touched {
+            probabilities[usize::from(*token)] += mixture.memory[usize::from(*token)];
         }
     }
 
-    /// The weights that make held-out tokens most probable. A sample is a token that came next: (length of the
-    /// match, the model's probability of it, the memory's). Lengths with few samples stay near the default.
-    pub fn calibrate(samples: impl Iterator<Item = (usize, f32, f32)>) -> Self {
-        let mut blend = Self::default();
-        let mut buckets = vec![Vec::new(); blend.weights.len()];
-        for (match_len, p_model, p_memory) in samples {
-            // Both 0 (or no number at all) says nothing about the weight.
-            if p_model >= 0.0 && p_memory >= 0.0 && p_model + p_memory > 0.0 && (p_model + p_memory).is_finite() {
-                buckets[match_len.min(LONGEST)].push((f64::from(p_model), f64::from(p_memory)));
-            }
-        }
-        for (weight, bucket) in blend.weights.iter_mut().zip(buckets).skip(1) {
-            let prior = f64::from(*weight);
-            let mut w = prior;
-            for _ in 0..N_ROUNDS {
-                let claimed: f64 =
-                    bucket.iter().map(|(model, memory)| w * memory / ((1.0 - w) * model + w * memory)).sum();
-                w = (claimed + prior * PRIOR_TOKENS) / (bucket.len() as f64 + PRIOR_TOKENS);
-            }
-            *weight = (w as f32).clamp(0.0, 1.0);
-        }
-        blend
+    /// What one held-out token says of the gates, for [`crate::memory::calibrate`]: the base's probability of it, and for
+    /// each order the features and its share of the order's counts.
+    pub(super) fn observe(
+        probabilities: &[f32],
+        has_model: bool,
+        lookup: &Lookup,
+        token: TokenId,
+        mut each: impl FnMut([f32; N_FEATURES], f32),
+    ) -> f32 {
+        let base = Base::of(probabilities, has_model);
+        each_order(lookup, |tier, order| {
+            let Some(scale) = known_share(order, probabilities.len()) else { return };
+            let count = order.next.iter().find(|(other, _)| *other == token).map_or(0, |(_, count)| *count);
+            each(features(lookup, tier, order, &base, probabilities), scale * count as f32);
+        });
+        probabilities.get(usize::from(token)).copied().unwrap_or(0.0)
     }
 }
+
+/// The memory's part of a blend, token by token. Its buffers are used again.
+#[derive(Clone, Debug, Default)]
+pub struct Mixture {
+    /// `[vocab_size]`, 0 but for the tokens that were touched.
+    memory: Vec<f32>,
+    touched: Vec<TokenId>,
+}
+
+impl Mixture {
+    /// The part of the token's blended probability that came from the memory.
+    pub fn memory(&self, token: TokenId) -> f32 {
+        self.memory.get(usize::from(token)).copied().unwrap_or(0.0)
+    }
+
+    fn reset(&mut self, vocab_size: usize) {
+        self.touched.drain(..).for_each(|token| self.memory[usize::from(token)] = 0.0);
+        self.memory.resize(vocab_size, 0.0);
+    }
+
+    fn add(&mut self, token: TokenId, part: f32) {
+        let memory = &mut self.memory[usize::from(token)];
+        if *memory == 0.0 {
+            self.touched.push(token);
+        }
+        *memory += part;
+    }
+}
+
+/// The shortest match first, of equals the furthest tier: what is mixed in last weighs most.
+fn each_order(lookup: &Lookup, mut each: impl FnMut(Tier, &Order)) {
+    let mut left: [usize; N_TIERS] = std::array::from_fn(|tier| lookup.tiers[tier].len());
+    loop {
+        let ends = Tier::ALL.iter().rev().filter(|tier| left[**tier as usize] > 0);
+        let next = ends.min_by_key(|tier| lookup.tiers[**tier as usize][left[**tier as usize] - 1].len);
+        let Some(&tier) = next else { break };
+        left[tier as usize] -= 1;
+        each(tier, &lookup.tiers[tier as usize][left[tier as usize]]);
+    }
+}
+
+fn is_known(token: TokenId, vocab_size: usize) -> bool {
+    token >= N_SPECIALS && usize::from(token) < vocab_size
+}
+
+/// What one count is worth where the tokens that the vocabulary lacks are left out; `None` if all are.
+fn known_share(order: &Order, vocab_size: usize) -> Option<f32> {
+    let known = order.next.iter().filter(|(token, _)| is_known(*token, vocab_size));
+    let total: u32 = known.map(|(_, count)| count).sum();
+    (total > 0).then(|| 1.0 / total as f32)
+}
+
+/// What is known of the distribution that the memory is mixed into.
+struct Base {
+    has_model: bool,
+    most: f32,
+    /// Rényi's entropy of order 2, in bits: unlike Shannon's it needs no logarithm per token.
+    entropy: f32,
+}
+
+impl Base {
+    fn of(probabilities: &[f32], has_model: bool) -> Self {
+        if !has_model {
+            return Self { has_model, most: 0.0, entropy: 0.0 };
+        }
+        // Sixteen partial sums, in an order of their own on every machine.
+        let (mut most, mut squares) = ([0.0f32; 16], [0.0f32; 16]);
+        for chunk in probabilities.chunks(16) {
+            for (i, p) in chunk.iter().enumerate() {
+                most[i] = most[i].max(*p);
+                squares[i] += p * p;
+            }
+        }
+        let most = most.into_iter().fold(0.0, f32::max);
+        Self { has_model, most, entropy: -log2(squares.iter().sum()) }
+    }
+}
+
+/// log₂ to within 0.09, straight between powers of two: from the bits alone, the same on every machine.
+fn log2(x: f32) -> f32 {
+    (x.max(1e-30).to_bits() as f32) * (1.0 / (1 << 23) as f32) - 127.0
+}
+
+fn features(lookup: &Lookup, tier: Tier, order: &Order, base: &Base, probabilities: &[f32]) -> [f32; N_FEATURES] {
+    let mut f = [0.0; N_FEATURES];
+    let flag = |is: bool| if is { 1.0 } else { 0.0 };
+    let len = order.len as f32;
+    let (top, most) = order.next[0];
+    let total = order.total as f32;
+    f[tier as usize] = 1.0;
+    let of_tier = &lookup.tiers[tier as usize];
+    f[5] = flag(of_tier[0].len == order.len);
+    f[6] = flag(order.len == 1);
+    f[7] = flag(order.len == 2);
+    f[8] = flag((3..=4).contains(&order.len));
+    f[9] = len.min(16.0) / 16.0;
+    f[10] = len.min(32.0) / 32.0;
+    f[11] = log2(total) / 8.0;
+    f[12] = order.next.len() as f32 / total;
+    f[13] = most as f32 / total;
+    f[14] = flag(order.next.len() == 1);
+    let longest = |tiers: &[Vec<Order>]| tiers.iter().filter_map(|orders| orders.first()).map(|o| o.len).max();
+    let nearer = longest(&lookup.tiers[..tier as usize]).unwrap_or(0) as f32;
+    f[15] = ((nearer - len) / 16.0).clamp(-1.0, 1.0);
+    let others = || lookup.tiers.iter().enumerate().filter(|(other, _)| *other != tier as usize);
+    let firsts = || others().filter_map(|(_, orders)| orders.first());
+    let n_agree = firsts().filter(|order| order.next[0].0 == top).count();
+    f[16] = n_agree as f32 / firsts().count().max(1) as f32;
+    f[17] = longest(&lookup.tiers).unwrap_or(0) as f32 / 32.0;
+    if base.has_model {
+        let p = |token: TokenId| probabilities.get(usize::from(token)).copied().unwrap_or(0.0);
+        let overlap: f32 = order.next.iter().map(|(token, count)| *count as f32 * p(*token)).sum();
+        f[18] = p(top);
+        f[19] = (log2(p(top)) / 16.0).max(-1.5);
+        f[20] = base.most;
+        f[21] = base.entropy / 8.0;
+        f[22] = (log2(overlap / total) / 16.0).max(-1.5);
+        f[23] = flag(p(top) >= base.most);
+    }
+    f
+}
+
+#[cfg(test)]
+mod tests;

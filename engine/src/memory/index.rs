@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::MAX_MATCH;
+use super::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
 use crate::tokenizer::{END, TokenId};
 
 /// Most occurrences of a match that are counted; of more, evenly spaced ones.
@@ -80,8 +81,8 @@ impl Index {
         }
     }
 
-    /// The longest suffix of `context` that occurs outside `excluded`.
-    pub(super) fn longest<'a>(&'a self, context: &[TokenId], excluded: &'a [Range<u32>]) -> Option<Match<'a>> {
+    /// By length of match, which positions follow the last tokens of `context`: entry i is of i + 1 tokens.
+    fn ranges(&self, context: &[TokenId]) -> Vec<Range<usize>> {
         let mut range = 0..self.order.len();
         let mut ranges = Vec::with_capacity(MAX_MATCH);
         for (depth, &token) in context.iter().rev().take(MAX_MATCH).enumerate() {
@@ -99,6 +100,12 @@ impl Index {
             range = range.start + start..range.start + start + n_equal;
             ranges.push(range.clone());
         }
+        ranges
+    }
+
+    /// The longest suffix of `context` that occurs outside `excluded`.
+    pub(super) fn longest<'a>(&'a self, context: &[TokenId], excluded: &'a [Range<u32>]) -> Option<Match<'a>> {
+        let mut ranges = self.ranges(context);
         // From the longest match down. Ranges are nested: each position is looked at once.
         let mut seen = 0..0;
         while let Some(range) = ranges.pop() {
@@ -110,6 +117,55 @@ impl Index {
             seen = range;
         }
         None
+    }
+
+    /// The longest match and shorter ones, each with what followed it.
+    pub(super) fn orders(&self, context: &[TokenId], excluded: &[Range<u32>], orders: &mut Vec<Order>) {
+        orders.clear();
+        let ranges = self.ranges(context);
+        let mut n_before = 0;
+        for len in (1..=ranges.len()).rev() {
+            if !orders.is_empty() && !LADDER.contains(&len) {
+                continue;
+            }
+            let positions = &self.order[ranges[len - 1].clone()];
+            if positions.len() < 2 * n_before {
+                continue;
+            }
+            let mut counts = BTreeMap::new();
+            self.count(&Match { len, positions, excluded }, &mut counts);
+            let total: u32 = counts.values().sum();
+            if total == 0 {
+                continue;
+            }
+            n_before = positions.len();
+            let mut next: Vec<(TokenId, u32)> = counts.into_iter().collect();
+            // Stable, and the counts came in token order: ties go to the lower id.
+            next.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            orders.push(Order { len: len as u32, total, next });
+            if orders.len() == MAX_ORDERS || total >= ENOUGH {
+                break;
+            }
+        }
+    }
+
+    /// What follows the last positions of the longest match: (its length, at most `n` runs of at most `most` tokens).
+    pub(super) fn following(
+        &self,
+        context: &[TokenId],
+        excluded: &[Range<u32>],
+        n: usize,
+        most: usize,
+    ) -> Option<(usize, Vec<Vec<TokenId>>)> {
+        let found = self.longest(context, excluded)?;
+        let mut positions: Vec<u32> =
+            found.positions.iter().copied().filter(|&at| !is_excluded(at, excluded)).take(MAX_COUNTED).collect();
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        let run = |at: u32| {
+            let rest = &self.tokens[at as usize..];
+            rest.iter().copied().take(most).take_while(|token| *token != END).collect()
+        };
+        Some((found.len, positions.into_iter().take(n).map(run).collect()))
     }
 
     /// Adds what follows the match.

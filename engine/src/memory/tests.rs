@@ -82,25 +82,15 @@ proptest! {
         prop_assert_eq!(prediction.next.is_empty(), prediction.match_len == 0);
         prop_assert!(prediction.next.is_empty() || (sum - 1.0).abs() < 1e-5);
     }
-
-    #[test]
-    fn a_mixture_sums_to_one(
-        raw in prop::collection::vec(0.01f32..1.0, 1..20), files in files(), context in stream(60),
-    ) {
-        let sum: f32 = raw.iter().sum();
-        let mut probs: Vec<f32> = raw.iter().map(|p| p / sum).collect();
-        Blend::default().mix(&mut probs, &Memory::build(files).predict(&context, ""));
-        prop_assert!((probs.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-    }
 }
 
 #[test]
 fn an_empty_memory_has_nothing_to_say() {
     assert_eq!(Memory::default().predict(&[8, 9], ""), Prediction::default());
     assert_eq!(Memory::build(vec![("a".into(), vec![])]).predict(&[8], "a"), Prediction::default());
-    let mut probs = [0.25, 0.75];
-    Blend::default().mix(&mut probs, &Prediction::default());
-    assert_eq!(probs, [0.25, 0.75]);
+    let mut lookup = Lookup::default();
+    Memory::default().lookup(&[8, 9], "", &mut lookup);
+    assert!(lookup.is_empty());
 }
 
 #[test]
@@ -109,40 +99,4 @@ fn the_few_occurrences_outside_a_large_excluded_file_are_found() {
     live.push(8);
     let memory = Memory::build(vec![("live".into(), live), ("other".into(), vec![8, 10])]);
     assert_eq!(memory.predict(&[9, 8], "live"), Prediction { match_len: 1, next: vec![(10, 1.0)] });
-}
-
-#[test]
-fn a_mixture_follows_the_weight() {
-    let blend = Blend { weights: vec![0.0, 0.5] };
-    let mut probs = [0.5, 0.5, 0.0];
-    blend.mix(&mut probs, &Prediction { match_len: 7, next: vec![(2, 0.75), (0, 0.25)] });
-    assert_eq!(probs, [0.375, 0.25, 0.375]);
-}
-
-#[test]
-fn calibration_finds_the_true_weights() {
-    // Model and memory each back one of two tokens; the memory's comes 70 times in 100 after three tokens.
-    let samples = (0..10_000).map(|i| if i % 10 < 7 { (3, 0.0, 1.0) } else { (3, 1.0, 0.0) });
-    let blend = Blend::calibrate(samples);
-    assert!((blend.weight(3) - 0.7).abs() < 0.01, "{blend:?}");
-    assert_eq!(blend.weight(5), Blend::default().weight(5));
-    assert_eq!(blend.validate(), Ok(()));
-}
-
-#[test]
-fn samples_that_are_no_numbers_are_passed_over() {
-    let samples = [(1, f32::NAN, 0.5), (2, 0.5, f32::INFINITY), (3, 0.0, 0.0), (usize::MAX, -1.0, 0.5)];
-    assert_eq!(Blend::calibrate(samples.into_iter()).validate(), Ok(()));
-}
-
-#[test]
-fn weights_that_are_no_shares_are_refused() {
-    let validate = |weights| Blend { weights }.validate();
-    assert_eq!(validate(vec![]), Err(BlendError::Length { n_weights: 0 }));
-    assert_eq!(validate(vec![0.5; 65]), Err(BlendError::Length { n_weights: 65 }));
-    assert_eq!(validate(vec![0.5; 64]), Ok(()));
-    for bad in [f32::NAN, -0.1, 1.1, f32::INFINITY] {
-        assert_eq!(validate(vec![0.0, bad]), Err(BlendError::OutOfRange { index: 1 }));
-    }
-    assert_eq!(Blend::default().validate(), Ok(()));
 }

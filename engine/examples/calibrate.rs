@@ -1,0 +1,107 @@
+//! What the default gates of the blend were calibrated on: `calibrate STORE CHECKPOINT OUT FOLDER…`
+//!
+//! Each folder is a crate that the checkpoint was not trained on. Its files are read one at a time, each with the others
+//! in the memory: at places where one would ask for a completion, and from their beginning. Every eighth file is held out
+//! and says what the gates are worth.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nanochat_engine::memory::{Blend, Samples, Schedule};
+use nanochat_engine::rng::Rng;
+use nanochat_engine::sources::{Package, Role, SourceFile};
+use nanochat_engine::store::Store;
+use nanochat_engine::{Cancel, Completer, Memory, Prompt, Sources};
+
+/// Files of one crate, and lines and bytes of one file, at most: large crates shall not outvote small ones.
+const MAX_FILES: usize = 12;
+const MAX_LINES: usize = 10;
+const MAX_BYTES: usize = 3 << 10;
+
+/// Of one half of the files: beside a model, and alone.
+#[derive(Default)]
+struct Half {
+    beside: Samples,
+    alone: Samples,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [store, checkpoint, out, folders @ ..] = &arguments[..] else {
+        return Err("usage: calibrate STORE CHECKPOINT OUT FOLDER…".into());
+    };
+    let checkpoint = Store::at(store).open_checkpoint(checkpoint)?;
+    let mut completer = Completer::new(&checkpoint, 1);
+    let (mut train, mut held_out) = (Half::default(), Half::default());
+    for (n, folder) in folders.iter().enumerate() {
+        read(&mut completer, folder, &mut train, &mut held_out)?;
+        eprintln!("{} of {} crates, {} tokens", n + 1, folders.len(), train.alone.len());
+    }
+    let mut blend = Blend::rough();
+    let [before_beside, before_alone] = blend.bits(&held_out.beside, &held_out.alone);
+    blend.calibrate(&train.beside, &train.alone, Schedule::FRESH);
+    let [beside, alone] = blend.bits(&held_out.beside, &held_out.alone);
+    let model = held_out.beside.bits_of_base();
+    eprintln!(
+        "held-out bits/token of {} tokens: model {model:.3}; with the memory {before_beside:.3} → {beside:.3}; \
+         memory alone {before_alone:.3} → {alone:.3}",
+        held_out.alone.len(),
+    );
+    std::fs::write(out, blend.weights().iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<u8>>())?;
+    Ok(())
+}
+
+fn read(completer: &mut Completer, folder: &Path, train: &mut Half, held_out: &mut Half) -> Result<(), Box<dyn Error>> {
+    let package = Package {
+        name: String::new(),
+        version: String::new(),
+        edition: String::new(),
+        licence: None,
+        folder: folder.to_owned(),
+        role: Role::Member,
+    };
+    let sources = Sources { root: folder.to_owned(), packages: vec![package] };
+    let (files, _) = sources.collect(&[Role::Member]);
+    let tokenizer = Arc::clone(completer.tokenizer());
+    let streams = files.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect();
+    completer.set_memory(Arc::new(Memory::build(streams)));
+    let large: Vec<&SourceFile> = files.iter().filter(|file| file.text.len() >= 2048).collect();
+    let mut rng = Rng::new(20_261_123);
+    for (n, file) in large.iter().step_by(large.len().div_ceil(MAX_FILES).max(1)).enumerate() {
+        let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };
+        for hole in holes(&file.text, &mut rng) {
+            let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
+            let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
+            let truth = &file.text[hole.clone()];
+            completer.sample_at(&prompt, truth, &mut half.beside, &mut half.alone, &Cancel::new())?;
+        }
+        let begin = &file.text.as_bytes()[..file.text.len().min(MAX_BYTES)];
+        completer.sample(&file.name, begin, &mut half.beside, &mut half.alone);
+    }
+    Ok(())
+}
+
+/// Lines to be completed, whole or from a character of their middle half on.
+fn holes(text: &str, rng: &mut Rng) -> Vec<std::ops::Range<usize>> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim();
+        let first = start + line.len() - line.trim_start().len();
+        start += line.len();
+        let n_letters = content.chars().filter(|c| c.is_alphanumeric()).count();
+        if n_letters >= 4 && !content.starts_with("//") && first > start - line.len() {
+            lines.push(first..first + content.len());
+        }
+    }
+    rng.shuffle(&mut lines);
+    lines.truncate(MAX_LINES);
+    for line in &mut lines {
+        if rng.below(2) == 0 {
+            let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
+            line.start = text.floor_char_boundary(at).max(line.start);
+        }
+    }
+    lines
+}

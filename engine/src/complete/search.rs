@@ -1,0 +1,247 @@
+//! The most probable line, or token after token where more than a line is asked for.
+//!
+//! ```text
+//! first ← the most probable choice at each place, to the end of the line     others → branches, by their bound
+//! while a branch's bound is above the best line's probability, and tokens may be tried:
+//!     follow it in the same way; give it up where it falls below the best
+//! ```
+//!
+//! The bound of a branch is the probability of its tokens so far, which only falls: what is found within the tokens that
+//! may be tried is the most probable of all lines that begin as a branch did. The end of a line counts as one choice,
+//! whatever indentation follows it.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::text::Text;
+use super::voice::Voice;
+use super::{Completion, Limits, Stop, TokenSource};
+use crate::prompt::{Prompt, PromptTokens};
+use crate::rng::Rng;
+use crate::tokenizer::{END, PREFIX, TokenId};
+use crate::{Cancel, Cancelled, Sampling};
+
+/// A choice that is less probable than this is not followed.
+const LEAST_P: f32 = 0.04;
+
+/// Text so far.
+#[derive(Clone)]
+struct Path {
+    tokens: Vec<TokenId>,
+    sources: Vec<TokenSource>,
+    /// Σ ln p of all choices.
+    log_p: f32,
+    text: Text,
+}
+
+#[derive(Clone, Copy)]
+enum Choice {
+    Token(TokenId, TokenSource),
+    EndOfLine(Stop),
+}
+
+/// A choice that was not taken.
+struct Branch {
+    path: Path,
+    choice: Choice,
+    bound: f32,
+    /// Of equal bounds the earlier branch is the greater.
+    age: usize,
+}
+
+impl PartialEq for Branch {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Branch {}
+
+impl Ord for Branch {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bound.total_cmp(&other.bound).then(other.age.cmp(&self.age))
+    }
+}
+
+impl PartialOrd for Branch {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+struct Search<'a, 'v> {
+    voice: Voice<'v>,
+    limits: &'a Limits,
+    cancel: &'a Cancel,
+    rng: Rng,
+    /// The prompt, and then what a path adds.
+    all: Vec<TokenId>,
+    n_prompt: usize,
+    /// Where the text of the file at hand begins in `all`.
+    file_start: usize,
+    newlines: Vec<TokenId>,
+    branches: BinaryHeap<Branch>,
+    n_branches: usize,
+    /// Tokens that may still be tried; `None` while the first path is found.
+    n_left: Option<usize>,
+    best: f32,
+}
+
+/// What is found, or `None` where silence is the better answer. The session, if there is one, holds the prompt.
+pub(super) fn search(
+    voice: Voice<'_>,
+    prompt: &Prompt<'_>,
+    prompt_tokens: PromptTokens,
+    limits: &Limits,
+    cancel: &Cancel,
+    on_token: &mut dyn FnMut(TokenId),
+) -> Result<Option<Completion>, Cancelled> {
+    let PromptTokens { tokens: all, healed } = prompt_tokens;
+    let mut search = Search {
+        newlines: voice.tokenizer.tokens_compatible_with(b"\n"),
+        voice,
+        limits,
+        cancel,
+        rng: Rng::new(limits.seed),
+        n_prompt: all.len(),
+        file_start: all.iter().rposition(|token| *token == PREFIX).map_or(0, |at| at + 1),
+        all,
+        branches: BinaryHeap::new(),
+        n_branches: 0,
+        n_left: None,
+        best: f32::NEG_INFINITY,
+    };
+    let text = Text::new(prompt, limits.max_lines, healed);
+    let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, text };
+    let first = search.follow(begin, None, on_token)?;
+    let Some(mut best) = first else { return Ok(None) };
+    search.best = best.0.log_p;
+    search.n_left = Some(limits.n_tried);
+    while let Some(branch) = search.branches.pop().filter(|branch| branch.bound > search.best) {
+        let Branch { mut path, choice, bound, .. } = branch;
+        path.log_p = bound;
+        search.all.truncate(search.n_prompt);
+        search.all.extend_from_slice(&path.tokens);
+        if let Some(found) = search.follow(path, Some(choice), &mut |_| ())? {
+            search.best = found.0.log_p;
+            best = found;
+        }
+        if search.n_left == Some(0) {
+            break;
+        }
+    }
+    let (path, stop) = best;
+    Ok(finish(path, stop, prompt.suffix))
+}
+
+/// What is new of a path.
+fn finish(path: Path, stop: Stop, suffix: &str) -> Option<Completion> {
+    let Path { tokens, mut sources, log_p, text } = path;
+    // A source for each token that reaches into what is shown.
+    let n_healed = text.healed.len();
+    let ends = text.ends.clone();
+    let text = text.finish(suffix)?;
+    let n_before = ends.iter().take_while(|end| **end < n_healed + text.len()).count();
+    sources.truncate(n_before + 1);
+    Some(Completion {
+        text,
+        stop,
+        confidence: log_p.exp().clamp(0.0, 1.0),
+        sources,
+        n_reused: 0,
+        n_prompt: 0,
+        n_generated: tokens.len(),
+    })
+}
+
+impl Search<'_, '_> {
+    /// Extends a path to its end, first by `choice` where there is one (the session is then behind). `None` where it falls
+    /// below the best or there is no more to try.
+    fn follow(
+        &mut self,
+        mut path: Path,
+        mut choice: Option<Choice>,
+        on_token: &mut dyn FnMut(TokenId),
+    ) -> Result<Option<(Path, Stop)>, Cancelled> {
+        let mut is_behind = choice.is_some();
+        loop {
+            self.cancel.check()?;
+            let chosen = choice.take().or_else(|| self.choose(&mut path));
+            if path.log_p < self.best {
+                return Ok(None);
+            }
+            let (token, source) = match chosen {
+                None => return Ok(Some((path, Stop::Silence))),
+                Some(Choice::EndOfLine(stop)) => return Ok(Some((path, stop))),
+                Some(Choice::Token(END, _)) => return Ok(Some((path, Stop::End))),
+                Some(Choice::Token(token, source)) => (token, source),
+            };
+            on_token(token);
+            path.tokens.push(token);
+            path.sources.push(source);
+            self.all.push(token);
+            if let Some(stop) = path.text.push(token, self.voice.tokenizer.token_bytes(token)) {
+                return Ok(Some((path, stop)));
+            }
+            if path.tokens.len() >= self.limits.max_tokens {
+                return Ok(Some((path, Stop::Tokens)));
+            }
+            if let Some(n_left) = &mut self.n_left {
+                let Some(less) = n_left.checked_sub(1) else { return Ok(None) };
+                *n_left = less;
+            }
+            if std::mem::take(&mut is_behind) {
+                self.voice.rebase(&self.all, self.cancel)?;
+            } else {
+                self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
+            }
+        }
+    }
+
+    /// The most probable choice, which lowers the path's probability; the others become branches. `None` where nobody
+    /// knows anything.
+    fn choose(&mut self, path: &mut Path) -> Option<Choice> {
+        if !self.voice.listen(&self.all[self.file_start..]) {
+            return None;
+        }
+        let scale = path.text.forbid(self.voice.tokenizer, &mut self.voice.state.probabilities);
+        if self.limits.sampling != Sampling::Greedy || self.limits.max_lines > 1 {
+            let token = self.limits.sampling.choose(&self.voice.state.probabilities, &mut self.rng)?;
+            let p = self.voice.state.probabilities[usize::from(token)];
+            path.log_p += p.max(f32::MIN_POSITIVE).ln();
+            return Some(Choice::Token(token, self.voice.source(token, p * scale)));
+        }
+        let mut choices: Vec<(f32, Choice)> = Vec::new();
+        if path.text.line_may_end() {
+            let p = &mut self.voice.state.probabilities;
+            let end = std::mem::take(&mut p[usize::from(END)]);
+            let newlines = self.newlines.iter().map(|token| p.get_mut(usize::from(*token)).map_or(0.0, std::mem::take));
+            let newline: f32 = newlines.sum();
+            let stop = if end > newline { Stop::End } else { Stop::Lines };
+            choices.push((end + newline, Choice::EndOfLine(stop)));
+        }
+        let token = Sampling::Greedy.choose(&self.voice.state.probabilities, &mut self.rng);
+        let p_of = |token: TokenId| self.voice.state.probabilities[usize::from(token)];
+        let choice =
+            |token: TokenId| (p_of(token), Choice::Token(token, self.voice.source(token, p_of(token) * scale)));
+        choices.extend(token.map(choice));
+        if self.limits.n_tried > 0 {
+            let others = self.voice.state.probabilities.iter().enumerate().filter(|(_, p)| **p >= LEAST_P);
+            let others = others.map(|(other, _)| other as TokenId).filter(|other| Some(*other) != token);
+            choices.extend(others.map(choice));
+        }
+        // Stable: of equals the end of the line comes first, and then the lower id.
+        choices.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut choices = choices.into_iter();
+        let (p, best) = choices.next().filter(|(p, _)| *p > 0.0)?;
+        for (p, choice) in choices.filter(|(p, _)| *p >= LEAST_P && self.limits.n_tried > 0) {
+            let bound = path.log_p + p.ln();
+            if bound > self.best {
+                self.branches.push(Branch { path: path.clone(), choice, bound, age: self.n_branches });
+                self.n_branches += 1;
+            }
+        }
+        path.log_p += p.ln();
+        Some(best)
+    }
+}

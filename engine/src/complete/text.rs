@@ -1,0 +1,159 @@
+//! The rules of a completion: what may come next, where it ends, and what of it is new.
+
+use super::Stop;
+use crate::Tokenizer;
+use crate::prompt::Prompt;
+use crate::syntax::Scanner;
+use crate::tokenizer::{END, N_SPECIALS, TokenId};
+
+/// The text generated so far, and the rules that end it.
+#[derive(Clone)]
+pub(super) struct Text {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes before the cursor that must come first.
+    pub(super) healed: Vec<u8>,
+    pub(super) tokens: Vec<TokenId>,
+    /// Where each token ends in `bytes`, as it was before any was cut.
+    pub(super) ends: Vec<usize>,
+    max_lines: usize,
+    /// The cursor's line has content, so a newline that comes first ends it.
+    mid_line: bool,
+    at_cursor: Scanner,
+    scanner: Scanner,
+    scanned: usize,
+    /// Brackets open at the cursor that the suffix does not close.
+    n_to_close: usize,
+}
+
+impl Text {
+    pub(super) fn new(prompt: &Prompt<'_>, max_lines: usize, healed: Vec<u8>) -> Self {
+        let at_cursor = Scanner::after(prompt.prefix);
+        let line = prompt.prefix.rsplit('\n').next().unwrap_or_default();
+        Self {
+            bytes: Vec::new(),
+            healed,
+            tokens: Vec::new(),
+            ends: Vec::new(),
+            max_lines: max_lines.max(1),
+            mid_line: !line.trim().is_empty(),
+            scanner: at_cursor.clone(),
+            scanned: 0,
+            n_to_close: at_cursor.depth() - at_cursor.closed_by(prompt.suffix),
+            at_cursor,
+        }
+    }
+
+    /// Takes away what may not come next: specials other than END, and, while healing, what contradicts the bytes that
+    /// stand before the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
+    pub(super) fn forbid(&self, tokenizer: &Tokenizer, probabilities: &mut [f32]) -> f32 {
+        let end = probabilities[usize::from(END)];
+        probabilities[..usize::from(N_SPECIALS)].fill(0.0);
+        probabilities.iter_mut().skip(tokenizer.vocab_size()).for_each(|p| *p = 0.0);
+        let Some(rest) = self.healed.get(self.bytes.len()..).filter(|rest| !rest.is_empty()) else {
+            probabilities[usize::from(END)] = end;
+            return 1.0;
+        };
+        let allowed = tokenizer.tokens_compatible_with(rest);
+        let kept: Vec<f32> = allowed.iter().map(|token| probabilities[usize::from(*token)]).collect();
+        probabilities.fill(0.0);
+        for (token, p) in allowed.iter().zip(&kept) {
+            // A voice that never saw the healed bytes continued this way must still be able to write them.
+            probabilities[usize::from(*token)] = p.max(1e-12);
+        }
+        let total: f32 = probabilities.iter().sum();
+        probabilities.iter_mut().for_each(|p| *p /= total);
+        total
+    }
+
+    /// Appends a token; says why the text ends within it or after it, if it does.
+    pub(super) fn push(&mut self, token: TokenId, bytes: &[u8]) -> Option<Stop> {
+        self.tokens.push(token);
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+        if self.bytes.len() <= self.healed.len() {
+            return None;
+        }
+        let (at, stop) = if let Some(at) = self.end_of_lines() {
+            (at, Stop::Lines)
+        } else if let Some(at) = self.closing_bracket() {
+            (at, Stop::Bracket)
+        } else {
+            (self.repetition()?, Stop::Repeat)
+        };
+        self.bytes.truncate(at.max(self.healed.len()));
+        Some(stop)
+    }
+
+    /// Whether a line break now would end the last line that is wanted.
+    pub(super) fn line_may_end(&self) -> bool {
+        let new = self.bytes.get(self.healed.len()..).unwrap_or_default();
+        let is_healed = self.bytes.len() >= self.healed.len();
+        is_healed && self.max_lines == 1 && (self.mid_line || !new.trim_ascii().is_empty())
+    }
+
+    /// Where the line that is one too many begins.
+    fn end_of_lines(&self) -> Option<usize> {
+        let new = &self.bytes[self.healed.len()..];
+        let mut n_lines = 0;
+        let mut has_content = self.mid_line;
+        for (i, byte) in new.iter().enumerate() {
+            if *byte == b'\n' {
+                n_lines += usize::from(has_content);
+                if n_lines >= self.max_lines {
+                    return Some(self.healed.len() + i);
+                }
+                has_content = false;
+            } else if !byte.is_ascii_whitespace() {
+                has_content = true;
+            }
+        }
+        None
+    }
+
+    /// Where a bracket is closed that the suffix closes, or that is not open.
+    fn closing_bracket(&mut self) -> Option<usize> {
+        self.scanned = self.scanned.max(self.healed.len());
+        while let Some(c) = next_char(&self.bytes[self.scanned..]) {
+            let before = self.scanned;
+            self.scanned += c.len_utf8();
+            self.scanner.feed(c.encode_utf8(&mut [0; 4]));
+            if self.scanner.n_outer_closed() > self.n_to_close || self.scanner.is_broken() {
+                return Some(before);
+            }
+        }
+        None
+    }
+
+    /// Where a run of tokens begins to be repeated, once it stands there four times.
+    fn repetition(&self) -> Option<usize> {
+        let n = self.tokens.len();
+        let repeats = |period: &usize| {
+            let tail = &self.tokens[n - 4 * period..];
+            tail.iter().zip(&tail[*period..]).all(|(a, b)| a == b)
+        };
+        // Rulers, array literals and indentation have a period of one or two tokens; they end with their line.
+        let period = (1..=n / 4).find(repeats).filter(|period| *period >= 3)?;
+        Some(self.ends[n - 3 * period - 1])
+    }
+
+    /// What is new at the cursor, if anything is.
+    pub(super) fn finish(self, suffix: &str) -> Option<String> {
+        let new = self.bytes.get(self.healed.len()..).filter(|_| self.bytes.starts_with(&self.healed))?;
+        let valid = match std::str::from_utf8(new) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&new[..error.valid_up_to()]).ok()?,
+        };
+        let text = self.at_cursor.trim_overlap(valid, suffix).trim_end();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+/// The first character of bytes that may end in the middle of one.
+fn next_char(bytes: &[u8]) -> Option<char> {
+    let head = &bytes[..bytes.len().min(4)];
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).expect("valid up to here"),
+    };
+    valid.chars().next()
+}

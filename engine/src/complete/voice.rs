@@ -1,0 +1,82 @@
+//! What is said of the next token: the model's distribution with the memory's mixed in.
+
+use super::{TokenSource, uniform};
+use crate::draft::Drafts;
+use crate::memory::{Blend, Lookup, Memory, Mixture};
+use crate::tokenizer::TokenId;
+use crate::{Cancel, Cancelled, Session, Tokenizer};
+
+use nanochat_kernels::vector;
+
+/// Buffers that are kept from one completion to the next.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) lookup: Lookup,
+    pub(super) mixture: Mixture,
+    pub(super) probabilities: Vec<f32>,
+}
+
+/// Who speaks in one completion.
+pub(super) struct Voice<'a> {
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) session: Option<&'a mut Session>,
+    pub(super) drafts: Option<&'a mut Drafts>,
+    pub(super) memory: Option<Memory>,
+    pub(super) blend: &'a Blend,
+    pub(super) state: &'a mut State,
+}
+
+impl Voice<'_> {
+    /// The distribution of what follows `context`, the text of the file at hand, into the state. The session stands at its
+    /// end. False where nobody knows anything.
+    pub(super) fn listen(&mut self, context: &[TokenId]) -> bool {
+        let State { lookup, mixture, probabilities } = &mut *self.state;
+        match &self.memory {
+            Some(memory) => memory.lookup(context, "", lookup),
+            None => lookup.clear(),
+        }
+        probabilities.clear();
+        match &self.session {
+            Some(session) => {
+                probabilities.extend_from_slice(session.logits());
+                vector::softmax(session.model().isa(), probabilities);
+            }
+            None => probabilities.extend(uniform(self.tokenizer.vocab_size())),
+        }
+        self.blend.mix(probabilities, self.session.is_some(), lookup, mixture);
+        self.session.is_some() || !lookup.is_empty()
+    }
+
+    /// Which voice is behind more than half of `p`, the blended probability of a token.
+    pub(super) fn source(&self, token: TokenId, p: f32) -> TokenSource {
+        let from_memory = self.state.mixture.memory(token) > 0.5 * p;
+        if from_memory || self.session.is_none() { TokenSource::Memory } else { TokenSource::Model }
+    }
+
+    /// Moves the session behind `tokens`, of which it knows a beginning.
+    pub(super) fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<(), Cancelled> {
+        if let Some(session) = &mut self.session {
+            session.rebase(tokens, cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most
+    /// `n_left` more tokens are wanted.
+    pub(super) fn push(&mut self, all: &[TokenId], n_left: usize) {
+        let Some(session) = &mut self.session else { return };
+        let token = *all.last().expect("a token was chosen");
+        let Some(drafts) = &mut self.drafts else { return session.push(token) };
+        let was_guessed = session.is_ahead(token);
+        if session.n_ahead() > 0 {
+            drafts.learn(was_guessed);
+        }
+        if was_guessed {
+            return session.push(token);
+        }
+        let config = session.model().config();
+        let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
+        let guess = drafts.guess(all, most, config.vocab_size);
+        session.push_ahead(token, &guess);
+    }
+}

@@ -1,0 +1,161 @@
+//! Held-out code → the gates that make it most probable.
+//!
+//! ```text
+//! each token: p₀ by the base, per order (features φₖ, share cₖ)        pₖ = pₖ₋₁ + λₖ·(cₖ − pₖ₋₁),  λₖ = gate(φₖ)
+//! −∂ln p/∂λₖ = −(cₖ − pₖ₋₁)·Π_{j>k}(1 − λⱼ) / p                        Adam over small batches
+//! ```
+
+use super::blend::{Blend, Gate, N_FEATURES};
+use super::lookup::Lookup;
+use crate::rng::Rng;
+use crate::tokenizer::TokenId;
+
+mod adam;
+
+use adam::Adam;
+
+/// What held-out tokens said: samples for one gate.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// The base's probability of each token, and where its steps end.
+    tokens: Vec<(f32, usize)>,
+    steps: Vec<([f32; N_FEATURES], f32)>,
+}
+
+impl Samples {
+    /// Adds a token that came: the base's distribution at its place, and what the memory knew.
+    pub fn add(&mut self, probabilities: &[f32], has_model: bool, lookup: &Lookup, token: TokenId) {
+        let steps = &mut self.steps;
+        let p =
+            Blend::observe(probabilities, has_model, lookup, token, |features, share| steps.push((features, share)));
+        self.tokens.push((p, self.steps.len()));
+    }
+
+    /// Tokens.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Mean bits of a token by the base alone.
+    pub fn bits_of_base(&self) -> f64 {
+        let bits = self.tokens.iter().map(|(p, _)| -f64::from(p.max(f32::MIN_POSITIVE)).log2());
+        bits.sum::<f64>() / self.len().max(1) as f64
+    }
+
+    fn bits(&self, gate: &Gate) -> f64 {
+        let p = |idx: usize| {
+            let steps = self.steps_of(idx).iter();
+            steps.fold(self.tokens[idx].0, |p, (features, share)| p + gate.weight(features) * (share - p))
+        };
+        let bits = (0..self.len()).map(|idx| -f64::from(p(idx).max(f32::MIN_POSITIVE)).log2());
+        bits.sum::<f64>() / self.len().max(1) as f64
+    }
+
+    fn steps_of(&self, idx: usize) -> &[([f32; N_FEATURES], f32)] {
+        let start = idx.checked_sub(1).map_or(0, |before| self.tokens[before].1);
+        &self.steps[start..self.tokens[idx].1]
+    }
+}
+
+/// How a gate is calibrated.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Passes over the samples.
+    pub n_passes: usize,
+    /// Largest change of a weight in one step of Adam.
+    pub rate: f32,
+    /// Pull towards where it began, per step: few samples change little.
+    pub pull: f32,
+}
+
+impl Schedule {
+    /// From nothing, on plenty of samples.
+    pub const FRESH: Self = Self { n_passes: 8, rate: 4e-3, pull: 0.0 };
+    /// From gates that were calibrated elsewhere, to a few thousand samples.
+    pub const ADAPT: Self = Self { n_passes: 4, rate: 1e-3, pull: 2e-3 };
+}
+
+const BATCH: usize = 256;
+
+impl Blend {
+    /// Makes the samples more probable: those beside a model, and those of a memory by itself.
+    pub fn calibrate(&mut self, beside: &Samples, alone: &Samples, schedule: Schedule) {
+        for (gate, samples) in [(&mut self.beside, beside), (&mut self.alone, alone)] {
+            let mut adam = Adam::new(gate, schedule);
+            let mut order: Vec<usize> = (0..samples.len()).collect();
+            let mut rng = Rng::new(7);
+            let n_steps = schedule.n_passes * samples.len().div_ceil(BATCH);
+            let mut step = 0;
+            for _ in 0..schedule.n_passes {
+                rng.shuffle(&mut order);
+                for batch in order.chunks(BATCH) {
+                    for idx in batch {
+                        adam.learn(samples.tokens[*idx].0, samples.steps_of(*idx));
+                    }
+                    adam.step(batch.len(), 1.0 - step as f32 / n_steps as f32);
+                    step += 1;
+                }
+            }
+            *gate = adam.into_gate();
+        }
+    }
+
+    /// Mean bits of a token of each, by these gates.
+    pub fn bits(&self, beside: &Samples, alone: &Samples) -> [f64; 2] {
+        [(&self.beside, beside), (&self.alone, alone)].map(|(gate, samples)| samples.bits(gate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Order, Tier};
+
+    /// A file whose long matches are always right and a workspace that is right half of the time, beside a model that
+    /// knows nothing.
+    fn samples(n: usize) -> Samples {
+        let mut rng = Rng::new(11);
+        let mut samples = Samples::default();
+        for _ in 0..n {
+            let token = 20 + rng.below(50) as TokenId;
+            let other = 100 + rng.below(50) as TokenId;
+            let mut lookup = Lookup::default();
+            let order = |len, token| Order { len, total: 3, next: vec![(token, 3)] };
+            let is_long = rng.below(2) == 0;
+            lookup.tiers[Tier::File as usize] =
+                vec![if is_long { order(20, token) } else { order(2, if rng.below(10) == 0 { token } else { other }) }];
+            let said = if rng.below(2) == 0 { token } else { other };
+            lookup.tiers[Tier::Workspace as usize] = vec![order(6, said)];
+            samples.add(&[1.0 / 264.0; 264], true, &lookup, token);
+        }
+        samples
+    }
+
+    #[test]
+    fn gates_learn_whom_to_believe() {
+        let (train, held_out) = (samples(4000), samples(500));
+        let mut blend = Blend::rough();
+        let before = held_out.bits(&blend.beside);
+        blend.calibrate(&train, &Samples::default(), Schedule::FRESH);
+        let after = held_out.bits(&blend.beside);
+        // Half of the tokens are certain, and the other half takes 1 + ½·log₂ 264 bits at least: 2.5 together.
+        assert!(after < before - 0.3 && after < 3.0, "{before} → {after}");
+        assert_eq!(blend.alone, Blend::rough().alone, "there was nothing to learn from");
+    }
+
+    #[test]
+    fn the_same_samples_give_the_same_gates() {
+        let samples = samples(600);
+        let [a, b] = [(); 2].map(|()| {
+            let mut blend = Blend::rough();
+            blend.calibrate(&samples, &samples, Schedule::ADAPT);
+            blend.weights()
+        });
+        assert_eq!(a, b);
+    }
+}
