@@ -1,0 +1,80 @@
+//! What the tiers of the memory know of what comes next.
+
+use crate::tokenizer::TokenId;
+
+/// Whose text it is, nearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// The file that is being written.
+    File,
+    /// Other files that are open.
+    Open,
+    /// The other files of the workspace.
+    Workspace,
+    /// The sources of the locked dependencies.
+    Dependencies,
+    /// The standard library.
+    Std,
+}
+
+/// How many tiers there are.
+pub const N_TIERS: usize = 5;
+
+impl Tier {
+    /// All of them, nearest first.
+    pub const ALL: [Self; N_TIERS] = [Self::File, Self::Open, Self::Workspace, Self::Dependencies, Self::Std];
+}
+
+/// Lengths below the longest match that are looked at.
+pub(super) const LADDER: [usize; 10] = [24, 16, 12, 8, 6, 5, 4, 3, 2, 1];
+/// Lengths that one tier answers with at most.
+pub(super) const MAX_ORDERS: usize = 4;
+/// A length with as many occurrences says all that shorter ones would.
+pub(super) const ENOUGH: u32 = 256;
+
+/// What followed the last `len` tokens of the context in one tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Tokens of context that matched.
+    pub len: u32,
+    /// Occurrences counted: the sum of `next`.
+    pub total: u32,
+    /// (token, count), most frequent first, of equals the lower id first.
+    pub next: Vec<(TokenId, u32)>,
+}
+
+/// What all tiers know; its buffers are used again from token to token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// By tier, the longest match first and then shorter ones that occur at least twice as often each.
+    pub tiers: [Vec<Order>; N_TIERS],
+}
+
+impl Lookup {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.tiers.iter_mut().for_each(Vec::clear);
+    }
+
+    /// Tokens that the longest match of any tier has.
+    pub fn longest(&self) -> u32 {
+        self.tiers.iter().filter_map(|orders| orders.first()).map(|order| order.len).max().unwrap_or(0)
+    }
+
+    /// Whether no tier knows anything.
+    pub fn is_empty(&self) -> bool {
+        self.tiers.iter().all(Vec::is_empty)
+    }
+}
+
+/// Text that followed a match, to be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// Whose text it is.
+    pub tier: Tier,
+    /// Tokens of context that matched.
+    pub match_len: u32,
+    /// What followed, up to a boundary.
+    pub tokens: Vec<TokenId>,
+}
