@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use crate::draft::Drafts;
-use crate::memory::{Blend, Lookup, Memory, Mixture, Samples};
+use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::score::Score;
-use crate::tokenizer::{END, N_SPECIALS, PREFIX, SUFFIX, TokenId};
+use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer};
 
 mod search;
@@ -138,6 +138,7 @@ pub struct Completer {
     voices: Voices,
     drafts: Option<Drafts>,
     state: State,
+    live: Arc<LiveFile>,
 }
 
 impl Completer {
@@ -157,6 +158,7 @@ impl Completer {
             voices: Voices::Both,
             drafts: None,
             state: State::default(),
+            live: Arc::default(),
         }
     }
 
@@ -170,6 +172,7 @@ impl Completer {
             voices: Voices::MemoryOnly,
             drafts: None,
             state: State::default(),
+            live: Arc::default(),
         }
     }
 
@@ -396,12 +399,12 @@ impl Completer {
     }
 
     /// The memory with the prompt's file as it stands now, but for the bytes that are written again.
-    fn live_memory(&self, prompt: &Prompt<'_>, n_healed: usize) -> Memory {
+    fn live_memory(&mut self, prompt: &Prompt<'_>, n_healed: usize) -> Memory {
         let prefix = &prompt.prefix.as_bytes()[..prompt.prefix.len() - n_healed];
-        let mut tokens = self.tokenizer.encode(prefix);
-        tokens.push(END);
-        tokens.extend(self.tokenizer.encode(prompt.suffix.as_bytes()));
-        self.memory.with_overlay(overlay_path(prompt.path), tokens)
+        // Nobody else holds it between two requests, so it is changed in place.
+        let live = Arc::make_mut(&mut self.live);
+        live.update(&self.tokenizer, &overlay_path(prompt.path), prefix, prompt.suffix.as_bytes());
+        self.memory.with_live(Arc::clone(&self.live))
     }
 }
 

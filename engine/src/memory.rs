@@ -1,104 +1,145 @@
-//! What was written before in this workspace: the longest match of the context, and what followed it.
+//! What was written before, near and far: the longest match of the context in each tier, and what followed it.
+//!
+//! ```text
+//! File          the live buffer            LiveFile: links between equal contexts, changed with each edit
+//! Open          the other open files       Index on the heap
+//! Workspace     its other files            Index on the heap
+//! Dependencies  the locked sources         Library: an Index in a mapped file that all servers share
+//! Std           the standard library       the same
+//! ```
+//!
+//! A file counts once, in the nearest tier that has it.
 
 mod blend;
+pub mod cache;
 mod calibrate;
 mod index;
+mod live;
 mod lookup;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::tokenizer::TokenId;
-pub use blend::{Blend, BlendError, Mixture, N_WEIGHTS};
+#[cfg(test)]
+pub(crate) use blend::N_WEIGHTS;
+pub use blend::{Blend, BlendError, Mixture};
 pub use calibrate::{Samples, Schedule};
-use index::{Index, Match};
+use index::Index;
+pub use live::LiveFile;
 pub use lookup::{Continuation, Lookup, N_TIERS, Order, Tier};
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;
 
-/// Token streams of files, indexed by their suffixes. Cheap to clone.
+/// Token streams of files, indexed by their contexts. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    base: Arc<Index>,
-    /// The live buffer, in place of the base's copy of the same file.
-    overlay: Option<(String, Arc<Index>)>,
+    live: Option<Arc<LiveFile>>,
+    /// Names of the files of the open tier.
+    open: Arc<[String]>,
+    /// By tier; that of the live file stays empty.
+    tiers: [Vec<Part>; N_TIERS],
 }
 
-/// What followed the longest match.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Prediction {
-    /// Tokens of context that matched, at most [`MAX_MATCH`]; 0 with no prediction.
-    pub match_len: usize,
-    /// (token, probability), most probable first; sums to 1 when not empty.
-    pub next: Vec<(TokenId, f32)>,
+/// Some files of one tier.
+#[derive(Clone, Debug)]
+struct Part {
+    index: Arc<Index>,
+    /// Where it holds files that a nearer tier has, in order.
+    left_out: Arc<[Range<u32>]>,
+}
+
+/// Indexes of one tier: one, or the pieces that are ready while it is being made. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Library(Vec<Arc<Index>>);
+
+impl Library {
+    /// Tokens indexed.
+    pub fn n_tokens(&self) -> usize {
+        self.0.iter().map(|index| index.n_tokens()).sum()
+    }
+
+    /// Bytes of the indexes: in mapped files, and on the heap.
+    pub fn n_bytes(&self) -> (usize, usize) {
+        self.0
+            .iter()
+            .map(|index| index.size())
+            .fold((0, 0), |(mapped, heap), (n, is_heap)| if is_heap { (mapped, heap + n) } else { (mapped + n, heap) })
+    }
 }
 
 impl Memory {
-    /// Indexes files: (path, tokens). The order does not matter to what is predicted. An `END` inside a stream
-    /// is a boundary: it is never predicted and no match goes across it.
+    /// A memory of a workspace's files: (path, tokens). The order does not matter to what is predicted. An `END` inside
+    /// a stream is a boundary: it is never predicted and no match goes across it.
     pub fn build(files: Vec<(String, Vec<TokenId>)>) -> Self {
-        Self { base: Arc::new(Index::build(files)), overlay: None }
+        Self::default().with_tier(Tier::Workspace, Library(vec![Arc::new(Index::build(files))]))
     }
 
-    /// This memory with the live text of one file in place of its saved copy. Put `END` where the cursor is, so
-    /// that the memory does not hold that the suffix follows the prefix. Costs what the one file costs.
+    /// This memory with other files in a tier.
+    ///
+    /// # Panics
+    /// For [`Tier::File`], which [`Memory::with_live`] sets.
+    #[must_use]
+    pub fn with_tier(mut self, tier: Tier, library: Library) -> Self {
+        assert!(tier != Tier::File, "the live file is no library");
+        let parts = library.0.into_iter().map(|index| Part { index, left_out: Arc::default() });
+        self.tiers[tier as usize] = parts.collect();
+        self.leave_out();
+        self
+    }
+
+    /// This memory with these files as the open ones: (path, tokens). Their saved copies count no more.
+    #[must_use]
+    pub fn with_open(mut self, files: Vec<(String, Vec<TokenId>)>) -> Self {
+        self.open = files.iter().map(|(path, _)| path.clone()).collect();
+        self.with_tier(Tier::Open, Library(vec![Arc::new(Index::build(files))]))
+    }
+
+    /// This memory with the live text of one file in place of its saved copy.
+    #[must_use]
+    pub fn with_live(&self, live: Arc<LiveFile>) -> Self {
+        let mut memory = self.clone();
+        memory.live = Some(live);
+        memory.leave_out();
+        memory
+    }
+
+    /// As [`Memory::with_live`], for a file of these tokens. Put `END` where the cursor is, so that the memory does not
+    /// hold that the suffix follows the prefix. Costs what the one file costs.
     pub fn with_overlay(&self, path: String, tokens: Vec<TokenId>) -> Self {
-        let index = Index::build(vec![(path.clone(), tokens)]);
-        Self { base: Arc::clone(&self.base), overlay: Some((path, Arc::new(index))) }
+        self.with_live(Arc::new(LiveFile::of_tokens(path, &tokens)))
     }
 
     /// Tokens indexed.
     pub fn n_tokens(&self) -> usize {
-        match &self.overlay {
-            None => self.base.n_tokens(),
-            Some((path, overlay)) => self.base.n_tokens() - self.base.n_tokens_of(path) + overlay.n_tokens(),
-        }
-    }
-
-    /// What followed the longest suffix of `context` that occurs, with a token after it, outside the file `exclude`.
-    pub fn predict(&self, context: &[TokenId], exclude: &str) -> Prediction {
-        let overlay = self.overlay.as_ref().filter(|(path, _)| path != exclude);
-        let overlay = overlay.and_then(|(_, index)| Some((&**index, index.longest(context, &[])?)));
-        self.prediction(context, self.base.file(exclude), overlay)
-    }
-
-    /// What followed the longest match of the overlay's tokens before its token `next`, in the base and in the overlay
-    /// before `next`: what is known when the overlay is read from its beginning.
-    pub fn predict_within(&self, tokens: &[TokenId], next: usize) -> Prediction {
-        // The overlay's index has one END before its only file.
-        let ahead = u32::try_from(next).map_or(u32::MAX, |next| next.saturating_add(1))..u32::MAX;
-        let ahead = std::slice::from_ref(&ahead);
-        let overlay = self.overlay.as_ref();
-        let overlay = overlay.and_then(|(_, index)| Some((&**index, index.longest(&tokens[..next], ahead)?)));
-        self.prediction(&tokens[..next], 0..0, overlay)
+        let live = self.live.as_ref().map_or(0, |live| live.n_tokens());
+        let parts = self.tiers.iter().flatten();
+        live + parts
+            .map(|part| part.index.n_tokens() - part.left_out.iter().map(ExactSizeIterator::len).sum::<usize>())
+            .sum::<usize>()
     }
 
     /// What each tier knows of what follows `context`, outside the file `exclude`.
     pub fn lookup(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
         out.clear();
-        if let Some((_, index)) = self.overlay.as_ref().filter(|(path, _)| path != exclude) {
-            index.orders(context, &[], &mut out.tiers[Tier::File as usize]);
+        if let Some(live) = self.live.as_ref().filter(|live| live.path() != exclude) {
+            live.orders(context, &mut out.tiers[Tier::File as usize]);
         }
-        let left_out = [self.base.file(exclude), self.replaced()];
-        self.base.orders(context, &left_out, &mut out.tiers[Tier::Workspace as usize]);
+        self.look_behind(context, exclude, out);
     }
 
-    /// What is known of the overlay's token `next` when the overlay is read from its beginning.
+    /// What is known of the live file's token `next` when the file, `tokens`, is read from its beginning.
     pub fn lookup_within(&self, tokens: &[TokenId], next: usize, out: &mut Lookup) {
         out.clear();
-        let context = &tokens[..next];
-        if let Some((_, index)) = &self.overlay {
-            // The overlay's index has one END before its only file.
-            let ahead = u32::try_from(next).map_or(u32::MAX, |next| next.saturating_add(1))..u32::MAX;
-            index.orders(context, std::slice::from_ref(&ahead), &mut out.tiers[Tier::File as usize]);
+        if let Some(live) = &self.live {
+            live.orders_within(next, &mut out.tiers[Tier::File as usize]);
         }
-        self.base.orders(context, &[self.replaced()], &mut out.tiers[Tier::Workspace as usize]);
+        self.look_behind(&tokens[..next], "", out);
     }
 
-    /// What followed the longest match of each tier: at most `n` runs of at most `most` tokens from each, the latest of
-    /// the nearest tier first.
+    /// What followed the longest match of each tier: at most `n` runs of at most `most` tokens from each, the nearest
+    /// tier first; in the live file the runs nearest the cursor first.
     pub fn continuations(&self, context: &[TokenId], n: usize, most: usize) -> Vec<Continuation> {
         let mut found = Vec::new();
         let mut add = |tier, runs: Option<(usize, Vec<Vec<TokenId>>)>| {
@@ -107,43 +148,80 @@ impl Memory {
                 found.extend(runs.into_iter().map(|tokens| Continuation { tier, match_len, tokens }));
             }
         };
-        if let Some((_, index)) = &self.overlay {
-            add(Tier::File, index.following(context, &[], n, most));
+        if let Some(live) = &self.live {
+            add(Tier::File, live.following(context, n, most));
         }
-        add(Tier::Workspace, self.base.following(context, &[self.replaced()], n, most));
+        for (tier, parts) in Tier::ALL.into_iter().zip(&self.tiers) {
+            let runs = parts.iter().filter_map(|part| part.index.following(context, &part.left_out, n, most));
+            add(tier, runs.reduce(|best, other| if other.0 > best.0 { other } else { best }));
+        }
         found
     }
 
-    /// Where the base holds the overlay's file as it was saved.
-    fn replaced(&self) -> Range<u32> {
-        self.overlay.as_ref().map_or(0..0, |(path, _)| self.base.file(path))
+    /// Fills all tiers but the live file's.
+    fn look_behind(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
+        for (parts, orders) in self.tiers.iter().zip(&mut out.tiers) {
+            let look = |part: &Part, orders: &mut Vec<Order>| {
+                let excluded = if exclude.is_empty() { 0..0 } else { part.index.file(exclude) };
+                if excluded.is_empty() {
+                    return part.index.orders(context, &part.left_out, orders);
+                }
+                part.index.orders(context, &in_order([&part.left_out[..], &[excluded]].concat()), orders);
+            };
+            match parts.as_slice() {
+                [] => {}
+                [part] => look(part, orders),
+                parts => {
+                    let mut all = Vec::new();
+                    for part in parts {
+                        look(part, orders);
+                        all.append(orders);
+                    }
+                    *orders = together(all);
+                }
+            }
+        }
     }
 
-    fn prediction(
-        &self,
-        context: &[TokenId],
-        excluded: Range<u32>,
-        overlay: Option<(&Index, Match<'_>)>,
-    ) -> Prediction {
-        let mut counts = BTreeMap::new();
-        let left_out = [excluded, self.replaced()];
-        let base = self.base.longest(context, &left_out);
-
-        let match_len =
-            base.as_ref().map_or(0, |found| found.len).max(overlay.as_ref().map_or(0, |(_, found)| found.len));
-        if let Some(found) = base.filter(|found| found.len == match_len) {
-            self.base.count(&found, &mut counts);
+    /// Sets what each part leaves out: the live file, and the open ones outside their tier.
+    fn leave_out(&mut self) {
+        let live = self.live.as_ref().map(|live| live.path());
+        for (tier, parts) in Tier::ALL.into_iter().zip(&mut self.tiers) {
+            let open: &[String] = if tier == Tier::Open { &[] } else { &self.open };
+            for part in parts {
+                let names = open.iter().map(String::as_str).chain(live);
+                let mut left_out = in_order(names.map(|name| part.index.file(name)).collect());
+                left_out.dedup();
+                if *part.left_out != left_out[..] {
+                    part.left_out = left_out.into();
+                }
+            }
         }
-        if let Some((index, found)) = overlay.filter(|(_, found)| found.len == match_len) {
-            index.count(&found, &mut counts);
-        }
-        let total: u32 = counts.values().sum();
-        let mut next: Vec<(TokenId, f32)> =
-            counts.into_iter().map(|(token, count)| (token, count as f32 / total as f32)).collect();
-        // Stable, and the counts came in token order: ties go to the lower id.
-        next.sort_by(|a, b| b.1.total_cmp(&a.1));
-        Prediction { match_len, next }
     }
+}
+
+/// Without empty ones.
+fn in_order(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_by_key(|range| range.start);
+    ranges
+}
+
+/// What several parts know, as if they were one; for those that are not joined yet. A part that passed over a length adds
+/// nothing to it.
+fn together(mut all: Vec<Order>) -> Vec<Order> {
+    all.sort_by_key(|order| std::cmp::Reverse(order.len));
+    let mut orders: Vec<Order> = Vec::new();
+    for same in all.chunk_by(|a, b| a.len == b.len) {
+        let tokens = same.iter().flat_map(|order| &order.next);
+        let tokens = tokens.flat_map(|(token, count)| std::iter::repeat_n(*token, *count as usize)).collect();
+        let order = index::order_of(same[0].len as usize, tokens);
+        let last = orders.last().map_or(0, |order| order.total);
+        if orders.len() < lookup::MAX_ORDERS && last < lookup::ENOUGH && order.total >= 2 * last {
+            orders.push(order);
+        }
+    }
+    orders
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ignore::WalkBuilder;
 
@@ -34,6 +35,60 @@ pub struct Package {
     pub folder: PathBuf,
     /// What the workspace is to it.
     pub role: Role,
+}
+
+/// What a package's files look like from outside, without reading them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Of the names, lengths and times of the `.rs` files; another one where anything was changed.
+    pub hash: [u8; 32],
+    /// Bytes of these files.
+    pub n_bytes: u64,
+}
+
+impl Package {
+    /// What [`Sources::collect`] would read, without reading it; for no folder, that of no files.
+    pub fn stamp(&self) -> Stamp {
+        let is_source = |entry: &ignore::DirEntry| entry.path().extension().is_some_and(|extension| extension == "rs");
+        let mut files = Vec::new();
+        for entry in self.walk().filter_map(Result::ok).filter(is_source) {
+            let Ok(metadata) = entry.metadata() else { continue };
+            let age = metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let nanoseconds = age.map_or(0, |age| age.as_nanos());
+            files.push((entry.into_path(), metadata.len(), nanoseconds));
+        }
+        files.sort();
+        let mut hasher = blake3::Hasher::new();
+        let mut n_bytes = 0u64;
+        for (path, len, nanoseconds) in files {
+            n_bytes = n_bytes.saturating_add(len);
+            let path = path.as_os_str().as_encoded_bytes();
+            hasher.update(&(path.len() as u64).to_le_bytes()).update(path);
+            hasher.update(&len.to_le_bytes()).update(&nanoseconds.to_le_bytes());
+        }
+        Stamp { hash: *hasher.finalize().as_bytes(), n_bytes }
+    }
+
+    fn walk(&self) -> ignore::Walk {
+        let mut walk = WalkBuilder::new(&self.folder);
+        // The user's own code follows the user's rules, with or without git. A dependency's package was
+        // published as it lies, so rules above it (a vendored folder is often ignored) do not concern it.
+        let is_member = self.role == Role::Member;
+        walk.follow_links(false)
+            .hidden(true)
+            .require_git(false)
+            .parents(is_member)
+            .git_global(false)
+            .git_ignore(is_member)
+            .git_exclude(is_member)
+            .ignore(false)
+            .filter_entry(|entry| {
+                let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+                !(is_folder && entry.depth() > 0 && entry.file_name() == "target")
+            });
+        walk.add_custom_ignore_filename(".nanochatignore");
+        walk.build()
+    }
 }
 
 /// What a package is to the workspace.
@@ -82,7 +137,7 @@ impl Sources {
         let mut seen = HashSet::new();
         let mut skipped = BTreeMap::new();
         for package in self.packages.iter().filter(|package| roles.contains(&package.role)) {
-            for entry in self.walk(package) {
+            for entry in package.walk() {
                 match entry {
                     Err(error) => {
                         skipped.insert(package.folder.clone(), format!("cannot be read: {error}"));
@@ -114,27 +169,6 @@ impl Sources {
         }
         let files = files.into_iter().map(|(name, (path, text))| SourceFile { name, path, text }).collect();
         (files, skipped.into_iter().map(|(path, reason)| Skipped { path, reason }).collect())
-    }
-
-    fn walk(&self, package: &Package) -> ignore::Walk {
-        let mut walk = WalkBuilder::new(&package.folder);
-        // The user's own code follows the user's rules, with or without git. A dependency's package was
-        // published as it lies, so rules above it (a vendored folder is often ignored) do not concern it.
-        let is_member = package.role == Role::Member;
-        walk.follow_links(false)
-            .hidden(true)
-            .require_git(false)
-            .parents(is_member)
-            .git_global(false)
-            .git_ignore(is_member)
-            .git_exclude(is_member)
-            .ignore(false)
-            .filter_entry(|entry| {
-                let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-                !(is_folder && entry.depth() > 0 && entry.file_name() == "target")
-            });
-        walk.add_custom_ignore_filename(".nanochatignore");
-        walk.build()
     }
 
     /// The file's name, with `/`: a member's relative to the workspace, or to the package where that lies

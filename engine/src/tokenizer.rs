@@ -141,6 +141,13 @@ impl Tokenizer {
     /// Tokens of any byte string; never a special.
     pub fn encode(&self, text: &[u8]) -> Vec<TokenId> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
+        self.encode_into(text, &mut tokens, |_, _| ());
+        tokens
+    }
+
+    /// Appends the tokens of a byte string. `each` hears of each pre-token how many bytes it has and how many tokens
+    /// there are behind it. What pre-token begins at a byte depends on nothing before that byte.
+    pub fn encode_into(&self, text: &[u8], tokens: &mut Vec<TokenId>, mut each: impl FnMut(usize, usize)) {
         let mut shared = self.cache.try_lock();
         let mut own = Cache::default();
         let cache = match &mut shared {
@@ -148,13 +155,13 @@ impl Tokenizer {
             Err(_) => &mut own,
         };
         for pretoken in pretokens(text) {
-            if !cache.copy(pretoken, &mut tokens) {
+            if !cache.copy(pretoken, tokens) {
                 let start = tokens.len();
-                self.merge(pretoken, &mut tokens);
+                self.merge(pretoken, tokens);
                 cache.keep(pretoken, &tokens[start..]);
             }
+            each(pretoken.len(), tokens.len());
         }
-        tokens
     }
 
     /// The bytes of tokens; specials and ids beyond the vocabulary give nothing.
@@ -259,4 +266,4 @@ fn sorted(bytes: &[u8], ends: &[u32]) -> Vec<TokenId> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -29,7 +29,7 @@ pub struct Blend {
 }
 
 /// Numbers that make a blend.
-pub const N_WEIGHTS: usize = 2 * N_GATE;
+pub(crate) const N_WEIGHTS: usize = 2 * N_GATE;
 
 /// Weights that no blend can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,219 +1,147 @@
 //! Positions sorted by what stands before them, read backwards.
 //!
 //! ```text
-//! tokens:  END file₀ END file₁ END …             files in the order of their paths
-//! order:   positions p, by (tokens[p-1], tokens[p-2], …)
-//! longest: range ← all; for each context token from the end: narrow the range by binary search
+//! tokens: END×4 file₀ END file₁ END …   u16 each
+//! order:  positions p, by (tokens[p-1], tokens[p-2], …), packed to as many bits as the largest needs
+//! keys:   the four tokens before every 64th position of the order: a search stays in them until its last steps
+//! files:  names and where their tokens lie, in name order
 //! ```
+//!
+//! The same bytes lie on the heap, for a workspace, or in a mapped file, for its dependencies. Reading never trusts them:
+//! a position beyond the tokens reads as `END`, which matches nothing.
+
+mod format;
+mod search;
+mod sort;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub(super) use format::{Broken, Identity, Names, TokenWriter, write};
+use format::{Bytes, Layout};
+
+pub(super) use search::order_of;
+
 use super::MAX_MATCH;
-use super::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
 use crate::tokenizer::{END, TokenId};
 
 /// Most occurrences of a match that are counted; of more, evenly spaced ones.
-const MAX_COUNTED: usize = 512;
+pub(super) const MAX_COUNTED: usize = 512;
+/// Positions of the order that share one key.
+const BLOCK: usize = 64;
+/// `END`s before the first file: the four tokens before any position can be read at once.
+const PAD: usize = 4;
 
-#[derive(Debug, Default)]
+/// An index of some files, on the heap or mapped. Immutable.
+#[derive(Debug)]
 pub(super) struct Index {
-    tokens: Vec<TokenId>,
-    /// Every position whose token is not `END` and whose context is not empty.
-    order: Vec<u32>,
-    /// Path and where its tokens lie; in path order.
-    files: Vec<(String, Range<u32>)>,
+    bytes: Bytes,
+    layout: Layout,
 }
 
-/// The occurrences of the longest match.
-#[derive(Debug)]
-pub(super) struct Match<'a> {
-    pub(super) len: usize,
-    positions: &'a [u32],
-    excluded: &'a [Range<u32>],
+impl Default for Index {
+    fn default() -> Self {
+        Self::build(Vec::new())
+    }
 }
 
 impl Index {
+    /// Indexes files on the heap: (path, tokens). The order does not matter.
     pub(super) fn build(mut files: Vec<(String, Vec<TokenId>)>) -> Self {
         files.sort();
-        let n_tokens: usize = files.iter().map(|(_, tokens)| tokens.len() + 1).sum();
+        let n_tokens = PAD + files.iter().map(|(_, tokens)| tokens.len() + 1).sum::<usize>();
         assert!(n_tokens < u32::MAX as usize, "{n_tokens} tokens do not fit an index of {} positions", u32::MAX);
-        let mut tokens = Vec::with_capacity(n_tokens + 1);
-        tokens.push(END);
-        let files = files
-            .into_iter()
-            .map(|(path, stream)| {
-                let start = tokens.len() as u32;
-                tokens.extend(stream);
-                let end = tokens.len() as u32;
-                tokens.push(END);
-                (path, start..end)
-            })
-            .collect();
-
-        // Most comparisons are decided by the last four tokens, held beside the position.
-        let mut keyed: Vec<(u64, u32)> = (1..tokens.len())
-            .filter(|&at| tokens[at] != END && tokens[at - 1] != END)
-            .map(|at| (last_four(&tokens, at), at as u32))
-            .collect();
-        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| compare_contexts(&tokens, a.1, b.1)));
-        Self { order: keyed.into_iter().map(|(_, at)| at).collect(), tokens, files }
+        let mut tokens = Vec::with_capacity(2 * n_tokens);
+        tokens.resize(2 * PAD, 0);
+        let mut names = format::Names::default();
+        for (path, stream) in files {
+            let start = tokens.len() / 2;
+            tokens.extend(stream.iter().flat_map(|token| token.to_le_bytes()));
+            names.add(path, start as u32..(tokens.len() / 2) as u32);
+            tokens.extend(END.to_le_bytes());
+        }
+        let (bytes, layout) = format::on_heap(&tokens, names);
+        Self { bytes, layout }
     }
 
     /// Tokens of all files.
     pub(super) fn n_tokens(&self) -> usize {
-        self.files.iter().map(|(_, range)| range.len()).sum()
-    }
-
-    /// Tokens of `path`.
-    pub(super) fn n_tokens_of(&self, path: &str) -> usize {
-        self.files.iter().filter(|(other, _)| other == path).map(|(_, range)| range.len()).sum()
+        self.layout.n_tokens.saturating_sub(PAD + self.layout.n_files)
     }
 
     /// Where the tokens of `path` lie; empty where it is not known.
     pub(super) fn file(&self, path: &str) -> Range<u32> {
-        let first = self.files.partition_point(|(other, _)| other.as_str() < path);
-        let n_same = self.files[first..].partition_point(|(other, _)| other == path);
-        match &self.files[first..first + n_same] {
-            [] => 0..0,
-            same => same[0].1.start..same[n_same - 1].1.end,
-        }
-    }
-
-    /// By length of match, which positions follow the last tokens of `context`: entry i is of i + 1 tokens.
-    fn ranges(&self, context: &[TokenId]) -> Vec<Range<usize>> {
-        let mut range = 0..self.order.len();
-        let mut ranges = Vec::with_capacity(MAX_MATCH);
-        for (depth, &token) in context.iter().rev().take(MAX_MATCH).enumerate() {
-            if token == END {
-                break;
+        let below = |limit: fn(Ordering) -> bool| {
+            let (mut from, mut to) = (0, self.layout.n_files);
+            while from < to {
+                let middle = from + (to - from) / 2;
+                if limit(self.name(middle).as_bytes().cmp(path.as_bytes())) { from = middle + 1 } else { to = middle }
             }
-            // All positions of the range have `depth` tokens before them that are not `END`, and so one more.
-            let before = |at: u32| self.tokens[at as usize - 1 - depth];
-            let positions = &self.order[range.clone()];
-            let start = positions.partition_point(|&at| before(at) < token);
-            let n_equal = positions[start..].partition_point(|&at| before(at) == token);
-            if n_equal == 0 {
-                break;
-            }
-            range = range.start + start..range.start + start + n_equal;
-            ranges.push(range.clone());
-        }
-        ranges
-    }
-
-    /// The longest suffix of `context` that occurs outside `excluded`.
-    pub(super) fn longest<'a>(&'a self, context: &[TokenId], excluded: &'a [Range<u32>]) -> Option<Match<'a>> {
-        let mut ranges = self.ranges(context);
-        // From the longest match down. Ranges are nested: each position is looked at once.
-        let mut seen = 0..0;
-        while let Some(range) = ranges.pop() {
-            let fresh =
-                if seen.is_empty() { [range.clone(), 0..0] } else { [range.start..seen.start, seen.end..range.end] };
-            if fresh.into_iter().flatten().any(|i| !is_excluded(self.order[i], excluded)) {
-                return Some(Match { len: ranges.len() + 1, positions: &self.order[range], excluded });
-            }
-            seen = range;
-        }
-        None
-    }
-
-    /// The longest match and shorter ones, each with what followed it.
-    pub(super) fn orders(&self, context: &[TokenId], excluded: &[Range<u32>], orders: &mut Vec<Order>) {
-        orders.clear();
-        let ranges = self.ranges(context);
-        let mut n_before = 0;
-        for len in (1..=ranges.len()).rev() {
-            if !orders.is_empty() && !LADDER.contains(&len) {
-                continue;
-            }
-            let positions = &self.order[ranges[len - 1].clone()];
-            if positions.len() < 2 * n_before {
-                continue;
-            }
-            let mut counts = BTreeMap::new();
-            self.count(&Match { len, positions, excluded }, &mut counts);
-            let total: u32 = counts.values().sum();
-            if total == 0 {
-                continue;
-            }
-            n_before = positions.len();
-            let mut next: Vec<(TokenId, u32)> = counts.into_iter().collect();
-            // Stable, and the counts came in token order: ties go to the lower id.
-            next.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-            orders.push(Order { len: len as u32, total, next });
-            if orders.len() == MAX_ORDERS || total >= ENOUGH {
-                break;
-            }
-        }
-    }
-
-    /// What follows the last positions of the longest match: (its length, at most `n` runs of at most `most` tokens).
-    pub(super) fn following(
-        &self,
-        context: &[TokenId],
-        excluded: &[Range<u32>],
-        n: usize,
-        most: usize,
-    ) -> Option<(usize, Vec<Vec<TokenId>>)> {
-        let found = self.longest(context, excluded)?;
-        let mut positions: Vec<u32> =
-            found.positions.iter().copied().filter(|&at| !is_excluded(at, excluded)).take(MAX_COUNTED).collect();
-        positions.sort_unstable_by(|a, b| b.cmp(a));
-        let run = |at: u32| {
-            let rest = &self.tokens[at as usize..];
-            rest.iter().copied().take(most).take_while(|token| *token != END).collect()
+            from
         };
-        Some((found.len, positions.into_iter().take(n).map(run).collect()))
+        let (first, end) = (below(Ordering::is_lt), below(Ordering::is_le));
+        // Files of one name follow each other.
+        if first == end { 0..0 } else { self.span(first).start..self.span(end - 1).end }
     }
 
-    /// Adds what follows the match.
-    pub(super) fn count(&self, found: &Match<'_>, counts: &mut BTreeMap<TokenId, u32>) {
-        let stride = found.positions.len().div_ceil(MAX_COUNTED);
-        let mut add_each = |stride| {
-            let mut n_counted = 0;
-            for &at in found.positions.iter().step_by(stride).filter(|&&at| !is_excluded(at, found.excluded)) {
-                *counts.entry(self.tokens[at as usize]).or_default() += 1;
-                n_counted += 1;
-            }
-            n_counted
-        };
-        if add_each(stride) == 0 {
-            // The few that are not excluded lie between the strides.
-            add_each(1);
-        }
+    /// Bytes of the index, and whether they are on the heap.
+    pub(super) fn size(&self) -> (usize, bool) {
+        (self.bytes.as_slice().len(), matches!(self.bytes, Bytes::Heap(_)))
+    }
+
+    fn section(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.as_slice().get(range.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, i: usize) -> &str {
+        let entry = |i: usize| format::number(self.section(&self.layout.files), 3 * i) as usize;
+        let start = if i == 0 { 0 } else { entry(i - 1) };
+        let names = self.section(&self.layout.names);
+        names.get(start..entry(i)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+
+    fn span(&self, i: usize) -> Range<u32> {
+        let files = self.section(&self.layout.files);
+        format::number(files, 3 * i + 1)..format::number(files, 3 * i + 2)
     }
 }
 
-fn is_excluded(at: u32, excluded: &[Range<u32>]) -> bool {
-    excluded.iter().any(|range| range.contains(&at))
+/// The token at a position; `END` beyond the last.
+#[inline]
+fn token(tokens: &[u8], at: usize) -> TokenId {
+    match tokens.get(2 * at..2 * at + 2) {
+        Some(bytes) => TokenId::from_le_bytes([bytes[0], bytes[1]]),
+        None => END,
+    }
 }
 
 /// The four tokens before `at`, the nearest in the highest bits; zeros from the first `END` on.
-fn last_four(tokens: &[TokenId], at: usize) -> u64 {
-    let mut key = 0;
-    for (back, shift) in (1..=4).zip([48, 32, 16, 0]) {
-        let token = tokens[at - back];
-        if token == END {
-            break;
+#[inline]
+fn last_four(tokens: &[u8], at: usize) -> u64 {
+    let Some(bytes) = at.checked_sub(4).and_then(|start| tokens.get(2 * start..2 * at)) else { return 0 };
+    // Little end first: the last of the four is where it should be.
+    let key = u64::from_le_bytes(bytes.try_into().expect("four tokens are eight bytes"));
+    for kept in 0..4 {
+        if key << (16 * kept) >> 48 == 0 {
+            return if kept == 0 { 0 } else { key & !(u64::MAX >> (16 * kept)) };
         }
-        key |= u64::from(token) << shift;
     }
     key
 }
 
-/// By context, then by position.
-fn compare_contexts(tokens: &[TokenId], a: u32, b: u32) -> Ordering {
-    for back in 1..=MAX_MATCH {
-        // `END` stands at 0 and is never passed.
-        let (left, right) = (tokens[a as usize - back], tokens[b as usize - back]);
-        if left != right {
-            return left.cmp(&right);
-        }
-        if left == END {
-            break;
-        }
+/// The context as it is searched for: the nearest token first, up to the first `END` or [`MAX_MATCH`].
+pub(super) fn backwards(context: &[TokenId]) -> ([TokenId; MAX_MATCH], usize) {
+    let mut query = [END; MAX_MATCH];
+    let mut len = 0;
+    for &token in context.iter().rev().take(MAX_MATCH).take_while(|token| **token != END) {
+        query[len] = token;
+        len += 1;
     }
-    a.cmp(&b)
+    (query, len)
+}
+
+/// The same four tokens of a query as [`last_four`] has of a position.
+fn key_of(query: &[TokenId]) -> u64 {
+    let shifts = [48, 32, 16, 0];
+    query.iter().zip(shifts).fold(0, |key, (token, shift)| key | u64::from(*token) << shift)
 }

@@ -27,11 +27,11 @@ impl Tier {
 }
 
 /// Lengths below the longest match that are looked at.
-pub const LADDER: [usize; 10] = [24, 16, 12, 8, 6, 5, 4, 3, 2, 1];
+pub(super) const LADDER: [usize; 10] = [24, 16, 12, 8, 6, 5, 4, 3, 2, 1];
 /// Lengths that one tier answers with at most.
-pub const MAX_ORDERS: usize = 4;
+pub(super) const MAX_ORDERS: usize = 4;
 /// A length with as many occurrences says all that shorter ones would.
-pub const ENOUGH: u32 = 256;
+pub(super) const ENOUGH: u32 = 256;
 
 /// What followed the last `len` tokens of the context in one tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

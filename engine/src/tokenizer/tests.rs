@@ -72,7 +72,7 @@ fn learn(text: &str, vocab_size: usize) -> Vec<(TokenId, TokenId)> {
     merges
 }
 
-fn sample() -> Tokenizer {
+pub(crate) fn sample() -> Tokenizer {
     static SAMPLE_TOKENIZER: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     SAMPLE_TOKENIZER
         .get_or_init(|| Tokenizer::from_merges(learn(&SAMPLE.repeat(3), 600)).expect("learned merges are well formed"))
