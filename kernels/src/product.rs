@@ -156,8 +156,11 @@ impl<'a> Product<'a> {
                     }
                 };
                 let out = &mut out[rows.start * stride..];
-                let block = Block { part, m: rows.len(), right, k: k_block.clone(), n: n.clone(), stride, write };
-                block_product(isa, &block, out);
+                let block = Block { m: rows.len(), right, k: k_block.clone(), n: n.clone(), stride, write };
+                match part {
+                    Part::Rows(a, a_stride) => product_of_rows(isa, a, a_stride, &block, out),
+                    Part::Packed(a) => product_of_tiles(isa, a, &block, out),
+                }
             }
             write = Write::Add;
         }
@@ -177,7 +180,6 @@ enum Part<'a> {
 }
 
 struct Block<'a> {
-    part: Part<'a>,
     m: usize,
     right: &'a Panels,
     k: Range<usize>,
@@ -232,44 +234,42 @@ fn interleave<const R: usize>(values: &[f32], stride: usize, m: usize, k: usize,
     }
 }
 
+// Two functions: as branches of one, the second costs the first its registers.
 compiled_per_isa! {
-    fn block_product<V>(block: &Block<'_>, out: &mut [f32]) {
+    fn product_of_rows<V>(a: &[f32], a_stride: usize, block: &Block<'_>, out: &mut [f32]) {
         for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
             let panel = block.right.panel(first / LANES, block.k.clone());
             let out = &mut out[idx * LANES..];
             let width = LANES.min(block.n.end - first);
-            match block.part {
-                Part::Rows(a, a_stride) => {
-                    let mut row = 0;
-                    if V::TALL {
-                        while row + 12 <= block.m {
-                            rows_tile::<V, 12>(a, a_stride, row, panel, out, block, width);
-                            row += 12;
-                        }
-                    }
-                    while row + 6 <= block.m {
-                        rows_tile::<V, 6>(a, a_stride, row, panel, out, block, width);
-                        row += 6;
-                    }
-                    if row + 4 <= block.m {
-                        rows_tile::<V, 4>(a, a_stride, row, panel, out, block, width);
-                        row += 4;
-                    }
-                    if row + 2 <= block.m {
-                        rows_tile::<V, 2>(a, a_stride, row, panel, out, block, width);
-                        row += 2;
-                    }
-                    if row < block.m {
-                        rows_tile::<V, 1>(a, a_stride, row, panel, out, block, width);
-                    }
+            let mut row = 0;
+            if V::TALL {
+                while row + 12 <= block.m {
+                    rows_tile::<V, 12>(a, a_stride, row, panel, out, block, width);
+                    row += 12;
                 }
-                Part::Packed(a) => {
-                    if V::TALL {
-                        packed_tiles::<V, 12>(a, panel, out, block, width);
-                    } else {
-                        packed_tiles::<V, 6>(a, panel, out, block, width);
-                    }
-                }
+            }
+            while row + 6 <= block.m {
+                rows_tile::<V, 6>(a, a_stride, row, panel, out, block, width);
+                row += 6;
+            }
+            while row < block.m {
+                rows_tile::<V, 1>(a, a_stride, row, panel, out, block, width);
+                row += 1;
+            }
+        }
+    }
+}
+
+compiled_per_isa! {
+    fn product_of_tiles<V>(a: &[f32], block: &Block<'_>, out: &mut [f32]) {
+        for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
+            let panel = block.right.panel(first / LANES, block.k.clone());
+            let out = &mut out[idx * LANES..];
+            let width = LANES.min(block.n.end - first);
+            if V::TALL {
+                packed_tiles::<V, 12>(a, panel, out, block, width);
+            } else {
+                packed_tiles::<V, 6>(a, panel, out, block, width);
             }
         }
     }
