@@ -16,6 +16,9 @@ pub(crate) const LANES: usize = 16;
 /// The methods of an implementation may be called only where its instruction set is available: only
 /// `compiled_per_isa` names implementations.
 pub(crate) unsafe trait Lanes: Copy {
+    /// One register holds all lanes, and there are thirty-two of them: a tile of a product has twice the rows.
+    const TALL: bool = false;
+
     fn splat(x: f32) -> Self;
     fn load(x: &[f32; LANES]) -> Self;
     fn store(self, out: &mut [f32; LANES]);
@@ -340,6 +343,8 @@ pub(crate) struct Avx512(__m512);
 #[cfg(target_arch = "x86_64")]
 // SAFETY: the trait's contract: called only where AVX-512 F is. Loads and stores are unaligned and within the arrays.
 unsafe impl Lanes for Avx512 {
+    const TALL: bool = true;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: as stated at the implementation.

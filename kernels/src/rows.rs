@@ -88,6 +88,29 @@ impl Int8Rows {
         });
     }
 
+    /// As [`Int8Rows::rms_norm`], of rows that `make(row_idx, row)` writes, on the caller's own core.
+    pub fn rms_norm_each(&mut self, isa: Isa, n_rows: usize, norm: Norm<'_>, mut make: impl FnMut(usize, &mut [f32])) {
+        let (cols, stride) = (self.cols, self.stride);
+        assert_eq!(norm.gain.len(), cols, "{} gains for {cols} columns", norm.gain.len());
+        self.resize(n_rows);
+        let values = self.values.as_mut_slice();
+        // SAFETY: u8 and i8 have the same layout; the borrow stays unique.
+        let values = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<i8>(), values.len()) };
+        let rows = values.chunks_exact_mut(stride).zip(self.sums.chunks_exact_mut(stride / BLOCK));
+        let mut row = vec![0.0; cols];
+        for (row_idx, ((values, sums), scale)) in rows.zip(&mut self.scales).enumerate() {
+            make(row_idx, &mut row);
+            *scale = norm_row(isa, &row, norm, values, sums);
+        }
+    }
+
+    fn resize(&mut self, n_rows: usize) {
+        self.n_rows = n_rows;
+        self.values.resize(n_rows * self.stride);
+        self.scales.resize(n_rows, 0.0);
+        self.sums.resize(n_rows * self.stride / BLOCK, 0);
+    }
+
     /// Calls `fill_row(row, values [stride], sums [stride / BLOCK]) -> scale` for each row.
     pub(crate) fn fill(
         &mut self,
@@ -96,10 +119,7 @@ impl Int8Rows {
         fill_row: impl Fn(usize, &mut [i8], &mut [i32]) -> f32 + Sync,
     ) {
         let stride = self.stride;
-        self.n_rows = n_rows;
-        self.values.resize(n_rows * stride);
-        self.scales.resize(n_rows, 0.0);
-        self.sums.resize(n_rows * stride / BLOCK, 0);
+        self.resize(n_rows);
         let values = self.values.as_mut_slice();
         // SAFETY: u8 and i8 have the same layout; the borrow stays unique.
         let values = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<i8>(), values.len()) };
@@ -343,6 +363,21 @@ mod tests {
                 })
                 .collect();
             assert!(outcomes.windows(2).all(|pair| pair[0] == pair[1]), "{cols} columns");
+        }
+    }
+
+    #[test]
+    fn rows_made_one_by_one_are_those_that_lie_together() {
+        for cols in [1, 16, 130] {
+            let (x, gain) = (wave(3 * cols), wave(cols));
+            let norm = Norm { gain: &gain, eps: 1e-5 };
+            let (mut together, mut each) = (Int8Rows::new(cols), Int8Rows::new(cols));
+            together.rms_norm(Isa::best(), &Pool::new(1), &x, norm);
+            each.quantize(Isa::best(), &Pool::new(1), &wave(5 * cols)); // what it held before must not show
+            each.rms_norm_each(Isa::best(), 3, norm, |row_idx, row| row.copy_from_slice(&x[row_idx * cols..][..cols]));
+            assert_eq!((each.values.as_i8(), &each.sums, &each.scales), {
+                (together.values.as_i8(), &together.sums, &together.scales)
+            });
         }
     }
 

@@ -11,10 +11,12 @@
 pub mod corpus;
 pub mod documents;
 pub mod export;
+pub mod gradients;
 pub mod measure;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod pass;
 pub mod pool;
 pub mod recipe;
 pub mod run;

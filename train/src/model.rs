@@ -73,13 +73,13 @@ impl Graph {
             vars.push(Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu)?);
             stacks.push(match &param.kind {
                 Kind::Hidden { part_rows } => {
-                    Some(Arc::new(TernaryStack::quantize(&param.values, part_rows, param.shape[1], config.scales)?))
+                    Some(Arc::new(TernaryStack::quantize(&param.values, part_rows, param.shape[1], config.scales)))
                 }
                 _ => None,
             });
         }
         let places = Places::of(&config);
-        let head = Int8Head::quantize(&params.list[places.embed].values, config.vocab_size, config.d_model)?;
+        let head = Int8Head::quantize(&params.list[places.embed].values, config.vocab_size, config.d_model);
         Ok(Self { places, vars, stacks, head: Arc::new(head), config })
     }
 
@@ -91,6 +91,16 @@ impl Graph {
     /// The rounded embedding.
     pub fn head(&self) -> &Int8Head {
         &self.head
+    }
+
+    /// Sizes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where each parameter stands.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Replaces the rounding of one parameter; the parity test plants an error this way.

@@ -1,8 +1,9 @@
-//! The hot steps as fused candle operations for the CPU, each with its backward pass.
+//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::pass`] strings together
+//! over buffers that it keeps, and as candle operations around the same loops.
 //!
-//! Products of quantised numbers are taken over whole numbers held in f32: every sum stays below 2²⁴, so it is
-//! exact in any order and equals the engine's integer product; scales are applied afterwards. Rounding has a
-//! straight-through gradient (the identity). All state of a step is in the operation, made anew each time.
+//! Products of rounded numbers are the kernels' own, in integers, so that a forward pass makes the same numbers as the
+//! engine. Rounding has a straight-through gradient (the identity). All state of a candle operation is in the operation,
+//! made anew each time.
 
 pub mod attention;
 pub mod embed;
@@ -12,6 +13,37 @@ pub mod simd;
 pub mod swiglu;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
+use nanochat_kernels::{Isa, Panels, Pool};
+
+/// What a worker needs beside its data, kept from one use to the next.
+pub struct Scratch {
+    pub(crate) isa: Isa,
+    /// One thread: a step is spread over cores by its sequences.
+    pub(crate) pool: Pool,
+    /// Left sides that a product lays out.
+    aside: Vec<f32>,
+    /// Right sides that are used once.
+    panels: [Panels; 4],
+    rows: [Vec<f32>; 4],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            isa: Isa::best(),
+            pool: Pool::new(1),
+            aside: Vec::new(),
+            panels: Default::default(),
+            rows: Default::default(),
+        }
+    }
+}
+
+/// `values` with `len` places that hold anything.
+pub(crate) fn sized(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    values.resize(len, 0.0);
+    values
+}
 
 /// The numbers of an argument of a custom operation.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -10,6 +10,7 @@ use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
 use crate::corpus::Corpus;
 use crate::documents::Documents;
+use crate::gradients::Gradients;
 use crate::measure::{self, Watch};
 use crate::model::{Graph, Params};
 use crate::pool::Pool;
@@ -99,6 +100,7 @@ struct Run {
     watch: Watch,
     params: Params,
     momenta: Vec<Vec<f32>>,
+    gradients: Gradients,
     step: usize,
     tokens: usize,
     stable: Option<Snapshot>,
@@ -124,6 +126,7 @@ impl Run {
             documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
             watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
             momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
+            gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
             params,
             base: options.base.clone(),
             base_hash,
@@ -224,27 +227,13 @@ impl Run {
         let data = &self.recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
         let graph = Graph::new(&self.params)?;
-        // The parts and the order of their sums do not depend on the number of workers.
         let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
-        let parts = self.pool.map(n_parts, |part| graph.gradients(&batches[part], weight));
+        let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
         drop(graph);
-        let mut sum: Option<(f64, Vec<Vec<f32>>)> = None;
-        for part in parts {
-            let (part_loss, part_gradients) = part?;
-            match &mut sum {
-                None => sum = Some((part_loss, part_gradients)),
-                Some((loss, gradients)) => {
-                    *loss += part_loss;
-                    for (sum, part) in gradients.iter_mut().flatten().zip(part_gradients.iter().flatten()) {
-                        *sum += part;
-                    }
-                }
-            }
-        }
-        let (loss, gradients) = sum.expect("a step has at least one part");
-        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, factor, &self.pool)?;
+        let gradients = self.gradients.sum(&self.pool);
+        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, factor, &self.pool);
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(TrainError::Diverged { step: self.step });
         }

@@ -10,6 +10,7 @@ use nanochat_kernels::{KvBits, ScaleGroup, TernaryMatrix};
 use nanochat_train::documents::Documents;
 use nanochat_train::model::params::Places;
 use nanochat_train::model::{Batch, Graph, Params};
+use nanochat_train::pass::Pass;
 use nanochat_train::pool::Pool;
 use nanochat_train::recipe::Data;
 use nanochat_train::{Recipe, export, tokenizer};
@@ -43,8 +44,8 @@ fn trained(n_streams: usize, scales: ScaleGroup, n_steps: usize) -> Trained {
     let pool = Pool::new(2).expect("threads start");
     let mut momenta: Vec<_> = trained.params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
     for step in 0..n_steps {
-        let gradients = gradients(&trained, step).1;
-        optimizer.step(&mut trained.params, &mut momenta, gradients, 1.0, &pool).expect("shapes agree");
+        let mut gradients = gradients(&trained, step).1;
+        optimizer.step(&mut trained.params, &mut momenta, &mut gradients, 1.0, &pool);
     }
     trained
 }
@@ -120,7 +121,7 @@ fn the_training_graph_and_the_engine_agree() {
             let scaled = part.scales().iter().map(|s| s * 1.01).collect();
             let wrong = TernaryMatrix::from_trits(part.shape(), part.group(), part.trits().to_vec(), scaled)
                 .expect("only the scale changed");
-            graph.set_stack(place, nanochat_train::ops::linear::TernaryStack::from_parts(vec![wrong]).expect("a part"));
+            graph.set_stack(place, nanochat_train::ops::linear::TernaryStack::from_parts(vec![wrong]));
             let (found, largest) = differences(&graph, &weights, &tokenizer, KvBits::ThirtyTwo);
             let median = found[found.len() / 2];
             assert!(median > 4.0 * rounding_tolerance(largest), "a planted error of 1 % passes: {median:e} ({case})");
@@ -172,6 +173,36 @@ fn the_initial_loss_is_that_of_guessing() {
     }
 }
 
+/// Both call the same loops. What differs is the order of sums: of the residual's two gradients in each of 4 sublayers, of
+/// the embedding's from both ends, and of micro-batches. A rounding in the residual is carried on by every product after
+/// it, so each of the about 16 steps back may add a few units of 2⁻²⁴ of the largest.
+#[test]
+fn a_pass_takes_the_gradients_that_candle_takes() {
+    for scales in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(32)] {
+        let trained = trained(1, scales, 4);
+        let graph = Graph::new(&trained.params).expect("shapes agree");
+        let batches = [trained.documents.batch(5, 0..3), trained.documents.batch(6, 0..5)];
+        let mut found: Vec<_> = trained.params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
+        let mut expected = found.clone();
+        let mut pass = Pass::default();
+        for batch in &batches {
+            let loss = pass.gradients(&graph, &trained.params, batch, 0.01, &mut found);
+            let (expected_loss, gradients) = graph.gradients(batch, 0.01).expect("shapes agree");
+            assert!((loss - expected_loss).abs() <= 1e-6 * expected_loss, "{loss}, candle {expected_loss}");
+            expected.iter_mut().flatten().zip(gradients.iter().flatten()).for_each(|(sum, g)| *sum += g);
+        }
+        for ((param, found), expected) in trained.params.list.iter().zip(&found).zip(&expected) {
+            let largest = expected.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+            let worst = found.iter().zip(expected).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+            assert!(
+                largest > 0.0 && worst <= 16.0 * 8.0 * f32::EPSILON * largest,
+                "{}: {worst} of {largest}",
+                param.name
+            );
+        }
+    }
+}
+
 #[test]
 fn every_parameter_has_a_gradient_except_those_that_cannot() {
     let largest = |g: &[f32]| g.iter().fold(0.0f32, |max, g| max.max(g.abs()));
@@ -207,8 +238,13 @@ fn every_parameter_has_a_gradient_except_those_that_cannot() {
             assert!(res > 0.0, "{}: res has no gradient", param.name);
         }
         if first {
-            // ε = 1e-5 beside an embedding of mean square 4e-4 leaves a few per cent of the scale to be seen.
-            assert!(pre <= 0.1 * scale, "{}: pre has the gradient {pre:e} beside {scale:e}", param.name);
+            // ε = 1e-5 beside an embedding of mean square 4e-4 leaves a few per cent of the scale to be seen. Beside
+            // `b` alone: `alpha` and `w` meet numbers of both signs, and which sum is small depends on the text.
+            assert!(
+                !param.name.ends_with('b') || pre <= 0.1 * scale,
+                "{}: pre has the gradient {pre:e} beside {scale:e}",
+                param.name
+            );
         } else {
             assert!(pre > 0.0, "{}: pre has no gradient", param.name);
         }

@@ -1,19 +1,24 @@
 //! Rotary embedding and causal softmax attention within documents, over packed sequences.
 //!
 //! ```text
-//! per sequence and group of heads that share one key and value head:
+//! per sequence, head and block of queries, over the keys from the first start of the block to its end:
 //! q, k = rope(q), rope(k)     S = q·kᵀ / √hd     P = softmax(S over start..=i)     o = P·v
 //! dv = Pᵀ·do    dP = do·vᵀ    dS = P ∘ (dP − Σ do∘o)    dq = dS·k / √hd    dk = dSᵀ·q / √hd
 //! ```
 //!
-//! P is made again in the backward pass: keeping it costs more memory traffic than the product.
+//! P is made again in the backward pass, from the logarithm of its sum: keeping it costs more memory traffic than the
+//! product. Keys that no query of a block sees are not multiplied with.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use nanochat_kernels::{Left, Panels, Product, Write};
 
-use super::{matrix, simd, slice, with_slice};
+use super::{Scratch, matrix, simd, sized, slice, with_slice};
+
+/// Queries whose scores exist at the same time: a multiple of a product's tile; with 512 keys their scores stay in L2.
+const BLOCK: usize = 48;
 
 /// The operation: `[N, d + 2·kv_dim]` (queries, keys, values side by side) → `[N, d]`.
 pub struct Attention {
@@ -31,11 +36,20 @@ pub struct Attention {
     pub rope: Arc<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Query heads of one group `[rep·T, hd]`, its keys and values `[T, hd]`.
-struct Group {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+/// What the backward pass needs beside the result.
+#[derive(Default)]
+pub struct Kept {
+    /// log Σ exp of the scores, `[N, n_heads]`.
+    log_sums: Vec<f32>,
+}
+
+/// Queries of one head of one sequence, and the keys that they see some of.
+struct Block {
+    head: usize,
+    /// Rows of the batch.
+    rows: Range<usize>,
+    /// Rows of the sequence, from a multiple of 16 on.
+    keys: Range<usize>,
 }
 
 impl Attention {
@@ -43,184 +57,262 @@ impl Attention {
         (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
     }
 
-    fn rep(&self) -> usize {
-        self.n_heads / self.n_kv_heads
+    /// The first column of a key head, and of its values.
+    fn columns(&self, kv: usize) -> (usize, usize) {
+        ((self.n_heads + kv) * self.head_dim, (self.n_heads + self.n_kv_heads + kv) * self.head_dim)
     }
 
-    /// Copies the columns of `head` out of one sequence's rows.
-    fn read(&self, rows: &[f32], width: usize, head: usize, out: &mut Vec<f32>) {
-        for row in rows.chunks_exact(width) {
-            out.extend_from_slice(&row[head * self.head_dim..][..self.head_dim]);
-        }
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
     }
 
-    fn write(&self, rows: &mut [f32], width: usize, head: usize, values: &[f32]) {
-        for (row, value) in rows.chunks_exact_mut(width).zip(values.chunks_exact(self.head_dim)) {
-            row[head * self.head_dim..][..self.head_dim].copy_from_slice(value);
-        }
-    }
-
-    /// Rotates `[.., hd]` rows (a multiple of T) in place; `sign` −1 rotates back.
-    fn rotate(&self, values: &mut [f32], starts: &[u32], sign: f32) {
+    /// Rotates the queries and keys of `rows` in place; `sign` −1 rotates back.
+    fn rotate(&self, rows: &mut [f32], sign: f32) {
         let (hd, half) = (self.head_dim, self.head_dim / 2);
-        simd::dispatch(|| {
-            for (row_idx, row) in values.chunks_exact_mut(hd).enumerate() {
-                let i = row_idx % self.seq_len;
-                let position = i - starts[i] as usize; // positions count from the document's begin, as in the engine
-                let cos = &self.rope.0[position * half..][..half];
-                let sin = &self.rope.1[position * half..][..half];
-                let (low, high) = row.split_at_mut(half);
-                for c in 0..half {
-                    let (a, b) = (low[c], high[c]);
-                    low[c] = a * cos[c] - b * sin[c] * sign;
-                    high[c] = b * cos[c] + a * sin[c] * sign;
-                }
-            }
-        });
-    }
-
-    fn group(&self, rows: &[f32], starts: &[u32], kv: usize) -> Result<Group> {
-        let (t, hd) = (self.seq_len, self.head_dim);
-        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
-        for head in kv * self.rep()..(kv + 1) * self.rep() {
-            self.read(rows, self.width(), head, &mut q);
-        }
-        self.read(rows, self.width(), self.n_heads + kv, &mut k);
-        self.read(rows, self.width(), self.n_heads + self.n_kv_heads + kv, &mut v);
-        self.rotate(&mut q, starts, 1.0);
-        self.rotate(&mut k, starts, 1.0);
-        Ok(Group { q: matrix(q, self.rep() * t, hd)?, k: matrix(k, t, hd)?, v: matrix(v, t, hd)? })
-    }
-
-    /// P `[rep·T, T]`.
-    fn probabilities(&self, group: &Group, starts: &[u32]) -> Result<Vec<f32>> {
-        let t = self.seq_len;
-        let scores = group.q.matmul(&group.k.t()?)?;
-        let scale = 1.0 / (self.head_dim as f32).sqrt();
-        with_slice(&scores, |scores| {
-            let mut p = vec![0.0; scores.len()];
-            simd::dispatch(|| {
-                for (row_idx, (p, s)) in p.chunks_exact_mut(t).zip(scores.chunks_exact(t)).enumerate() {
-                    let seen = seen(starts, row_idx % t);
-                    let (p, s) = (&mut p[seen.clone()], &s[seen]);
-                    let max = simd::max(s, f32::NEG_INFINITY, |x| x) * scale;
-                    for (p, s) in p.iter_mut().zip(s) {
-                        *p = simd::exp(s * scale - max);
-                    }
-                    let inv = 1.0 / simd::sum(p, |x| x);
-                    for p in p.iter_mut() {
-                        *p *= inv;
+        let n_rotated = (self.n_heads + self.n_kv_heads) * hd;
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for (row_idx, row) in rows.chunks_exact_mut(self.width()).enumerate() {
+                    // Positions count from the document's begin, as in the engine.
+                    let position = row_idx % self.seq_len - self.starts[row_idx] as usize;
+                    let cos = &self.rope.0[position * half..][..half];
+                    let sin = &self.rope.1[position * half..][..half];
+                    for head in row[..n_rotated].chunks_exact_mut(hd) {
+                        let (low, high) = head.split_at_mut(half);
+                        for c in 0..half {
+                            let (a, b) = (low[c], high[c]);
+                            low[c] = a * cos[c] - b * sin[c] * sign;
+                            high[c] = b * cos[c] + a * sin[c] * sign;
+                        }
                     }
                 }
-            });
-            p
-        })
+            },
+        );
     }
 
     fn sequences(&self, n_rows: usize) -> impl Iterator<Item = Range<usize>> {
         let t = self.seq_len;
         (0..n_rows / t).map(move |b| b * t..(b + 1) * t)
     }
+
+    /// The blocks of the heads that share `kv`.
+    fn blocks(&self, sequence: Range<usize>, kv: usize) -> impl Iterator<Item = Block> {
+        let rep = self.n_heads / self.n_kv_heads;
+        (kv * rep..(kv + 1) * rep).flat_map(move |head| {
+            let sequence = sequence.clone();
+            sequence.clone().step_by(BLOCK).map(move |first| {
+                let rows = first..sequence.end.min(first + BLOCK);
+                let start = self.starts[rows.clone()].iter().min().map_or(0, |start| *start as usize);
+                Block { head, keys: start / 16 * 16..rows.end - sequence.start, rows }
+            })
+        })
+    }
+
+    /// What a row of a block sees, counted from the block's first key.
+    #[inline(always)]
+    fn seen(&self, block: &Block, row: usize) -> Range<usize> {
+        self.starts[row] as usize - block.keys.start..row % self.seq_len + 1 - block.keys.start
+    }
+
+    /// q·kᵀ `[rows, keys]`, neither scaled nor masked.
+    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Aside<'_>) {
+        let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
+        let left = Left::Rows(q, self.width());
+        let product = Product { m: block.rows.len(), left, right: keys, k: 0..self.head_dim, n: block.keys.clone() };
+        product.write(scratch.isa, out, block.keys.len(), Write::Store, scratch.aside);
+    }
+
+    /// Rotates queries and keys of `qkv` in place and writes `out` `[N, d]`.
+    pub(crate) fn forward(&self, qkv: &mut [f32], out: &mut [f32], kept: &mut Kept, scratch: &mut Scratch) {
+        let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
+        let n_rows = qkv.len() / width;
+        self.rotate(qkv, 1.0);
+        let log_sums = sized(&mut kept.log_sums, n_rows * self.n_heads);
+        let Scratch { isa, aside, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
+        let mut aside = Aside { isa: *isa, aside };
+        for sequence in self.sequences(n_rows) {
+            for kv in 0..self.n_kv_heads {
+                let (k, v) = self.columns(kv);
+                let rows = &qkv[sequence.start * width..sequence.end * width];
+                keys.fill_columns(hd, sequence.len(), &rows[k..], width);
+                values.fill_rows(sequence.len(), hd, &rows[v..], width);
+                for block in self.blocks(sequence.clone(), kv) {
+                    let n_keys = block.keys.len();
+                    let scores = sized(scores, block.rows.len() * n_keys);
+                    self.scores(&block, qkv, keys, scores, &mut aside);
+                    let mut inverses = [0.0; BLOCK];
+                    self.weigh(&block, scores, &mut inverses, log_sums);
+                    let out = &mut out[block.rows.start * d + block.head * hd..];
+                    let left = Left::Rows(scores, n_keys);
+                    let product = Product { m: block.rows.len(), left, right: values, k: block.keys.clone(), n: 0..hd };
+                    product.write(aside.isa, out, d, Write::Store, aside.aside);
+                    for (out, inverse) in out.chunks_mut(d).zip(&inverses[..block.rows.len()]) {
+                        out[..hd].iter_mut().for_each(|o| *o *= inverse);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns scores into exp(score − largest), 0 where a row does not see, and keeps what makes them sum to 1.
+    fn weigh(&self, block: &Block, scores: &mut [f32], inverses: &mut [f32; BLOCK], log_sums: &mut [f32]) {
+        let scale = self.scale();
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                let rows = scores.chunks_exact_mut(block.keys.len()).zip(block.rows.clone());
+                for ((scores, row), inverse) in rows.zip(inverses) {
+                    let seen = self.seen(block, row);
+                    scores[..seen.start].fill(0.0);
+                    scores[seen.end..].fill(0.0);
+                    let scores = &mut scores[seen];
+                    let max = simd::max(scores, f32::NEG_INFINITY, |x| x) * scale;
+                    for s in scores.iter_mut() {
+                        *s = simd::exp(*s * scale - max);
+                    }
+                    let sum = simd::sum(scores, |x| x);
+                    *inverse = 1.0 / sum;
+                    log_sums[row * self.n_heads + block.head] = max + sum.ln();
+                }
+            },
+        );
+    }
+
+    /// Writes the gradient of what came in, `[N, d + 2·kv_dim]`, from `qkv` as the forward pass left it, its result and
+    /// the gradient of that.
+    pub(crate) fn backward(&self, given: &Given<'_>, d_qkv: &mut [f32], scratch: &mut Scratch) {
+        let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
+        let Given { qkv, d_out, .. } = *given;
+        let n_rows = qkv.len() / width;
+        let Scratch { isa, aside, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } =
+            scratch;
+        let mut aside = Aside { isa: *isa, aside };
+        for sequence in self.sequences(n_rows) {
+            for kv in 0..self.n_kv_heads {
+                let (k, v) = self.columns(kv);
+                let rows = &qkv[sequence.start * width..sequence.end * width];
+                keys.fill_columns(hd, sequence.len(), &rows[k..], width);
+                key_rows.fill_rows(sequence.len(), hd, &rows[k..], width);
+                values.fill_columns(hd, sequence.len(), &rows[v..], width);
+                let (d_k, d_v) = (sized(d_k, sequence.len() * hd), sized(d_v, sequence.len() * hd));
+                d_k.fill(0.0);
+                d_v.fill(0.0);
+                for block in self.blocks(sequence.clone(), kv) {
+                    let (m, n_keys) = (block.rows.len(), block.keys.len());
+                    let (p, d_s) = (sized(p, m * n_keys), sized(d_s, m * n_keys));
+                    self.scores(&block, qkv, keys, p, &mut aside);
+                    let d_o = &d_out[block.rows.start * d + block.head * hd..];
+                    let left = Left::Rows(d_o, d);
+                    let product = Product { m, left, right: values, k: 0..hd, n: block.keys.clone() };
+                    product.write(aside.isa, d_s, n_keys, Write::Store, aside.aside);
+                    self.weigh_back(&block, given, p, d_s);
+
+                    let d_q = &mut d_qkv[block.rows.start * width + block.head * hd..];
+                    let left = Left::Rows(d_s, n_keys);
+                    let product = Product { m, left, right: key_rows, k: block.keys.clone(), n: 0..hd };
+                    product.write(aside.isa, d_q, width, Write::Store, aside.aside);
+                    let q = &qkv[block.rows.start * width + block.head * hd..];
+                    for (left, right, stride, out) in [(&*d_s, q, width, &mut *d_k), (&*p, d_o, d, &mut *d_v)] {
+                        block_rows.fill_rows(m, hd, right, stride);
+                        let product = Product::new(n_keys, Left::Columns(left, n_keys), block_rows);
+                        product.write(aside.isa, &mut out[block.keys.start * hd..], hd, Write::Add, aside.aside);
+                    }
+                }
+                let rows = d_qkv[sequence.start * width..sequence.end * width].chunks_exact_mut(width);
+                for (row, (d_k, d_v)) in rows.zip(d_k.chunks_exact(hd).zip(d_v.chunks_exact(hd))) {
+                    row[k..k + hd].copy_from_slice(d_k);
+                    row[v..v + hd].copy_from_slice(d_v);
+                }
+            }
+        }
+        self.rotate(d_qkv, -1.0);
+    }
+
+    /// Scores → P, and dP → dS.
+    fn weigh_back(&self, block: &Block, given: &Given<'_>, p: &mut [f32], d_s: &mut [f32]) {
+        let (scale, hd, d) = (self.scale(), self.head_dim, self.n_heads * self.head_dim);
+        let n_keys = block.keys.len();
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for ((p, d_s), row) in
+                    p.chunks_exact_mut(n_keys).zip(d_s.chunks_exact_mut(n_keys)).zip(block.rows.clone())
+                {
+                    let at = row * d + block.head * hd;
+                    let along = simd::sum2(&given.d_out[at..][..hd], &given.out[at..][..hd], |a, b| a * b);
+                    let log_sum = given.kept.log_sums[row * self.n_heads + block.head];
+                    let seen = self.seen(block, row);
+                    for values in [&mut *p, &mut *d_s] {
+                        values[..seen.start].fill(0.0);
+                        values[seen.end..].fill(0.0);
+                    }
+                    for (p, d_s) in p[seen.clone()].iter_mut().zip(&mut d_s[seen]) {
+                        *p = simd::exp(*p * scale - log_sum);
+                        *d_s = *p * (*d_s - along) * scale;
+                    }
+                }
+            },
+        );
+    }
 }
 
-/// What row `i` attends to.
-#[inline(always)]
-fn seen(starts: &[u32], i: usize) -> Range<usize> {
-    starts[i] as usize..i + 1
+/// What [`Attention::backward`] reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    /// Queries and keys are rotated.
+    pub(crate) qkv: &'a [f32],
+    pub(crate) kept: &'a Kept,
+    pub(crate) out: &'a [f32],
+    pub(crate) d_out: &'a [f32],
 }
 
-impl CustomOp1 for Attention {
+struct Aside<'a> {
+    isa: nanochat_kernels::Isa,
+    aside: &'a mut Vec<f32>,
+}
+
+/// The candle operation: an [`Attention`] that keeps what its backward pass needs.
+pub struct AttentionOp {
+    attention: Attention,
+    saved: OnceLock<(Vec<f32>, Kept)>,
+}
+
+impl AttentionOp {
+    /// One use.
+    pub fn new(attention: Attention) -> Self {
+        Self { attention, saved: OnceLock::new() }
+    }
+}
+
+impl CustomOp1 for AttentionOp {
     fn name(&self) -> &'static str {
         "attention"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n_rows, width) = layout.shape().dims2()?;
-        let (x, d, t) = (slice(x, layout)?, self.n_heads * self.head_dim, self.seq_len);
-        let mut out = vec![0.0; n_rows * d];
-        for range in self.sequences(n_rows) {
-            let rows = &x[range.start * width..range.end * width];
-            let starts = &self.starts[range.clone()];
-            for kv in 0..self.n_kv_heads {
-                let group = self.group(rows, starts, kv)?;
-                let p = matrix(self.probabilities(&group, starts)?, self.rep() * t, t)?;
-                let o = p.matmul(&group.v)?;
-                with_slice(&o, |o| {
-                    for (r, o) in o.chunks_exact(t * self.head_dim).enumerate() {
-                        self.write(&mut out[range.start * d..range.end * d], d, kv * self.rep() + r, o);
-                    }
-                })?;
-            }
-        }
+        let (n_rows, _) = layout.shape().dims2()?;
+        let d = self.attention.n_heads * self.attention.head_dim;
+        let mut qkv = slice(x, layout)?.to_vec();
+        let (mut out, mut kept) = (vec![0.0; n_rows * d], Kept::default());
+        self.attention.forward(&mut qkv, &mut out, &mut kept, &mut Scratch::default());
+        // As in `NormLinear`: an operation is used once.
+        let _ = self.saved.set((qkv, kept));
         Ok((CpuStorage::F32(out), Shape::from((n_rows, d))))
     }
 
     fn bwd(&self, x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let Some((qkv, kept)) = self.saved.get() else {
+            candle_core::bail!("attention: backward before forward");
+        };
         let (n_rows, width) = x.dims2()?;
-        let mut dx = vec![0.0; n_rows * width];
-        with_slice(x, |x| {
-            with_slice(res, |o| {
-                with_slice(grad, |grad| {
-                    for range in self.sequences(n_rows) {
-                        self.sequence_backward(range, x, o, grad, &mut dx)?;
-                    }
-                    Ok::<(), candle_core::Error>(())
-                })
+        let mut d_qkv = vec![0.0; n_rows * width];
+        with_slice(res, |out| {
+            with_slice(grad, |d_out| {
+                let given = Given { qkv, kept, out, d_out };
+                self.attention.backward(&given, &mut d_qkv, &mut Scratch::default());
             })
-        })????;
-        Ok(Some(matrix(dx, n_rows, width)?))
-    }
-}
-
-impl Attention {
-    fn sequence_backward(&self, range: Range<usize>, x: &[f32], o: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<()> {
-        let (width, d, t, hd, rep) =
-            (self.width(), self.n_heads * self.head_dim, self.seq_len, self.head_dim, self.rep());
-        let starts = &self.starts[range.clone()];
-        let rows = &x[range.start * width..range.end * width];
-        let (o, grad) = (&o[range.start * d..range.end * d], &grad[range.start * d..range.end * d]);
-        let dx = &mut dx[range.start * width..range.end * width];
-        let scale = 1.0 / (hd as f32).sqrt();
-        for kv in 0..self.n_kv_heads {
-            let group = self.group(rows, starts, kv)?;
-            let p = self.probabilities(&group, starts)?;
-            let (mut o_heads, mut d_heads) = (Vec::new(), Vec::new());
-            for head in kv * rep..(kv + 1) * rep {
-                self.read(o, d, head, &mut o_heads);
-                self.read(grad, d, head, &mut d_heads);
-            }
-            let d_o = matrix(d_heads, rep * t, hd)?;
-            let d_p = d_o.matmul(&group.v.t()?)?;
-            let mut d_s = vec![0.0; rep * t * t];
-            with_slice(&d_p, |d_p| {
-                with_slice(&d_o, |d_o| {
-                    simd::dispatch(|| {
-                        for (row_idx, d_s) in d_s.chunks_exact_mut(t).enumerate() {
-                            let along =
-                                simd::sum2(&d_o[row_idx * hd..][..hd], &o_heads[row_idx * hd..][..hd], |a, b| a * b);
-                            let seen = seen(starts, row_idx % t);
-                            let p = &p[row_idx * t..][..t][seen.clone()];
-                            let d_p = &d_p[row_idx * t..][..t][seen.clone()];
-                            for ((d_s, p), d_p) in d_s[seen].iter_mut().zip(p).zip(d_p) {
-                                *d_s = p * (d_p - along) * scale;
-                            }
-                        }
-                    });
-                })
-            })??;
-            let p = matrix(p, rep * t, t)?;
-            let d_s = matrix(d_s, rep * t, t)?;
-            let d_v = p.t()?.matmul(&d_o)?;
-            let mut d_q = d_s.matmul(&group.k)?.flatten_all()?.to_vec1::<f32>()?;
-            let mut d_k = d_s.t()?.matmul(&group.q)?.flatten_all()?.to_vec1::<f32>()?;
-            self.rotate(&mut d_q, starts, -1.0);
-            self.rotate(&mut d_k, starts, -1.0);
-            for (r, d_q) in d_q.chunks_exact(t * hd).enumerate() {
-                self.write(dx, width, kv * rep + r, d_q);
-            }
-            self.write(dx, width, self.n_heads + kv, &d_k);
-            with_slice(&d_v, |d_v| self.write(dx, width, self.n_heads + self.n_kv_heads + kv, d_v))?;
-        }
-        Ok(())
+        })??;
+        Ok(Some(matrix(d_qkv, n_rows, width)?))
     }
 }

@@ -1,60 +1,192 @@
-//! Final norm → int8 → tied int8 head → cross-entropy, a few hundred rows at a time.
+//! Final norm → int8 → tied int8 head → cross-entropy, some rows at a time.
 //!
 //! The gradient is taken in the forward pass, so that the logits of a chunk are made once and never kept:
-//! dlogits = (softmax − one-hot) · weight.
+//! dlogits = (softmax − one-hot) · weight. The exponentials are multiplied as they are: what makes them sum to the weight
+//! is applied to their d-wide products, and the one-hot part is a row taken off.
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_engine::weights::Int8Matrix;
+use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Product, Write};
 
-use super::linear::{Normed, norm_backward, norm_quantize};
-use super::{matrix, simd, slice, with_slice};
+use super::linear::norm_backward_tensors;
+use super::{Scratch, matrix, simd, sized, slice, with_slice};
 
 /// A row without a target.
 pub const NO_TARGET: u32 = u32::MAX;
 
-/// Rows whose logits exist at the same time: 8 MB at a vocabulary of 4,096.
-const CHUNK_ROWS: usize = 512;
+/// Rows whose logits exist at the same time: 4 MB at a vocabulary of 8,192.
+const CHUNK_ROWS: usize = 126;
+/// Columns of them that are scaled while they are in L2.
+const CHUNK_COLS: usize = 512;
 
 /// The tied head, rounded once per step.
 #[derive(Debug)]
 pub struct Int8Head {
     /// What export writes.
     pub rows: Arc<Int8Matrix>,
-    /// `[V, d]`, whole numbers.
-    values: Tensor,
+    /// `[d, V]`, whole numbers: a sum over them is exact and equals the engine's.
+    transposed: Panels,
+    /// `[V, d]`, times their scale.
+    values: Panels,
 }
 
 impl Int8Head {
     /// Rounds the master embedding `[vocab_size, d]`.
-    pub fn quantize(embed: &[f32], vocab_size: usize, d: usize) -> Result<Self> {
+    pub fn quantize(embed: &[f32], vocab_size: usize, d: usize) -> Self {
         let rows = Int8Matrix::quantize(embed, vocab_size, d);
-        let values = matrix(rows.values.iter().map(|v| f32::from(*v)).collect(), vocab_size, d)?;
-        Ok(Self { rows: Arc::new(rows), values })
+        let whole: Vec<f32> = rows.values.iter().map(|v| f32::from(*v)).collect();
+        let (mut transposed, mut values) = (Panels::default(), Panels::default());
+        transposed.fill_columns(d, vocab_size, &whole, d);
+        values.fill(vocab_size, d, |row_idx, first, out| {
+            let scale = rows.scales[row_idx];
+            for (out, value) in out.iter_mut().zip(&whole[row_idx * d + first..]) {
+                *out = value * scale;
+            }
+        });
+        Self { rows: Arc::new(rows), transposed, values }
     }
 
     /// Logits `[N, V]` of `x` `[N, d]`.
     pub fn logits(&self, x: &Tensor, gain: &[f32], eps: f32) -> Result<Vec<f32>> {
-        let (n_rows, d) = x.dims2()?;
-        let Normed { q, scales, .. } = with_slice(x, |x| norm_quantize(x, gain, eps))?;
-        let sums = matrix(q, n_rows, d)?.matmul(&self.values.t()?)?;
-        let mut logits = vec![0.0; n_rows * self.rows.rows];
-        with_slice(&sums, |sums| self.scale(sums, &scales, &mut logits))?;
+        let scratch = &mut Scratch::default();
+        let mut q = Int8Rows::new(self.rows.cols);
+        with_slice(x, |x| q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps }))?;
+        let rows: Vec<usize> = (0..q.n_rows()).collect();
+        let (mut logits, mut largest) = (vec![0.0; q.n_rows() * self.rows.rows], vec![0.0; q.n_rows()]);
+        self.chunk(&q, &rows, &mut logits, &mut largest, scratch);
         Ok(logits)
     }
 
-    fn scale(&self, sums: &[f32], scales: &[f32], logits: &mut [f32]) {
-        let vocab_size = self.rows.rows;
-        simd::dispatch(|| {
-            for ((logits, sums), s) in
-                logits.chunks_exact_mut(vocab_size).zip(sums.chunks_exact(vocab_size)).zip(scales)
-            {
-                for ((logit, sum), row_scale) in logits.iter_mut().zip(sums).zip(&self.rows.scales) {
-                    *logit = sum * row_scale * s; // the order of the kernels
-                }
-            }
-        });
+    /// Logits of `rows` of q, and the largest of each.
+    fn chunk(&self, q: &Int8Rows, rows: &[usize], logits: &mut [f32], largest: &mut [f32], scratch: &mut Scratch) {
+        let (vocab_size, d) = (self.rows.rows, self.rows.cols);
+        let Scratch { isa, aside, rows: [_, whole, ..], .. } = scratch;
+        let whole = sized(whole, rows.len() * d);
+        for (whole, row) in whole.chunks_exact_mut(d).zip(rows) {
+            whole.iter_mut().zip(q.row(*row)).for_each(|(whole, q)| *whole = f32::from(*q));
+        }
+        largest.fill(f32::NEG_INFINITY);
+        for first in (0..vocab_size).step_by(CHUNK_COLS) {
+            let n = first..vocab_size.min(first + CHUNK_COLS);
+            let left = Left::Rows(whole, d);
+            let product = Product { m: rows.len(), left, right: &self.transposed, k: 0..d, n: n.clone() };
+            product.write(*isa, &mut logits[first..], vocab_size, Write::Store, aside);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for ((logits, row), largest) in logits.chunks_exact_mut(vocab_size).zip(rows).zip(&mut *largest) {
+                        let (logits, s) = (&mut logits[n.clone()], q.scales()[*row]);
+                        for (logit, row_scale) in logits.iter_mut().zip(&self.rows.scales[n.clone()]) {
+                            *logit = *logit * row_scale * s; // the order of the kernels
+                        }
+                        *largest = simd::max(logits, *largest, |x| x);
+                    }
+                },
+            );
+        }
+    }
+}
+
+/// What the loss is taken of.
+#[derive(Clone, Copy)]
+pub(crate) struct Targets<'a> {
+    /// One per row, [`NO_TARGET`] where there is none.
+    pub(crate) tokens: &'a [u32],
+    /// Weight of each row's loss.
+    pub(crate) weight: f32,
+}
+
+impl Int8Head {
+    /// Σ −ln p(target) of normed rows, without the weight. With gradients, writes that of the normed rows, `[N, d]`, and
+    /// adds that of the embedding.
+    pub(crate) fn loss(
+        &self,
+        q: &Int8Rows,
+        targets: Targets<'_>,
+        mut gradients: Option<(&mut [f32], &mut [f32])>,
+        scratch: &mut Scratch,
+    ) -> f64 {
+        let (vocab_size, d) = (self.rows.rows, self.rows.cols);
+        let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
+        if let Some((da, _)) = &mut gradients {
+            da.fill(0.0);
+        }
+        let mut loss = 0.0f64;
+        let mut logits = std::mem::take(&mut scratch.rows[0]);
+        let mut part = std::mem::take(&mut scratch.rows[2]);
+        for rows in with_target.chunks(CHUNK_ROWS) {
+            let logits = sized(&mut logits, rows.len() * vocab_size);
+            let mut factors = [0.0; CHUNK_ROWS];
+            let factors = &mut factors[..rows.len()];
+            self.chunk(q, rows, logits, factors, scratch);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for ((row, logits), factor) in
+                        rows.iter().zip(logits.chunks_exact_mut(vocab_size)).zip(&mut *factors)
+                    {
+                        let max = *factor;
+                        let at_target = logits[targets.tokens[*row] as usize];
+                        let sum = simd::replace_sum(
+                            logits,
+                            #[inline(always)]
+                            |x| simd::exp(x - max),
+                        );
+                        loss += f64::from(sum).ln() + f64::from(max) - f64::from(at_target);
+                        *factor = targets.weight / sum;
+                    }
+                },
+            );
+            let Some((da, d_embed)) = &mut gradients else { continue };
+            let Scratch { isa, aside, panels: [panels, ..], .. } = scratch;
+            let part = sized(&mut part, rows.len() * d);
+            Product::new(rows.len(), Left::Rows(logits, vocab_size), &self.values).write(
+                *isa,
+                part,
+                d,
+                Write::Store,
+                aside,
+            );
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    panels.fill(
+                        rows.len(),
+                        d,
+                        #[inline(always)]
+                        |idx, first, out| {
+                            let factor = q.scales()[rows[idx]] * factors[idx];
+                            for (out, q) in out.iter_mut().zip(&q.row(rows[idx])[first..]) {
+                                *out = f32::from(*q) * factor;
+                            }
+                        },
+                    );
+                },
+            );
+            let product = Product::new(vocab_size, Left::Columns(logits, vocab_size), panels);
+            product.write(*isa, d_embed, d, Write::Add, aside);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for ((row, part), factor) in rows.iter().zip(part.chunks_exact(d)).zip(&*factors) {
+                        let token = targets.tokens[*row] as usize;
+                        let (da, d_target) = (&mut da[row * d..][..d], &mut d_embed[token * d..][..d]);
+                        let (values, whole) = (&self.rows.values[token * d..][..d], &q.row(*row)[..d]);
+                        let by_row = self.rows.scales[token] * targets.weight;
+                        let by_q = q.scales()[*row] * targets.weight;
+                        for i in 0..d {
+                            da[i] = part[i] * factor - f32::from(values[i]) * by_row;
+                            d_target[i] -= f32::from(whole[i]) * by_q;
+                        }
+                    }
+                },
+            );
+        }
+        scratch.rows[0] = logits;
+        scratch.rows[2] = part;
+        loss
     }
 }
 
@@ -74,8 +206,7 @@ pub struct CrossEntropy {
 }
 
 struct Saved {
-    inv_rms: Vec<f32>,
-    da: Tensor,
+    da: Vec<f32>,
     d_embed: Tensor,
 }
 
@@ -100,46 +231,21 @@ impl CustomOp3 for CrossEntropy {
         _embed: &CpuStorage,
         _embed_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n_rows, d) = x_layout.shape().dims2()?;
-        let vocab_size = self.head.rows.rows;
-        let Normed { q, scales, inv_rms } = norm_quantize(slice(x, x_layout)?, slice(gain, gain_layout)?, self.eps);
-        let mut loss = 0.0f64;
-        let mut da = Vec::with_capacity(if self.train { n_rows * d } else { 0 });
-        let mut d_embed: Option<Tensor> = None;
-        for start in (0..n_rows).step_by(CHUNK_ROWS) {
-            let rows = start..n_rows.min(start + CHUNK_ROWS);
-            let q = matrix(q[rows.start * d..rows.end * d].to_vec(), rows.len(), d)?;
-            let sums = q.matmul(&self.head.values.t()?)?;
-            let mut logits = vec![0.0; rows.len() * vocab_size];
-            with_slice(&sums, |sums| self.head.scale(sums, &scales[rows.clone()], &mut logits))?;
-            drop(sums);
-            loss += self.losses(&mut logits, &self.targets[rows.clone()]);
-            if !self.train {
-                continue;
-            }
-            // `logits` now holds dlogits.
-            let mut by_scale = vec![0.0; logits.len()];
-            simd::dispatch(|| {
-                let both = by_scale.chunks_exact_mut(vocab_size).zip(logits.chunks_exact_mut(vocab_size));
-                for ((by_scale, dl), s) in both.zip(&scales[rows.clone()]) {
-                    for i in 0..vocab_size {
-                        by_scale[i] = dl[i] * s;
-                        dl[i] *= self.head.rows.scales[i];
-                    }
-                }
-            });
-            let part = matrix(logits, rows.len(), vocab_size)?.matmul(&self.head.values)?;
-            with_slice(&part, |part| da.extend_from_slice(part))?;
-            let part = matrix(by_scale, rows.len(), vocab_size)?.t()?.matmul(&q)?;
-            d_embed = Some(match d_embed {
-                None => part,
-                Some(sum) => (sum + part)?,
-            });
-        }
-        if let Some(d_embed) = d_embed {
+        let (x, gain) = (slice(x, x_layout)?, slice(gain, gain_layout)?);
+        let (vocab_size, d) = (self.head.rows.rows, self.head.rows.cols);
+        let scratch = &mut Scratch::default();
+        let mut q = Int8Rows::new(d);
+        q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
+        let targets = Targets { tokens: &self.targets, weight: self.weight };
+        let loss = if self.train {
+            let (mut da, mut d_embed) = (vec![0.0; x.len()], vec![0.0; vocab_size * d]);
+            let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed)), scratch);
             // As in `NormLinear`: an operation is used once.
-            let _ = self.saved.set(Saved { inv_rms, da: matrix(da, n_rows, d)?, d_embed });
-        }
+            let _ = self.saved.set(Saved { da, d_embed: matrix(d_embed, vocab_size, d)? });
+            loss
+        } else {
+            self.head.loss(&q, targets, None, scratch)
+        };
         Ok((CpuStorage::F32(vec![(loss * f64::from(self.weight)) as f32]), Shape::from(1)))
     }
 
@@ -155,36 +261,8 @@ impl CustomOp3 for CrossEntropy {
             candle_core::bail!("head-cross-entropy: backward without a forward pass for training");
         };
         let grad = f64::from(grad.to_vec1::<f32>()?[0]);
-        let scaled = |tensor: &Tensor| if grad == 1.0 { Ok(tensor.clone()) } else { tensor * grad };
-        let (dx, d_gain) = norm_backward(x, gain, &saved.inv_rms, &scaled(&saved.da)?)?;
-        Ok((Some(dx), Some(d_gain), Some(scaled(&saved.d_embed)?)))
-    }
-}
-
-impl CrossEntropy {
-    /// Turns logits into their gradients and returns Σ −ln p(target).
-    fn losses(&self, logits: &mut [f32], targets: &[u32]) -> f64 {
-        let mut loss = 0.0f64;
-        simd::dispatch(|| {
-            for (row, target) in logits.chunks_exact_mut(self.head.rows.rows).zip(targets) {
-                if *target == NO_TARGET {
-                    row.fill(0.0);
-                    continue;
-                }
-                let max = simd::max(row, f32::NEG_INFINITY, |x| x);
-                let at_target = row[*target as usize];
-                for x in row.iter_mut() {
-                    *x = simd::exp(*x - max);
-                }
-                let sum = simd::sum(row, |x| x);
-                loss += f64::from(sum).ln() + f64::from(max) - f64::from(at_target);
-                let factor = self.weight / sum;
-                for x in row.iter_mut() {
-                    *x *= factor;
-                }
-                row[*target as usize] -= self.weight;
-            }
-        });
-        loss
+        let scaled = |tensor: Tensor| if grad == 1.0 { Ok(tensor) } else { tensor * grad };
+        let (dx, d_gain) = norm_backward_tensors(x, gain, self.eps, &saved.da)?;
+        Ok((Some(scaled(dx)?), Some(scaled(d_gain)?), Some(scaled(saved.d_embed.clone())?)))
     }
 }

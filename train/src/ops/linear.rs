@@ -2,30 +2,33 @@
 //!
 //! ```text
 //! x̂ = x / √(mean x² + ε)      a = x̂ ∘ g      q, s = int8(a)      y = s · γ · (q·tᵀ)
-//! da = (dy ∘ γ)·t   dW = (dy ∘ s)ᵀ·q   dg = Σ da ∘ x̂   dx = (da∘g − x̂ · mean(da∘g∘x̂)) / rms
+//! da = dy·(γ ∘ t)   dW = dyᵀ·(s ∘ q)   dg = Σ da ∘ x̂   dx = (da∘g − x̂ · mean(da∘g∘x̂)) / rms
 //! ```
+//!
+//! The forward product is the engine's, in integers. Both scales of the backward ones go into the side that is laid out
+//! for the product, which costs nothing.
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use nanochat_kernels::{ScaleGroup, TernaryMatrix};
+use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Plan, Prepared, Product, ScaleGroup, TernaryMatrix, Write};
 
-use super::{matrix, simd, slice, with_slice};
+use super::{Scratch, matrix, simd, slice, with_slice};
 
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
 pub struct TernaryStack {
     /// The matrices; what export writes.
     pub parts: Vec<TernaryMatrix>,
-    /// `[rows, cols]`: −1, 0, +1; with scales by column group, these times their scale.
-    trits: Tensor,
-    /// One per row, all 1 with scales by column group.
-    row_scales: Vec<f32>,
+    /// For the forward product.
+    prepared: Prepared,
+    /// `[rows, cols]`, times their scale, for the input's gradient.
+    values: Panels,
 }
 
 impl TernaryStack {
     /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself.
-    pub fn quantize(weights: &[f32], part_rows: &[usize], cols: usize, group: ScaleGroup) -> Result<Self> {
+    pub fn quantize(weights: &[f32], part_rows: &[usize], cols: usize, group: ScaleGroup) -> Self {
         let mut parts = Vec::with_capacity(part_rows.len());
         let mut start = 0;
         for rows in part_rows {
@@ -37,26 +40,62 @@ impl TernaryStack {
     }
 
     /// Takes matrices that are ternary already.
-    pub fn from_parts(parts: Vec<TernaryMatrix>) -> Result<Self> {
-        let cols = parts[0].shape().cols;
-        let (mut trits, mut row_scales) = (Vec::new(), Vec::new());
+    pub fn from_parts(parts: Vec<TernaryMatrix>) -> Self {
+        let prepared = Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default());
+        let nanochat_kernels::Shape { rows, cols } = prepared.shape();
+        let mut dequantized = vec![0.0; rows * cols];
+        let mut start = 0;
         for part in &parts {
-            match part.group() {
-                ScaleGroup::Matrix => row_scales.extend(std::iter::repeat_n(part.scales()[0], part.shape().rows)),
-                ScaleGroup::Row => row_scales.extend_from_slice(part.scales()),
-                ScaleGroup::Columns(_) => row_scales.extend(std::iter::repeat_n(1.0, part.shape().rows)),
-            }
-            if let ScaleGroup::Columns(_) = part.group() {
-                let start = trits.len();
-                trits.resize(start + part.trits().len(), 0.0);
-                part.dequantize_into(&mut trits[start..]);
-            } else {
-                trits.extend(part.trits().iter().map(|t| f32::from(*t)));
-            }
+            let n_weights = part.trits().len();
+            part.dequantize_into(&mut dequantized[start..start + n_weights]);
+            start += n_weights;
         }
-        let rows = row_scales.len();
-        Ok(Self { parts, trits: matrix(trits, rows, cols)?, row_scales })
+        let mut values = Panels::default();
+        values.fill_rows(rows, cols, &dequantized, cols);
+        Self { parts, prepared, values }
     }
+
+    /// Outputs of all matrices, and inputs.
+    pub(crate) fn dims(&self) -> (usize, usize) {
+        (self.prepared.shape().rows, self.prepared.shape().cols)
+    }
+
+    /// y `[N, rows]` = x · Wᵀ, or is increased by it.
+    pub(crate) fn forward(&self, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &Scratch) {
+        self.prepared.gemm(&scratch.pool, x, y, write);
+    }
+
+    /// da `[N, cols]` from dy `[N, rows]`.
+    pub(crate) fn input_gradient(&self, dy: &[f32], da: &mut [f32], scratch: &mut Scratch) {
+        let (rows, cols) = self.dims();
+        let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), &self.values);
+        product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
+    }
+}
+
+/// Adds the gradient of weights `[rows, cols]` that met `x` and sent `dy` `[N, rows]` back.
+pub(crate) fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
+    let (n_rows, cols) = (x.n_rows(), x.cols());
+    let rows = dy.len() / n_rows;
+    let panels = &mut scratch.panels[0];
+    simd::dispatch(
+        #[inline(always)]
+        || {
+            panels.fill(
+                n_rows,
+                cols,
+                #[inline(always)]
+                |row_idx, first, out| {
+                    let scale = x.scales()[row_idx];
+                    for (out, q) in out.iter_mut().zip(&x.row(row_idx)[first..]) {
+                        *out = f32::from(*q) * scale;
+                    }
+                },
+            );
+        },
+    );
+    let product = Product::new(rows, Left::Columns(dy, rows), panels);
+    product.write(scratch.isa, d_weights, cols, Write::Add, &mut scratch.aside);
 }
 
 /// The operation: `x [N, k]`, gain `[k]`, master weights `[rows, k]` → `[N, rows]`. The master weights are only
@@ -66,13 +105,7 @@ pub struct NormLinear {
     pub stack: Arc<TernaryStack>,
     /// Added under the root.
     pub eps: f32,
-    saved: OnceLock<Saved>,
-}
-
-struct Saved {
-    q: Tensor,
-    scales: Vec<f32>,
-    inv_rms: Vec<f32>,
+    saved: OnceLock<Int8Rows>,
 }
 
 impl NormLinear {
@@ -98,23 +131,14 @@ impl CustomOp3 for NormLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, gain) = (slice(x, x_layout)?, slice(gain, gain_layout)?);
         let (n_rows, cols) = x_layout.shape().dims2()?;
-        let normed = norm_quantize(x, gain, self.eps);
-        let q = matrix(normed.q, n_rows, cols)?;
-        let product = q.matmul(&self.stack.trits.t()?)?;
-        let n_out = self.stack.row_scales.len();
-        let y = with_slice(&product, |product| {
-            let mut y = vec![0.0; n_rows * n_out];
-            simd::dispatch(|| {
-                for ((y, sums), s) in y.chunks_exact_mut(n_out).zip(product.chunks_exact(n_out)).zip(&normed.scales) {
-                    for ((y, sum), gamma) in y.iter_mut().zip(sums).zip(&self.stack.row_scales) {
-                        *y = sum * gamma * s; // the order of the kernels, so that both round alike
-                    }
-                }
-            });
-            y
-        })?;
+        let scratch = Scratch::default();
+        let mut q = Int8Rows::new(cols);
+        q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
+        let n_out = self.stack.dims().0;
+        let mut y = vec![0.0; n_rows * n_out];
+        self.stack.forward(&q, &mut y, Write::Store, &scratch);
         // Ignored if the operation is used twice: it never is, and its backward pass reads the first use.
-        let _ = self.saved.set(Saved { q, scales: normed.scales, inv_rms: normed.inv_rms });
+        let _ = self.saved.set(q);
         Ok((CpuStorage::F32(y), Shape::from((n_rows, n_out))))
     }
 
@@ -126,81 +150,86 @@ impl CustomOp3 for NormLinear {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(saved) = self.saved.get() else {
+        let Some(q) = self.saved.get() else {
             candle_core::bail!("norm-linear: backward before forward");
         };
-        let (n_rows, n_out) = grad.dims2()?;
-        let (mut by_gamma, mut by_scale) = (vec![0.0; n_rows * n_out], vec![0.0; n_rows * n_out]);
+        let (n_rows, (n_out, cols)) = (q.n_rows(), self.stack.dims());
+        let (mut da, mut d_weights) = (vec![0.0; n_rows * cols], vec![0.0; n_out * cols]);
+        let scratch = &mut Scratch::default();
         with_slice(grad, |grad| {
-            simd::dispatch(|| {
-                let rows = by_gamma.chunks_exact_mut(n_out).zip(by_scale.chunks_exact_mut(n_out));
-                for (((by_gamma, by_scale), dy), s) in rows.zip(grad.chunks_exact(n_out)).zip(&saved.scales) {
-                    for i in 0..n_out {
-                        by_gamma[i] = dy[i] * self.stack.row_scales[i];
-                        by_scale[i] = dy[i] * s;
-                    }
-                }
-            });
+            self.stack.input_gradient(grad, &mut da, scratch);
+            weight_gradient(q, grad, &mut d_weights, scratch);
         })?;
-        let da = matrix(by_gamma, n_rows, n_out)?.matmul(&self.stack.trits)?;
-        let d_weights = matrix(by_scale, n_rows, n_out)?.t()?.matmul(&saved.q)?;
-        let (dx, d_gain) = norm_backward(x, gain, &saved.inv_rms, &da)?;
-        Ok((Some(dx), Some(d_gain), Some(d_weights)))
+        let (dx, d_gain) = norm_backward_tensors(x, gain, self.eps, &da)?;
+        Ok((Some(dx), Some(d_gain), Some(matrix(d_weights, n_out, cols)?)))
     }
 }
 
-/// Rows after RMSNorm and the int8 quantiser.
-pub(crate) struct Normed {
-    /// Whole numbers within ±127.
-    pub(crate) q: Vec<f32>,
-    /// One per row.
-    pub(crate) scales: Vec<f32>,
-    /// One per row.
-    pub(crate) inv_rms: Vec<f32>,
-}
-
-pub(crate) fn norm_quantize(x: &[f32], gain: &[f32], eps: f32) -> Normed {
-    let cols = gain.len();
-    let n_rows = x.len() / cols;
-    let mut normed = Normed { q: vec![0.0; x.len()], scales: vec![0.0; n_rows], inv_rms: vec![0.0; n_rows] };
-    let mut a = vec![0.0; cols];
-    simd::dispatch(|| {
-        for (row_idx, (row, q)) in x.chunks_exact(cols).zip(normed.q.chunks_exact_mut(cols)).enumerate() {
-            let inv = 1.0 / (simd::sum(row, |x| x * x) / cols as f32 + eps).sqrt();
-            for ((a, x), g) in a.iter_mut().zip(row).zip(gain) {
-                *a = x * inv * g;
-            }
-            normed.inv_rms[row_idx] = inv;
-            normed.scales[row_idx] = simd::quantize_row(&a, q);
-        }
-    });
-    normed
-}
-
 /// Gradients of `x` and the gain from that of the normed rows.
-pub(crate) fn norm_backward(x: &Tensor, gain: &Tensor, inv_rms: &[f32], da: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(crate) fn norm_backward_tensors(x: &Tensor, gain: &Tensor, eps: f32, da: &[f32]) -> Result<(Tensor, Tensor)> {
     let (n_rows, cols) = x.dims2()?;
     let (mut dx, mut d_gain) = (vec![0.0; n_rows * cols], vec![0.0; cols]);
     with_slice(x, |x| {
-        with_slice(gain, |gain| {
-            with_slice(da, |da| {
-                let mut dag = vec![0.0; cols];
-                simd::dispatch(|| {
-                    for (row_idx, dx) in dx.chunks_exact_mut(cols).enumerate() {
-                        let (x, da) = (&x[row_idx * cols..][..cols], &da[row_idx * cols..][..cols]);
-                        let inv = inv_rms[row_idx];
-                        for i in 0..cols {
-                            dag[i] = da[i] * gain[i];
-                            d_gain[i] += da[i] * x[i] * inv;
-                        }
-                        let mean = simd::sum2(&dag, x, |d, x| d * x) * inv / cols as f32;
-                        for i in 0..cols {
-                            dx[i] = (dag[i] - x[i] * inv * mean) * inv;
-                        }
-                    }
-                });
-            })
-        })
-    })???;
+        with_slice(gain, |gain| norm_backward(x, Norm { gain, eps }, da, &mut dx, Write::Store, &mut d_gain))
+    })??;
     Ok((matrix(dx, n_rows, cols)?, Tensor::from_vec(d_gain, cols, x.device())?))
+}
+
+/// Writes the gradient of rows `x` or adds it to `dx`, and adds that of the gain to `d_gain`, from that of the normed
+/// rows.
+pub(crate) fn norm_backward(x: &[f32], norm: Norm<'_>, da: &[f32], dx: &mut [f32], write: Write, d_gain: &mut [f32]) {
+    let cols = norm.gain.len();
+    simd::dispatch(
+        #[inline(always)]
+        || {
+            for ((x, da), dx) in x.chunks_exact(cols).zip(da.chunks_exact(cols)).zip(dx.chunks_exact_mut(cols)) {
+                let row = NormRow::new(x, norm, da);
+                match write {
+                    Write::Store => row.each(
+                        d_gain,
+                        #[inline(always)]
+                        |i, value| dx[i] = value,
+                    ),
+                    Write::Add => row.each(
+                        d_gain,
+                        #[inline(always)]
+                        |i, value| dx[i] += value,
+                    ),
+                }
+            }
+        },
+    );
+}
+
+/// The gradient of one row.
+pub(crate) struct NormRow<'a> {
+    x: &'a [f32],
+    gain: &'a [f32],
+    da: &'a [f32],
+    inverse_rms: f32,
+    /// mean(da∘g∘x̂) / rms
+    along: f32,
+}
+
+impl<'a> NormRow<'a> {
+    #[inline(always)]
+    pub(crate) fn new(x: &'a [f32], norm: Norm<'a>, da: &'a [f32]) -> Self {
+        let n = x.len();
+        let (gain, da) = (&norm.gain[..n], &da[..n]);
+        let inverse_rms = 1.0 / (simd::sum(x, |x| x * x) / n as f32 + norm.eps).sqrt();
+        let along = simd::sum3(da, gain, x, |d, g, x| d * g * x) * inverse_rms / n as f32 * inverse_rms;
+        Self { x, gain, da, inverse_rms, along }
+    }
+
+    /// Calls `put(column, gradient)` for each column.
+    #[inline(always)]
+    pub(crate) fn each(&self, d_gain: &mut [f32], mut put: impl FnMut(usize, f32)) {
+        let Self { x, gain, da, inverse_rms, along } = *self;
+        let d_gain = &mut d_gain[..x.len()];
+        for i in 0..x.len() {
+            let normed = x[i] * inverse_rms;
+            d_gain[i] += da[i] * normed;
+            put(i, da[i] * gain[i] * inverse_rms - normed * along);
+        }
+    }
 }

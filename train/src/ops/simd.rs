@@ -1,6 +1,7 @@
 //! Plain loops compiled for what the CPU has: `dispatch` picks AVX2 or AVX-512 at run time.
 
-/// Runs `f` compiled for the best instructions this CPU has. What `f` calls must be `#[inline(always)]`.
+/// Runs `f` compiled for the best instructions this CPU has. It and what it calls must be `#[inline(always)]`: a closure
+/// that is not is compiled for the oldest CPU, and its `mul_add` calls a function.
 #[inline]
 pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
@@ -24,10 +25,64 @@ pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
+/// Σ f(a_i, b_i, c_i).
+#[inline(always)]
+pub(crate) fn sum3(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_parts, a_rest) = a.as_chunks::<LANES>();
+    let (b_parts, b_rest) = b.as_chunks::<LANES>();
+    let (c_parts, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_parts.iter().zip(b_parts).zip(c_parts) {
+        for lane in 0..LANES {
+            lanes[lane] += f(a[lane], b[lane], c[lane]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).zip(c_rest).map(|((a, b), c)| f(*a, *b, *c)).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
 /// Σ f(a_i).
 #[inline(always)]
 pub(crate) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sum2(a, a, |a, _| f(a))
+}
+
+/// a_i ← f(a_i), and their sum.
+#[inline(always)]
+pub(crate) fn replace_sum(a: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (parts, rest) = a.as_chunks_mut::<LANES>();
+    for part in parts {
+        for lane in 0..LANES {
+            part[lane] = f(part[lane]);
+            lanes[lane] += part[lane];
+        }
+    }
+    let rest: f32 = rest
+        .iter_mut()
+        .map(|a| {
+            *a = f(*a);
+            *a
+        })
+        .sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Σ a_i², summed in f64.
+pub(crate) fn square_sum(a: &[f32]) -> f64 {
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0f64; LANES];
+            let (parts, rest) = a.as_chunks::<LANES>();
+            for part in parts {
+                for lane in 0..LANES {
+                    lanes[lane] += f64::from(part[lane]) * f64::from(part[lane]);
+                }
+            }
+            lanes.into_iter().chain(rest.iter().map(|a| f64::from(*a) * f64::from(*a))).sum()
+        },
+    )
 }
 
 /// max f(a_i), at least `start`.
@@ -59,33 +114,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     let shifted = clamped * std::f32::consts::LOG2_E + SHIFT; // the low bits now hold n
     let n = shifted - SHIFT;
     let r = (clamped - n * 0.693_359_4) - n * -2.121_944_4e-4; // ln 2 in two parts (Cody & Waite)
-    let mut p = 1.0 / 5040.0;
+    let mut p = 1.0f32 / 5040.0;
     for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = p * r + c;
+        p = p.mul_add(r, c);
     }
     let power = f32::from_bits(shifted.to_bits().wrapping_sub(SHIFT.to_bits()).wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { p * power }
-}
-
-/// Rounds half away from zero, as `f32::round` does, in a form that vectorises; |x| < 2²³.
-#[inline(always)]
-pub(crate) fn round(x: f32) -> f32 {
-    (x + 0.499_999_97_f32.copysign(x)).trunc()
-}
-
-/// Writes `row` as whole numbers within ±127 and returns the scale: `row ≈ scale · out`.
-#[inline(always)]
-pub(crate) fn quantize_row(row: &[f32], out: &mut [f32]) -> f32 {
-    let absmax = max(row, 0.0, f32::abs);
-    let scale = absmax / 127.0;
-    if absmax == 0.0 {
-        out.fill(0.0);
-    } else {
-        for (out, x) in out.iter_mut().zip(row) {
-            *out = round(x / scale).clamp(-127.0, 127.0);
-        }
-    }
-    scale
 }
 
 #[cfg(test)]
@@ -101,15 +135,5 @@ mod tests {
             assert!(error < 4.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error:e}");
         }
         assert_eq!(exp(-1000.0), 0.0);
-    }
-
-    #[test]
-    fn rounding_agrees_with_the_standard_library() {
-        for i in -100_000..100_000 {
-            let x = i as f32 / 512.0;
-            for x in [x, x.next_up(), x.next_down()] {
-                assert_eq!(round(x), x.round(), "{x}");
-            }
-        }
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use nanochat_engine::rng::Rng;
-use nanochat_kernels::ScaleGroup;
+use nanochat_kernels::{Int8Rows, Isa, Norm, Pool, ScaleGroup};
 
-use super::attention::Attention;
+use super::attention::{Attention, AttentionOp};
 use super::embed::Embed;
 use super::head::{CrossEntropy, Int8Head, NO_TARGET};
-use super::linear::{NormLinear, TernaryStack, norm_quantize};
+use super::linear::{NormLinear, TernaryStack};
 use super::swiglu::SwiGlu;
 
 const EPS: f32 = 1e-5;
@@ -86,9 +86,10 @@ fn dot(y: &[f64], weights: &[f32]) -> f64 {
 
 /// The rounded activations as the operation uses them.
 fn rounded(x: &[f32], gain: &[f32]) -> Vec<f64> {
-    let normed = norm_quantize(x, gain, EPS);
-    let rows = normed.q.chunks_exact(gain.len()).zip(&normed.scales);
-    rows.flat_map(|(q, s)| q.iter().map(move |q| f64::from(*q) * f64::from(*s))).collect()
+    let mut q = Int8Rows::new(gain.len());
+    q.rms_norm(Isa::SCALAR, &Pool::new(1), x, Norm { gain, eps: EPS });
+    let row = |row_idx: usize| q.row(row_idx).iter().map(move |v| f64::from(*v)).collect::<Vec<_>>();
+    (0..q.n_rows()).flat_map(|i| row(i).into_iter().map(|v| v * f64::from(q.scales()[i])).collect::<Vec<_>>()).collect()
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn norm_linear_has_the_straight_through_gradient() {
         let mut rng = Rng::new(11);
         let (x, gain, w) = (normals(&mut rng, n * k), normals(&mut rng, k), normals(&mut rng, rows * k));
         let c = normals(&mut rng, n * rows);
-        let stack = Arc::new(TernaryStack::quantize(&w, &parts, k, group).expect("the shape fits"));
+        let stack = Arc::new(TernaryStack::quantize(&w, &parts, k, group));
         let mut fixed = vec![0.0; rows * k];
         let mut at = 0;
         for part in &stack.parts {
@@ -157,7 +158,7 @@ fn attention_has_its_gradient_and_stays_within_documents() {
         starts: Arc::new(starts.clone()),
         rope: rope.clone(),
     };
-    let loss = weighted(&v.apply_op1(op).expect("shapes agree"), &c);
+    let loss = weighted(&v.apply_op1(AttentionOp::new(op)).expect("shapes agree"), &c);
     assert_gradient("x", &gradient(&loss, &v), &x, |x| {
         let head = |row: usize, head: usize, position: Option<usize>| -> Vec<f64> {
             let values = &x[row * width + head * hd..][..hd];
@@ -202,7 +203,7 @@ fn embed_has_the_straight_through_gradient() {
     let (v, d) = (6, 16);
     let mut rng = Rng::new(2);
     let embed = normals(&mut rng, v * d);
-    let head = Int8Head::quantize(&embed, v, d).expect("the shape fits");
+    let head = Int8Head::quantize(&embed, v, d);
     let tokens = vec![3u32, 1, 3, 5];
     let c = normals(&mut rng, tokens.len() * d);
     let ve = var(&embed, &[v, d]);
@@ -220,7 +221,7 @@ fn cross_entropy_has_the_straight_through_gradient() {
     let (x, gain, embed) = (normals(&mut rng, n * d), normals(&mut rng, d), normals(&mut rng, v * d));
     let targets = vec![3u32, 39, NO_TARGET, 0, 3, 7];
     let weight = 0.25;
-    let head = Arc::new(Int8Head::quantize(&embed, v, d).expect("the shape fits"));
+    let head = Arc::new(Int8Head::quantize(&embed, v, d));
     let mut fixed = vec![0.0; v * d];
     fixed.chunks_exact_mut(d).enumerate().for_each(|(row, out)| head.rows.row_into(row, out));
     let fixed = wide(&fixed);

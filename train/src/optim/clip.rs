@@ -1,8 +1,10 @@
 //! Clipping by the global norm.
 
+use crate::ops::simd;
+
 /// Scales all gradients down so that their joint Euclidean norm is at most `max_norm`. Returns the norm before.
 pub fn clip(gradients: &mut [Vec<f32>], max_norm: f64) -> f64 {
-    let square: f64 = gradients.iter().flatten().map(|g| f64::from(*g) * f64::from(*g)).sum();
+    let square: f64 = gradients.iter().map(|gradient| simd::square_sum(gradient)).sum();
     let norm = square.sqrt();
     if norm > max_norm {
         let factor = (max_norm / norm) as f32;

@@ -2,7 +2,6 @@
 
 use std::sync::Mutex;
 
-use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
 use super::clip::clip;
@@ -23,6 +22,9 @@ pub struct Optimizer {
     pub lion: Lion,
 }
 
+/// Rows of the embedding that a worker updates at a time.
+const EMBED_ROWS: usize = 256;
+
 impl Optimizer {
     /// One step with the rate at `factor` of its top. `momenta` has the parameters' shapes. Returns the norm of
     /// the gradients before clipping.
@@ -30,37 +32,38 @@ impl Optimizer {
         &self,
         params: &mut Params,
         momenta: &mut [Vec<f32>],
-        mut gradients: Vec<Vec<f32>>,
+        gradients: &mut [Vec<f32>],
         factor: f64,
         pool: &Pool,
-    ) -> Result<f64> {
-        let norm = clip(&mut gradients, self.clip_norm);
-        let work: Vec<_> = params.list.iter_mut().zip(momenta).zip(&gradients).map(|t| Mutex::new(Some(t))).collect();
+    ) -> f64 {
+        let norm = clip(gradients, self.clip_norm);
+        let mut work = Vec::new();
+        for ((param, m), g) in params.list.iter_mut().zip(momenta).zip(&*gradients) {
+            let cols = param.shape.last().copied().unwrap_or(1);
+            // Matrices over the same input are updated each by itself; rows of the embedding know nothing of each other.
+            let part_rows = match &param.kind {
+                Kind::Hidden { part_rows } => part_rows.clone(),
+                Kind::Embedding => vec![EMBED_ROWS; param.shape[0].div_ceil(EMBED_ROWS)],
+                Kind::Norm | Kind::Mhc => vec![param.values.len()],
+            };
+            let (mut w, mut m, mut g) = (&mut param.values[..], &mut m[..], &g[..]);
+            for rows in part_rows {
+                let n = (rows * cols).min(w.len());
+                let (part, rest) = (w.split_at_mut(n), m.split_at_mut(n));
+                let g_part = g.split_at(n);
+                work.push(Mutex::new(Some((&param.kind, rows, part.0, rest.0, g_part.0))));
+                (w, m, g) = (part.1, rest.1, g_part.1);
+            }
+        }
         pool.map(work.len(), |idx| {
             let taken = work[idx].lock().expect("no holder panics").take();
-            let ((param, m), g) = taken.expect("each index is visited once");
-            match &param.kind {
-                Kind::Hidden { part_rows } => {
-                    let (cols, mut start) = (param.shape[1], 0);
-                    for rows in part_rows {
-                        let range = start..start + rows * cols;
-                        let (w, m, g) = (&mut param.values[range.clone()], &mut m[range.clone()], &g[range]);
-                        self.muon.step(w, m, g, *rows, (self.muon.lr * factor) as f32)?;
-                        start += rows * cols;
-                    }
-                }
-                Kind::Embedding => {
-                    let lr = (self.lion.lr * factor) as f32;
-                    self.lion.step(&mut param.values, m, g, lr, self.lion.weight_decay);
-                }
-                Kind::Norm | Kind::Mhc => {
-                    self.lion.step(&mut param.values, m, g, (self.lion.lr_gains * factor) as f32, 0.0);
-                }
+            let (kind, rows, w, m, g) = taken.expect("each index is visited once");
+            match kind {
+                Kind::Hidden { .. } => self.muon.step(w, m, g, rows, (self.muon.lr * factor) as f32),
+                Kind::Embedding => self.lion.step(w, m, g, (self.lion.lr * factor) as f32, self.lion.weight_decay),
+                Kind::Norm | Kind::Mhc => self.lion.step(w, m, g, (self.lion.lr_gains * factor) as f32, 0.0),
             }
-            Ok(())
-        })
-        .into_iter()
-        .collect::<Result<()>>()?;
-        Ok(norm)
+        });
+        norm
     }
 }

@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::simd;
+
 /// Lion's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,13 +29,18 @@ pub struct Lion {
 impl Lion {
     /// One step; `decay` is λ.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], lr: f32, decay: f32) {
-        for ((w, m), g) in w.iter_mut().zip(m).zip(g) {
-            let direction = self.beta1 * *m + (1.0 - self.beta1) * g;
-            // `signum` of 0 is 1: an entry that never had a gradient must stay where it is.
-            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
-            *w -= lr * (sign + decay * *w);
-            *m = self.beta2 * *m + (1.0 - self.beta2) * g;
-        }
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for ((w, m), g) in w.iter_mut().zip(m).zip(g) {
+                    let direction = self.beta1 * *m + (1.0 - self.beta1) * g;
+                    // `signum` of 0 is 1: an entry that never had a gradient must stay where it is.
+                    let sign = if direction == 0.0 { 0.0 } else { 1.0f32.copysign(direction) };
+                    *w -= lr * (sign + decay * *w);
+                    *m = self.beta2 * *m + (1.0 - self.beta2) * g;
+                }
+            },
+        );
     }
 }
 

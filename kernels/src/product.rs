@@ -1,0 +1,424 @@
+//! f32 × f32 matrix products for training, on the caller's own core.
+//!
+//! ```text
+//! for blocks of K columns                                    C keeps its sums in between
+//!   for blocks of M rows                                     left block stays in L2
+//!     for panels of 16 columns of the right side             panel block stays in L1
+//!       for tiles of 6 rows: sums[6][16] += left[r][k] · right[k][0..16]
+//! ```
+//!
+//! A sum runs over k in ascending order within a block, and over the blocks in ascending order: the same bits on every
+//! instruction set, for every number of rows at once. The right side is laid out once and used for many products, which
+//! a general product cannot do; the left side is put into tiles, unless it is read too few times for that to pay.
+
+use std::ops::Range;
+
+use crate::isa::{Isa, compiled_per_isa};
+use crate::lanes::{LANES, Lanes};
+use crate::prepared::Write;
+
+/// Rows of the right side that one pass sums over: with 16 columns, half of a 32 KB L1.
+const K_BLOCK: usize = 256;
+/// Rows of the left side that stay in L2 meanwhile; a multiple of both heights of a tile.
+const M_BLOCK: usize = 96;
+/// Columns of the right side up to which rows of the left side are read where they lie. Measured: at 64 columns packing
+/// costs a quarter, at 256 reading six rows at once a third.
+const FEW: usize = 128;
+
+/// A right side `[k, n]` in panels of 16 columns, `[n/16][k][16]`; columns that are missing are 0. Keeps its buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Panels {
+    k: usize,
+    n: usize,
+    values: Vec<f32>,
+}
+
+impl Panels {
+    /// Lays out `k × n` numbers: `fill(k, column, out)` writes those of row k from `column` on, at most 16.
+    #[inline(always)]
+    pub fn fill(&mut self, k: usize, n: usize, fill: impl Fn(usize, usize, &mut [f32])) {
+        (self.k, self.n) = (k, n);
+        // Not cleared: all but the padding is written.
+        self.values.resize(n.div_ceil(LANES) * k * LANES, 0.0);
+        for (panel_idx, panel) in self.values.chunks_exact_mut((k * LANES).max(1)).enumerate() {
+            let first = panel_idx * LANES;
+            let width = LANES.min(n - first);
+            for (k, row) in panel.chunks_exact_mut(LANES).enumerate() {
+                fill(k, first, &mut row[..width]);
+                row[width..].fill(0.0);
+            }
+        }
+    }
+
+    /// Lays out a row-major `[k, n]` whose rows begin `stride` apart.
+    pub fn fill_rows(&mut self, k: usize, n: usize, values: &[f32], stride: usize) {
+        self.fill(k, n, |k, first, out| {
+            let row = &values[k * stride + first..];
+            match out.as_mut_array::<LANES>() {
+                Some(out) => *out = *row.first_chunk().expect("the row has sixteen more"),
+                None => out.copy_from_slice(&row[..out.len()]),
+            }
+        });
+    }
+
+    /// Lays out the transpose of a row-major `[n, k]` whose rows begin `stride` apart.
+    pub fn fill_columns(&mut self, k: usize, n: usize, values: &[f32], stride: usize) {
+        (self.k, self.n) = (k, n);
+        self.values.resize(n.div_ceil(LANES) * k * LANES, 0.0);
+        for (panel_idx, panel) in self.values.chunks_exact_mut((k * LANES).max(1)).enumerate() {
+            let (panel, _) = panel.as_chunks_mut::<LANES>();
+            for lane in 0..LANES {
+                let column = panel_idx * LANES + lane;
+                if column < n {
+                    let row = &values[column * stride..][..k];
+                    panel.iter_mut().zip(row).for_each(|(panel, value)| panel[lane] = *value);
+                } else {
+                    panel.iter_mut().for_each(|panel| panel[lane] = 0.0);
+                }
+            }
+        }
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.k, self.n)
+    }
+
+    /// The rows `k` of one panel.
+    #[inline(always)]
+    fn panel(&self, panel_idx: usize, k: Range<usize>) -> &[[f32; LANES]] {
+        let (rows, _) = self.values.as_chunks();
+        &rows[panel_idx * self.k..][..self.k][k]
+    }
+}
+
+/// A left side `[m, k]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Left<'a> {
+    /// Row i begins at `i · stride`.
+    Rows(&'a [f32], usize),
+    /// Column k begins at `k · stride`.
+    Columns(&'a [f32], usize),
+}
+
+/// Which product: `[m, k] · [k, n]`.
+#[derive(Clone, Debug)]
+pub struct Product<'a> {
+    /// Rows of the left side.
+    pub m: usize,
+    /// Its columns are those of `k`, beginning with 0.
+    pub left: Left<'a>,
+    /// The right side.
+    pub right: &'a Panels,
+    /// Rows of the right side to sum over.
+    pub k: Range<usize>,
+    /// Its columns; begins at a multiple of 16.
+    pub n: Range<usize>,
+}
+
+impl<'a> Product<'a> {
+    /// Over all of the right side.
+    pub fn new(m: usize, left: Left<'a>, right: &'a Panels) -> Self {
+        Self { m, left, right, k: 0..right.k, n: 0..right.n }
+    }
+
+    /// Writes rows of `n.len()` numbers, `stride` apart. `aside` is scratch.
+    ///
+    /// # Panics
+    /// If a range is not within the right side, `n` does not begin at a multiple of 16, or a side or `out` is too short.
+    pub fn write(&self, isa: Isa, out: &mut [f32], stride: usize, write: Write, aside: &mut Vec<f32>) {
+        let Self { m, left, right, k, n } = self;
+        assert!(k.end <= right.k && n.end <= right.n, "{k:?} × {n:?} of {} × {}", right.k, right.n);
+        assert!(n.start.is_multiple_of(LANES), "columns from {} on", n.start);
+        if *m == 0 || n.is_empty() {
+            return;
+        }
+        assert!(out.len() >= (m - 1) * stride + n.len(), "{} places for {m} rows of {}", out.len(), n.len());
+        let mut write = write;
+        if k.is_empty() && write == Write::Store {
+            out.chunks_mut(stride).take(*m).for_each(|row| row[..n.len()].fill(0.0));
+        }
+        for k_block in blocks(k.clone(), K_BLOCK) {
+            for rows in blocks(0..*m, M_BLOCK) {
+                let first = k_block.start - k.start;
+                let part = match left {
+                    // Six streams are read more slowly than one, which pays where a row meets many panels.
+                    Left::Rows(values, stride) if n.len() > FEW => {
+                        let values = &values[rows.start * stride + first..];
+                        pack_rows(isa, values, *stride, rows.len(), k_block.len(), aside);
+                        Part::Packed(aside)
+                    }
+                    Left::Rows(values, stride) => Part::Rows(&values[rows.start * stride + first..], *stride),
+                    Left::Columns(values, stride) => {
+                        let values = &values[first * stride + rows.start..];
+                        pack_columns(isa, values, *stride, rows.len(), k_block.len(), aside);
+                        Part::Packed(aside)
+                    }
+                };
+                let out = &mut out[rows.start * stride..];
+                let block = Block { m: rows.len(), right, k: k_block.clone(), n: n.clone(), stride, write };
+                match part {
+                    Part::Rows(a, a_stride) => product_of_rows(isa, a, a_stride, &block, out),
+                    Part::Packed(a) => product_of_tiles(isa, a, &block, out),
+                }
+            }
+            write = Write::Add;
+        }
+    }
+}
+
+fn blocks(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(len).map(move |start| start..end.min(start + len))
+}
+
+/// The left side of a block: where it lies, or `[m / tile][k][tile]`, padded with anything.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Rows(&'a [f32], usize),
+    Packed(&'a [f32]),
+}
+
+struct Block<'a> {
+    m: usize,
+    right: &'a Panels,
+    k: Range<usize>,
+    n: Range<usize>,
+    stride: usize,
+    write: Write,
+}
+
+compiled_per_isa! {
+    fn pack_columns<V>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
+        if V::TALL { pack::<12>(values, stride, m, k, out) } else { pack::<6>(values, stride, m, k, out) }
+    }
+}
+
+#[inline(always)]
+fn pack<const R: usize>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
+    out.resize(m.div_ceil(R) * R * k, 0.0);
+    for (tile_idx, tile) in out.chunks_exact_mut(R * k).enumerate() {
+        let (columns, _) = tile.as_chunks_mut::<R>();
+        let first = tile_idx * R;
+        if first + R <= m {
+            for (k, column) in columns.iter_mut().enumerate() {
+                *column = *values[k * stride + first..].first_chunk().expect("a tile is within the rows");
+            }
+        } else {
+            for (k, column) in columns.iter_mut().enumerate() {
+                let rest = &values[k * stride + first..][..m - first];
+                column[..rest.len()].copy_from_slice(rest);
+                column[rest.len()..].fill(0.0);
+            }
+        }
+    }
+}
+
+compiled_per_isa! {
+    fn pack_rows<V>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
+        if V::TALL { interleave::<12>(values, stride, m, k, out) } else { interleave::<6>(values, stride, m, k, out) }
+    }
+}
+
+#[inline(always)]
+fn interleave<const R: usize>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
+    out.resize(m.div_ceil(R) * R * k, 0.0);
+    for (tile_idx, tile) in out.chunks_exact_mut(R * k).enumerate() {
+        let (columns, _) = tile.as_chunks_mut::<R>();
+        let first = tile_idx * R;
+        // A row that is missing is another one: its sums are not written.
+        let rows: [&[f32]; R] = std::array::from_fn(|r| &values[(first + r).min(m - 1) * stride..][..k]);
+        for (k, column) in columns.iter_mut().enumerate() {
+            *column = std::array::from_fn(|r| rows[r][k]);
+        }
+    }
+}
+
+// Two functions: as branches of one, the second costs the first its registers.
+compiled_per_isa! {
+    fn product_of_rows<V>(a: &[f32], a_stride: usize, block: &Block<'_>, out: &mut [f32]) {
+        for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
+            let panel = block.right.panel(first / LANES, block.k.clone());
+            let out = &mut out[idx * LANES..];
+            let width = LANES.min(block.n.end - first);
+            let mut row = 0;
+            if V::TALL {
+                while row + 12 <= block.m {
+                    rows_tile::<V, 12>(a, a_stride, row, panel, out, block, width);
+                    row += 12;
+                }
+            }
+            while row + 6 <= block.m {
+                rows_tile::<V, 6>(a, a_stride, row, panel, out, block, width);
+                row += 6;
+            }
+            while row < block.m {
+                rows_tile::<V, 1>(a, a_stride, row, panel, out, block, width);
+                row += 1;
+            }
+        }
+    }
+}
+
+compiled_per_isa! {
+    fn product_of_tiles<V>(a: &[f32], block: &Block<'_>, out: &mut [f32]) {
+        for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
+            let panel = block.right.panel(first / LANES, block.k.clone());
+            let out = &mut out[idx * LANES..];
+            let width = LANES.min(block.n.end - first);
+            if V::TALL {
+                packed_tiles::<V, 12>(a, panel, out, block, width);
+            } else {
+                packed_tiles::<V, 6>(a, panel, out, block, width);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rows_tile<V: Lanes, const R: usize>(
+    a: &[f32],
+    a_stride: usize,
+    row: usize,
+    panel: &[[f32; LANES]],
+    out: &mut [f32],
+    block: &Block<'_>,
+    width: usize,
+) {
+    let rows: [&[f32]; R] = std::array::from_fn(
+        #[inline(always)]
+        |r| &a[(row + r) * a_stride..][..panel.len()],
+    );
+    let mut sums = [V::splat(0.0); R];
+    for (k, b) in panel.iter().enumerate() {
+        let b = V::load(b);
+        for r in 0..R {
+            sums[r] = V::splat(rows[r][k]).mul_add(b, sums[r]);
+        }
+    }
+    put::<V, R>(sums, &mut out[row * block.stride..], block, R, width);
+}
+
+#[inline(always)]
+fn packed_tiles<V: Lanes, const R: usize>(
+    a: &[f32],
+    panel: &[[f32; LANES]],
+    out: &mut [f32],
+    block: &Block<'_>,
+    width: usize,
+) {
+    for (tile_idx, tile) in a.chunks_exact(R * panel.len()).enumerate() {
+        let (columns, _) = tile.as_chunks::<R>();
+        let mut sums = [V::splat(0.0); R];
+        for (a, b) in columns.iter().zip(panel) {
+            let b = V::load(b);
+            for r in 0..R {
+                sums[r] = V::splat(a[r]).mul_add(b, sums[r]);
+            }
+        }
+        let row = tile_idx * R;
+        put::<V, R>(sums, &mut out[row * block.stride..], block, R.min(block.m - row), width);
+    }
+}
+
+#[inline(always)]
+fn put<V: Lanes, const R: usize>(sums: [V; R], out: &mut [f32], block: &Block<'_>, n_rows: usize, width: usize) {
+    for r in 0..R {
+        if r == n_rows {
+            break;
+        }
+        let out = &mut out[r * block.stride..];
+        if width == LANES {
+            let out: &mut [f32; LANES] = out.first_chunk_mut().expect("the row has sixteen more");
+            let sum = if block.write == Write::Add { V::load(out).add(sums[r]) } else { sums[r] };
+            sum.store(out);
+        } else {
+            let mut aside = [0.0; LANES];
+            sums[r].store(&mut aside);
+            for (out, sum) in out[..width].iter_mut().zip(aside) {
+                *out = if block.write == Write::Add { *out + sum } else { sum };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| (((i + seed) * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
+    }
+
+    /// Σ over k in order, rounded as the routines do: blocks of k are summed by themselves.
+    fn expected(
+        m: usize,
+        k: Range<usize>,
+        n: Range<usize>,
+        left: impl Fn(usize, usize) -> f32,
+        right: &[f32],
+    ) -> Vec<f32> {
+        let n_all = right.len() / k.end;
+        let one = |row: usize, col: usize| {
+            blocks(k.clone(), K_BLOCK).fold(0.0f32, |sum, block| {
+                sum + block.fold(0.0f32, |sum, i| left(row, i - k.start).mul_add(right[i * n_all + col], sum))
+            })
+        };
+        (0..m).flat_map(|row| n.clone().map(move |col| (row, col))).map(|(row, col)| one(row, col)).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_sums_in_the_stated_order_at_awkward_shapes() {
+        for (m, k, n) in [(1, 1, 1), (5, 3, 17), (6, 16, 16), (13, 300, 40), (97, 40, 33), (110, 257, 16), (7, 30, 150)]
+        {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let transposed: Vec<f32> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+            let (mut by_rows, mut by_columns) = (Panels::default(), Panels::default());
+            by_columns.fill_rows(300, 50, &numbers(15_000, 3), 50); // what it held before must not show
+            by_rows.fill_rows(k, n, &b, n);
+            by_columns.fill_columns(k, n, &transposed, k);
+            let sums = expected(m, 0..k, 0..n, |row, i| a[row * k + i], &b);
+            let sums_of_columns = expected(m, 0..k, 0..n, |row, i| a[i * m + row], &b);
+            for isa in Isa::available() {
+                for right in [&by_rows, &by_columns] {
+                    let mut out = vec![f32::NAN; m * n];
+                    Product::new(m, Left::Rows(&a, k), right).write(isa, &mut out, n, Write::Store, &mut Vec::new());
+                    assert_eq!(out, sums, "{} {m} × {k} × {n}", isa.name());
+                    Product::new(m, Left::Columns(&a, m), right).write(isa, &mut out, n, Write::Store, &mut Vec::new());
+                    assert_eq!(out, sums_of_columns, "{} {m} × {k} × {n}, columns", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_right_side_is_added_and_its_surroundings_stay() {
+        let (m, k, n) = (7, 40, 50);
+        let (a, b) = (numbers(m * k, 4), numbers(k * n, 5));
+        let mut right = Panels::default();
+        right.fill_rows(k, n, &b, n);
+        let part = Product { m, left: Left::Rows(&a, k), right: &right, k: 8..31, n: 16..39 };
+        let sums = expected(m, 8..31, 16..39, |row, i| a[row * k + i], &b[..31 * n]);
+        for isa in Isa::available() {
+            let mut out = vec![1.0; m * 30];
+            part.write(isa, &mut out, 30, Write::Add, &mut Vec::new());
+            for (row, sums) in out.chunks_exact(30).zip(sums.chunks_exact(23)) {
+                let added: Vec<f32> = sums.iter().map(|sum| 1.0 + sum).collect();
+                assert_eq!(row[..23], added);
+                assert_eq!(row[23..], [1.0; 7]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_over_nothing_is_nothing() {
+        let mut right = Panels::default();
+        right.fill_rows(4, 16, &numbers(64, 1), 16);
+        let product = Product { m: 2, left: Left::Rows(&[], 0), right: &right, k: 2..2, n: 0..16 };
+        let mut out = [1.0; 32];
+        product.write(Isa::best(), &mut out, 16, Write::Add, &mut Vec::new());
+        assert_eq!(out, [1.0; 32]);
+        product.write(Isa::best(), &mut out, 16, Write::Store, &mut Vec::new());
+        assert_eq!(out, [0.0; 32]);
+    }
+}

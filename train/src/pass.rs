@@ -1,0 +1,195 @@
+//! One pass over a micro-batch, forward and back, over buffers that are kept: what a step spends its time in.
+//!
+//! ```text
+//! x ← embed[token]
+//! per layer: qkv ← norm·W     o ← attention     x ← x + norm(o)·W     gate|up ← norm·W     x ← x + norm(swiglu)·W
+//! loss, dx ← head;  then the layers in reverse, dx growing in place;  embed gradient ← dx
+//! ```
+//!
+//! It calls the same loops as the candle operations do, and a test holds it against candle's own backward pass. What it
+//! saves beside that: no tensor is allocated, cleared or copied, gradients of all micro-batches are added where they are
+//! made, the residual's gradient has one buffer, and what a gate needs again is made again in the row where it is needed.
+//! Measured in `LOG.md`. For a plain residual; with several streams the graph runs.
+
+use std::sync::Arc;
+
+use nanochat_kernels::{Int8Rows, Norm, Write};
+
+use crate::model::params::{BlockPlaces, Params};
+use crate::model::{Batch, Graph, rope};
+use crate::ops::attention::{Given, Kept};
+use crate::ops::head::Targets;
+use crate::ops::linear::{TernaryStack, norm_backward, weight_gradient};
+use crate::ops::{Scratch, embed, sized, swiglu};
+
+/// The buffers of one worker.
+#[derive(Default)]
+pub struct Pass {
+    scratch: Scratch,
+    layers: Vec<Layer>,
+    /// Before each sublayer and after the last, `[N, d]`.
+    residuals: Vec<Vec<f32>>,
+    last: Option<Int8Rows>,
+    /// Gradients of the residual, of normed rows, of what attention returned and of what it was given.
+    dx: Vec<f32>,
+    da: Vec<f32>,
+    d_out: Vec<f32>,
+    d_qkv: Vec<f32>,
+}
+
+/// What a layer's backward pass needs.
+struct Layer {
+    before_qkv: Int8Rows,
+    qkv: Vec<f32>,
+    kept: Kept,
+    out: Vec<f32>,
+    before_o: Int8Rows,
+    before_gate_up: Int8Rows,
+    gate_up: Vec<f32>,
+    before_down: Int8Rows,
+}
+
+impl Layer {
+    fn new(d: usize, d_ff: usize) -> Self {
+        Self {
+            before_qkv: Int8Rows::new(d),
+            qkv: Vec::new(),
+            kept: Kept::default(),
+            out: Vec::new(),
+            before_o: Int8Rows::new(d),
+            before_gate_up: Int8Rows::new(d),
+            gate_up: Vec::new(),
+            before_down: Int8Rows::new(d_ff),
+        }
+    }
+}
+
+impl Pass {
+    /// weight · Σ −ln p over the targets; adds its gradients, in the order of the parameters.
+    ///
+    /// # Panics
+    /// If the model has several residual streams or `gradients` does not have the parameters' lengths.
+    pub fn gradients(
+        &mut self,
+        graph: &Graph,
+        params: &Params,
+        batch: &Batch,
+        weight: f32,
+        gradients: &mut [Vec<f32>],
+    ) -> f64 {
+        let config = graph.config();
+        assert_eq!(config.n_streams, 1, "a pass knows one residual stream");
+        let (d, d_ff, n_rows) = (config.d_model, config.d_ff, batch.tokens.len());
+        while self.layers.len() < config.n_layers {
+            self.layers.push(Layer::new(d, d_ff));
+        }
+        self.residuals.resize_with(2 * config.n_layers + 1, Vec::new);
+        self.residuals.iter_mut().for_each(|x| _ = sized(x, n_rows * d));
+        let step = Step { graph, params, batch, rope: rope::table(config, batch.seq_len), eps: config.norm_eps };
+        embed::forward(&graph.head().rows, &batch.tokens, &mut self.residuals[0]);
+        for (layer_idx, block) in graph.places().blocks.iter().enumerate() {
+            self.forward(&step, layer_idx, block);
+        }
+        let loss = self.head(&step, weight, gradients);
+        for (layer_idx, block) in graph.places().blocks.iter().enumerate().rev() {
+            self.backward(&step, layer_idx, block, gradients);
+        }
+        embed::backward(&batch.tokens, &self.dx, d, &mut gradients[graph.places().embed]);
+        loss * f64::from(weight)
+    }
+
+    fn forward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces) {
+        let Self { scratch, layers, residuals, .. } = self;
+        let layer = &mut layers[layer_idx];
+        let [x, middle, after] = &mut residuals[2 * layer_idx..2 * layer_idx + 3] else {
+            unreachable!("a layer has two sublayers")
+        };
+        let n_rows = step.batch.tokens.len();
+
+        layer.before_qkv.rms_norm(scratch.isa, &scratch.pool, x, step.norm(block.attn.norm));
+        let qkv = step.stack(block.attn.qkv);
+        let qkv_rows = sized(&mut layer.qkv, n_rows * qkv.dims().0);
+        qkv.forward(&layer.before_qkv, qkv_rows, Write::Store, scratch);
+        let out = sized(&mut layer.out, x.len());
+        step.graph.attention(step.batch, &step.rope).forward(qkv_rows, out, &mut layer.kept, scratch);
+        layer.before_o.rms_norm(scratch.isa, &scratch.pool, out, step.norm(block.attn.norm_out));
+        middle.copy_from_slice(x);
+        step.stack(block.attn.o).forward(&layer.before_o, middle, Write::Add, scratch);
+
+        layer.before_gate_up.rms_norm(scratch.isa, &scratch.pool, middle, step.norm(block.mlp.norm));
+        let gate_up = step.stack(block.mlp.gate_up);
+        let width = gate_up.dims().0;
+        let gate_up_rows = sized(&mut layer.gate_up, n_rows * width);
+        gate_up.forward(&layer.before_gate_up, gate_up_rows, Write::Store, scratch);
+        swiglu::norm_quantize(gate_up_rows, step.norm(block.mlp.norm_down), &mut layer.before_down, scratch.isa);
+        after.copy_from_slice(middle);
+        step.stack(block.mlp.down).forward(&layer.before_down, after, Write::Add, scratch);
+    }
+
+    /// Leaves the gradient of the last residual in `dx`.
+    fn head(&mut self, step: &Step<'_>, weight: f32, gradients: &mut [Vec<f32>]) -> f64 {
+        let Self { scratch, residuals, last, dx, da, .. } = self;
+        let x = residuals.last().expect("there is one more than sublayers");
+        let places = step.graph.places();
+        let norm = step.norm(places.norm_final);
+        let q = last.get_or_insert_with(|| Int8Rows::new(norm.gain.len()));
+        q.rms_norm(scratch.isa, &scratch.pool, x, norm);
+        let targets = Targets { tokens: &step.batch.targets, weight };
+        let da = sized(da, x.len());
+        let loss = step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed])), scratch);
+        norm_backward(x, norm, da, sized(dx, x.len()), Write::Store, &mut gradients[places.norm_final]);
+        loss
+    }
+
+    fn backward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces, gradients: &mut [Vec<f32>]) {
+        let Self { scratch, layers, residuals, dx, da, d_out, d_qkv, .. } = self;
+        let layer = &mut layers[layer_idx];
+        let (x, middle) = (&residuals[2 * layer_idx], &residuals[2 * layer_idx + 1]);
+        let n_rows = step.batch.tokens.len();
+
+        let down = step.stack(block.mlp.down);
+        let da_down = sized(da, n_rows * down.dims().1);
+        down.input_gradient(dx, da_down, scratch);
+        weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], scratch);
+        let d_gate_up = &mut layer.gate_up;
+        let norm = step.norm(block.mlp.norm_down);
+        swiglu::norm_backward(d_gate_up, norm, da_down, &mut gradients[block.mlp.norm_down]);
+        let da_gate_up = sized(da, x.len());
+        step.stack(block.mlp.gate_up).input_gradient(d_gate_up, da_gate_up, scratch);
+        weight_gradient(&layer.before_gate_up, d_gate_up, &mut gradients[block.mlp.gate_up], scratch);
+        let norm = step.norm(block.mlp.norm);
+        norm_backward(middle, norm, da_gate_up, dx, Write::Add, &mut gradients[block.mlp.norm]);
+
+        step.stack(block.attn.o).input_gradient(dx, da, scratch);
+        weight_gradient(&layer.before_o, dx, &mut gradients[block.attn.o], scratch);
+        let d_out = sized(d_out, x.len());
+        let norm = step.norm(block.attn.norm_out);
+        norm_backward(&layer.out, norm, da, d_out, Write::Store, &mut gradients[block.attn.norm_out]);
+        let d_qkv = sized(d_qkv, layer.qkv.len());
+        let given = Given { qkv: &layer.qkv, kept: &layer.kept, out: &layer.out, d_out };
+        step.graph.attention(step.batch, &step.rope).backward(&given, d_qkv, scratch);
+        step.stack(block.attn.qkv).input_gradient(d_qkv, da, scratch);
+        weight_gradient(&layer.before_qkv, d_qkv, &mut gradients[block.attn.qkv], scratch);
+        let norm = step.norm(block.attn.norm);
+        norm_backward(x, norm, da, dx, Write::Add, &mut gradients[block.attn.norm]);
+    }
+}
+
+/// What all parts of a pass look things up in.
+struct Step<'a> {
+    graph: &'a Graph,
+    params: &'a Params,
+    batch: &'a Batch,
+    rope: Arc<(Vec<f32>, Vec<f32>)>,
+    eps: f32,
+}
+
+impl<'a> Step<'a> {
+    fn norm(&self, place: usize) -> Norm<'a> {
+        Norm { gain: &self.params.list[place].values, eps: self.eps }
+    }
+
+    fn stack(&self, place: usize) -> &'a TernaryStack {
+        self.graph.stack(place).expect("a hidden matrix has a stack")
+    }
+}
