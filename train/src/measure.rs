@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nanochat_engine::complete::Voices;
-use nanochat_engine::memory::{Blend, Memory};
+use nanochat_engine::memory::{Blend, Memory, Samples, Schedule};
 use nanochat_engine::score::Score;
 use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tokenizer::TokenId;
