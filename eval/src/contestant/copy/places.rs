@@ -14,8 +14,8 @@ use std::ops::Range;
 const N_BYTES: usize = 6;
 /// Between files; no byte of UTF-8.
 const END: u8 = 0xff;
-/// Keys are told apart by this many bits.
-const KEY_BITS: u32 = 22;
+/// Keys are told apart by as many bits as count the bytes, within these: a table of 16 MiB at most.
+const KEY_BITS: std::ops::RangeInclusive<u32> = 8..=22;
 
 /// Files, searchable by what stands before a place.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ pub(super) struct Places {
     /// Each file after an `END`, by name; an `END` at the end.
     bytes: Vec<u8>,
     files: Vec<(String, Range<usize>)>,
+    key_bits: u32,
     /// Where the places of each key begin in `order`.
     starts: Vec<u32>,
     order: Vec<u32>,
@@ -48,13 +49,14 @@ impl Places {
             places.bytes.push(END);
         }
         assert!(u32::try_from(places.bytes.len()).is_ok(), "a project and what it knows are smaller than 4 GiB");
+        places.key_bits = places.bytes.len().ilog2().clamp(*KEY_BITS.start(), *KEY_BITS.end());
         places.sort();
         places
     }
 
     /// Counting sort: places keep their order within a key.
     fn sort(&mut self) {
-        let mut starts = vec![0u32; (1 << KEY_BITS) + 1];
+        let mut starts = vec![0u32; (1 << self.key_bits) + 1];
         self.each_key(|key, _| starts[key + 1] += 1);
         for key in 1..starts.len() {
             starts[key] += starts[key - 1];
@@ -74,7 +76,7 @@ impl Places {
             let mut n_spaces = 0;
             for place in file.start + 1..file.end {
                 n_spaces = if self.bytes[place - 1] == b' ' { n_spaces + 1 } else { 0 };
-                if let Some(key) = key(&self.bytes[file.start..place], n_spaces) {
+                if let Some(key) = self.key(&self.bytes[file.start..place], n_spaces) {
                     each(key, place);
                 }
             }
@@ -85,7 +87,7 @@ impl Places {
     /// ones the last of the first file by name.
     pub(super) fn longest(&self, context: &[u8], hidden: &str) -> Option<(usize, &str)> {
         let n_spaces = context.iter().rev().take_while(|byte| **byte == b' ').count();
-        let with_key = key(context, n_spaces).and_then(|key| {
+        let with_key = self.key(context, n_spaces).and_then(|key| {
             let places = &self.order[self.starts[key] as usize..self.starts[key + 1] as usize];
             // A hash that is the same by chance is a shorter match than the key.
             let found = self.best(context, hidden, places.iter().map(|place| *place as usize));
@@ -118,6 +120,14 @@ impl Places {
         }
         best
     }
+
+    /// Of a text that ends in `n_spaces` spaces; `None` if it is too short, or nothing is known.
+    fn key(&self, text: &[u8], n_spaces: usize) -> Option<usize> {
+        let before = text.len().checked_sub(n_spaces)?;
+        let bytes = text.get(before.checked_sub(N_BYTES)?..before).filter(|_| self.key_bits > 0)?;
+        let mixed = bytes.iter().fold(n_spaces as u64, |mixed, byte| mixed << 8 ^ mixed >> 40 ^ u64::from(*byte));
+        Some((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - self.key_bits)) as usize)
+    }
 }
 
 /// Length and end of the longest suffix of `context` within `text` that something follows; the last of equal ones.
@@ -140,14 +150,6 @@ pub(super) fn longest_in(text: &str, context: &[u8]) -> Match {
 
 fn common_end(a: &[u8], b: &[u8]) -> usize {
     a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
-}
-
-/// Of a text that ends in `n_spaces` spaces; `None` if it is too short.
-fn key(text: &[u8], n_spaces: usize) -> Option<usize> {
-    let before = text.len().checked_sub(n_spaces)?;
-    let bytes = text.get(before.checked_sub(N_BYTES)?..before)?;
-    let mixed = bytes.iter().fold(n_spaces as u64, |mixed, byte| mixed << 8 ^ mixed >> 40 ^ u64::from(*byte));
-    Some((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KEY_BITS)) as usize)
 }
 
 #[cfg(test)]
