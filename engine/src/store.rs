@@ -12,6 +12,7 @@
 //!                                     run what it configures)
 //! ~/.cache/nanochat/                  (or $NANOCHAT_HOME too)
 //!   tune.toml                         what the autotuner measured on this machine
+//!   eval/                             dependencies that evaluations built, and which holes passed their gates
 //! ```
 
 use std::fs::{self, File};
@@ -148,6 +149,11 @@ impl Store {
     /// Where the autotuner's table lies, present or not: see [`crate::tune`].
     pub fn tune_path(&self) -> PathBuf {
         self.cache.join("tune.toml")
+    }
+
+    /// Where evaluations keep what the next one can use, present or not.
+    pub fn eval_cache_path(&self) -> PathBuf {
+        self.cache.join("eval")
     }
 
     /// Where the user's own public key lies, present or not; what others are given to trust.

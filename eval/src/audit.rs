@@ -1,12 +1,12 @@
 //! Do verdicts that were found many at a time agree with those found one at a time?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nanochat_engine::rng::Rng;
 use serde::Serialize;
 
 use crate::check::{Candidate, Verdict};
-use crate::record::{Findings, Hole};
+use crate::record::{Findings, Hole, Scored};
 use crate::run::Run;
 use crate::{EvalError, Event};
 
@@ -36,50 +36,63 @@ pub struct Differing {
     pub alone: bool,
 }
 
-/// Compiles up to `n` answers of a finished run alone, drawn by the plan's seed among those that the compiler had to
-/// judge.
+/// Compiles up to `n` answers of a finished run alone, among those that the compiler had to judge, each text once. Every
+/// project has as many, as far as it goes; within it the plan's seed draws.
 pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Result<Audit, EvalError> {
     let cancel = run.cancel;
     let holes: HashMap<&str, &Hole> = findings.holes().map(|hole| (hole.id.as_str(), hole)).collect();
-    let mut judged: Vec<usize> = (0..findings.scored.len())
-        .filter(|&at| {
-            let scored = &findings.scored[at];
-            scored.parse == Some(true) && !scored.degenerate && !scored.exact && !scored.timed_out
-        })
+    let texts: HashMap<(&str, &str), &str> = findings
+        .generated
+        .iter()
+        .filter_map(|answer| Some(((answer.system.as_str(), answer.hole_id.as_str()), answer.text.as_deref()?)))
         .collect();
-    Rng::new(run.plan.seed).shuffle(&mut judged);
-    judged.truncate(n);
+    let mut seen = HashSet::new();
+    let mut by_project: HashMap<&str, Vec<(&Hole, &Scored, &str)>> = HashMap::new();
+    for scored in &findings.scored {
+        let is_judged = scored.parse == Some(true) && !scored.degenerate && !scored.exact && !scored.timed_out;
+        let hole = holes.get(scored.hole_id.as_str());
+        let text = texts.get(&(scored.system.as_str(), scored.hole_id.as_str()));
+        if let (true, Some(hole), Some(text)) = (is_judged, hole, text)
+            && seen.insert((&hole.id, text))
+        {
+            by_project.entry(&hole.project).or_default().push((hole, scored, text));
+        }
+    }
+    let mut sizes: Vec<usize> = by_project.values().map(Vec::len).collect();
+    sizes.sort_unstable();
+    let mut n_left = n;
+    let mut share = 0;
+    for (done, size) in sizes.iter().enumerate() {
+        share = n_left.div_ceil(sizes.len() - done);
+        n_left -= share.min(*size);
+    }
+    let total = n.min(sizes.iter().sum());
     let mut audit = Audit::default();
     for (group_idx, project) in run.projects() {
-        let (mut at, mut candidates) = (Vec::new(), Vec::new());
-        for &scored_idx in &judged {
-            let answer = &findings.generated[scored_idx];
-            let hole = holes.get(answer.hole_id.as_str()).filter(|hole| hole.project == project.name);
-            if let (Some(hole), Some(text)) = (hole, &answer.text) {
-                at.push((scored_idx, *hole));
-                let text = hole.splice(&project.texts[&hole.file], text);
-                candidates.push(Candidate { file: hole.file.clone(), text });
-            }
-        }
-        if candidates.is_empty() {
-            continue;
-        }
+        let Some(mut judged) = by_project.remove(project.name.as_str()) else { continue };
+        Rng::new(run.plan.seed).shuffle(&mut judged);
+        judged.truncate(share.min(total - audit.audited));
+        let spliced = |(hole, _, text): &(&Hole, &Scored, &str)| Candidate {
+            file: hole.file.clone(),
+            text: hole.splice(&project.texts[&hole.file], text),
+        };
+        let candidates: Vec<Candidate> = judged.iter().map(spliced).collect();
         let verdicts = run.checker(group_idx)?.check(&candidates, &mut |_| {}, cancel)?;
-        for ((scored_idx, hole), verdict) in at.into_iter().zip(verdicts) {
-            let (together, alone) = (findings.scored[scored_idx].compile, verdict == Verdict::Compiles);
+        for ((hole, scored, _), verdict) in judged.into_iter().zip(verdicts) {
+            let (together, alone) = (scored.compile, verdict == Verdict::Compiles);
             audit.audited += 1;
             audit.agree += usize::from(together == alone);
             audit.false_ok += usize::from(together && !alone);
             audit.false_fail += usize::from(!together && alone);
             if together != alone {
                 audit.differing.push(Differing {
-                    system: findings.scored[scored_idx].system.clone(),
+                    system: scored.system.clone(),
                     place: format!("{} {}:{}:{}", hole.project, hole.file, hole.line, hole.col),
                     alone,
                 });
             }
         }
-        run.report(Event::Audited { done: audit.audited, total: judged.len() });
+        run.report(Event::Audited { done: audit.audited, total });
     }
     Ok(audit)
 }

@@ -16,8 +16,10 @@ use std::time::Duration;
 use nanochat_engine::sources::{Package, unix_lines};
 use nanochat_engine::{Cancel, Cancelled, Sources};
 
+use crate::cache::Cache;
+use crate::holes::short_hash;
 use crate::invocation::{self, Unit};
-use crate::sandbox::{Access, Invocation, Mode, Sandbox, SandboxError};
+use crate::sandbox::{Access, Invocation, Mode, Origin, Sandbox, SandboxError, is_downloaded};
 
 /// `rustc --version` may have to wait for a toolchain manager.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,10 +67,16 @@ pub struct CheckOptions {
     pub offline: bool,
     /// Compilers at once, each with a copy of the tree.
     pub n_workers: usize,
+    /// Files that ignore files name are copied too.
+    pub with_ignored: bool,
+    /// Dependencies are built to be linked: programs with tests are made of candidates.
+    pub linked: bool,
     /// Call cargo for every candidate instead of the compiler itself: slower, and the same verdicts.
     pub through_cargo: bool,
     /// How much confinement there must be.
     pub sandbox: Mode,
+    /// Where built dependencies are kept for the next run; `None` builds them anew and keeps nothing.
+    pub cache: Option<PathBuf>,
 }
 
 /// A workspace that compiles, in a sandbox.
@@ -83,6 +91,8 @@ pub struct Checker {
     units_of: BTreeMap<String, Vec<usize>>,
     originals: BTreeMap<String, String>,
     rustc: String,
+    /// A hash of the lock file, the compiler and the flags, as they were copied.
+    locked: String,
 }
 
 /// Why nothing can be checked.
@@ -97,9 +107,8 @@ pub enum CheckError {
     },
     /// The workspace does not compile as it is.
     #[error(
-        "the workspace does not compile as it is, so nothing can be measured: {first}; what was compiled is a copy of \
-         the root folder without the files that ignore files name and without path dependencies outside it; if \
-         `cargo check` passes in place, take what the build needs out of .gitignore or move it under the root"
+        "the workspace does not compile as it is, so nothing can be measured: {first}; what was compiled is a copy \
+         without the files that ignore files name; if `cargo check` passes in place, copy them too with `--with-ignored`"
     )]
     Baseline {
         /// The first line of the first error.
@@ -136,7 +145,12 @@ impl Checker {
         if !sources.root.join("Cargo.toml").is_file() {
             return Err(CheckError::NoManifest { root: sources.root.clone() });
         }
-        let sandbox = Sandbox::confined(&sources.root, options.n_workers, options.sandbox)?;
+        let outside =
+            |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
+        let beside: Vec<PathBuf> =
+            sources.packages.iter().filter(outside).map(|package| package.folder.clone()).collect();
+        let origin = Origin { root: &sources.root, beside: &beside, with_ignored: options.with_ignored };
+        let sandbox = Sandbox::of(&origin, options.n_workers, options.sandbox)?;
         let packages: BTreeMap<String, String> =
             files.iter().filter_map(|file| Some((file.clone(), package_of(sources, file)?))).collect();
         let mut checker = Self {
@@ -147,8 +161,10 @@ impl Checker {
             units_of: BTreeMap::new(),
             originals: BTreeMap::new(),
             rustc: String::new(),
+            locked: String::new(),
         };
         checker.rustc = checker.rustc_version(cancel)?;
+        checker.locked = checker.locked();
         checker.units = checker.build(cancel)?;
         checker.options.through_cargo |= checker.units.is_empty() && !checker.options.keep_going;
         let tree = checker.sandbox.tree(0);
@@ -187,6 +203,26 @@ impl Checker {
     /// The compiler, e.g. `rustc 1.95.0 (59807616e 2026-04-14)`.
     pub fn rustc(&self) -> &str {
         &self.rustc
+    }
+
+    /// A hash of what a verdict follows from besides the texts at hand: all files that are compiled, what they are compiled
+    /// with, and how. The same in every copy.
+    pub(crate) fn compiled(&self) -> String {
+        let base = self.sandbox.whole(0);
+        let base = base.parent().unwrap_or(&base).to_string_lossy().into_owned();
+        let mut words: Vec<String> = vec![self.locked.clone(), self.options.timeout.as_secs().to_string()];
+        let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base));
+        for file in own.collect::<BTreeSet<_>>() {
+            let text = std::fs::read(file).unwrap_or_default();
+            words.push(short_hash(&[&file.to_string_lossy().replace(&base, ""), &String::from_utf8_lossy(&text)]));
+        }
+        // The hashes in artefacts' names are of the copy's path.
+        let is_of_copy =
+            |flag: &String| ["metadata=", "-filename=", ".rmeta", ".so", ".rlib"].iter().any(|of| flag.contains(of));
+        let flags = self.units.iter().flat_map(|unit| &unit.invocation.args);
+        words.extend(flags.map(|flag| flag.to_string_lossy().replace(&base, "")).filter(|flag| !is_of_copy(flag)));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        short_hash(&words)
     }
 
     /// One verdict per candidate, in their order. `done` hears how many are ready.
@@ -283,7 +319,7 @@ impl Checker {
 
     /// The same command in another copy of the tree. cargo runs the compiler in the workspace's root.
     fn moved(&self, invocation: &Invocation, tree_idx: usize) -> Invocation {
-        let (from, to) = (self.sandbox.tree(0), self.sandbox.tree(tree_idx));
+        let (from, to) = (self.sandbox.whole(0), self.sandbox.whole(tree_idx));
         let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
         let shift = |text: &OsString| match text.to_str() {
             Some(text) => OsString::from(text.replace(from.as_ref(), &to)),
@@ -308,22 +344,47 @@ impl Checker {
             return Ok(Vec::new());
         }
         let mut invocation = self.cargo(&packages);
+        if self.options.linked {
+            invocation.args[0] = "build".into();
+        }
         if self.options.keep_going {
             invocation.args.push("--keep-going".into());
         }
+        let cache = self.options.cache.as_deref().map(|root| (Cache::new(root), self.locked.clone()));
+        let is_warm = cache.as_ref().is_some_and(|(cache, key)| cache.take_build(key, &self.sandbox.target()));
         let finished = self.sandbox.run_as(Access::Build, &invocation, self.options.build_timeout, cancel)?;
         if finished.timed_out {
             return Err(CheckError::BaselineTimeout { minutes: self.options.build_timeout.as_secs() / 60 });
         }
         let stderr = String::from_utf8_lossy(&finished.stderr);
         let failed = messages::outcome(&finished, &finished.stdout).verdict != Verdict::Compiles;
-        if failed && !self.options.keep_going {
+        let (tree, whole) = (self.sandbox.tree(0), self.sandbox.whole(0));
+        let (own, others): (Vec<Unit>, Vec<Unit>) =
+            invocation::units(&stderr, &tree).into_iter().partition(|unit| unit.is_within(&whole));
+        // Where nothing at all was built, it is not the packages that are at fault.
+        if failed && (own.is_empty() || !self.options.keep_going) {
             let said = || stderr.lines().find(|line| line.starts_with("error")).map(str::to_owned);
             let first = messages::errors(&finished.stdout).next().map(|error| error.line).or_else(said);
             let first = first.unwrap_or_else(|| "cargo said nothing".to_owned());
             return Err(CheckError::Baseline { first });
         }
-        Ok(invocation::units(&stderr, &self.sandbox.tree(0)))
+        // Before any candidate is near: what is kept is cargo's alone.
+        if let Some((cache, key)) = cache
+            && !(is_warm && others.is_empty())
+        {
+            let own: Vec<String> = own.iter().map(|unit| unit.extra.clone()).filter(|extra| extra.len() > 8).collect();
+            cache.keep_build(&key, &self.sandbox.target(), &own);
+        }
+        Ok(own)
+    }
+
+    fn locked(&self) -> String {
+        const FLAGS: [&str; 4] = [".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain"];
+        let tree = self.sandbox.tree(0);
+        let read = |name: &str| std::fs::read_to_string(tree.join(name)).unwrap_or_default();
+        let flags = FLAGS.map(read);
+        let [a, b, c, d] = &flags;
+        short_hash(&[&read("Cargo.lock"), &self.rustc, self.sandbox.level(), a, b, c, d])
     }
 
     fn cargo(&self, packages: &[String]) -> Invocation {
@@ -339,6 +400,7 @@ impl Checker {
             ("CARGO_INCREMENTAL", "0".into()),
             ("CARGO_TERM_COLOR", "never".into()),
             ("RUSTC_WRAPPER", "".into()), // a cache of compilations would answer for the compiler
+            ("RUSTUP_AUTO_INSTALL", "0".into()), // a `rust-toolchain.toml` must not change the user's toolchains
         ];
         Invocation {
             program: "cargo".into(),

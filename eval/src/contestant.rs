@@ -12,10 +12,10 @@ use std::ops::Range;
 
 use nanochat_engine::complete::CompleteError;
 use nanochat_engine::score::Score;
-use nanochat_engine::sources::SourceFile;
 use nanochat_engine::{Cancel, Cancelled};
 
 use crate::holes::HoleKind;
+use crate::known::Known;
 use crate::record::{Answer, Hole};
 
 pub use control::{Empty, Truth};
@@ -31,9 +31,9 @@ pub struct Scene<'a> {
     pub project: &'a str,
     /// The texts that holes are cut from, by file. Only the truth may look.
     pub texts: &'a BTreeMap<String, String>,
-    /// What may be known besides the file at hand, by name. A file of this name is the one at hand as it was saved:
-    /// it is to be left out, for it holds the answer.
-    pub known: &'a [SourceFile],
+    /// What may be known besides the file at hand. A file of this name is the one at hand as it was saved: it is to be
+    /// left out, for it holds the answer.
+    pub known: &'a Known,
 }
 
 /// What a contestant may see of a hole.
@@ -47,6 +47,17 @@ pub struct Task<'a> {
     pub prefix: &'a str,
     /// The file after the hole.
     pub suffix: &'a str,
+}
+
+/// A file with its truth, and the bytes of it that were cut out.
+#[derive(Clone, Copy, Debug)]
+pub struct FileText<'a> {
+    /// Relative to the workspace's root.
+    pub file: &'a str,
+    /// As it was before anything was cut out.
+    pub text: &'a str,
+    /// Where its holes lie.
+    pub holes: &'a [Range<usize>],
 }
 
 /// Something that fills holes.
@@ -63,10 +74,10 @@ pub trait Contestant {
     /// Text for the hole, or silence. The runner takes the time.
     fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError>;
 
-    /// What the truth costs it, given the file up to the cursor; `None` where it gives no probabilities. Asked after
-    /// the answer was given, and outside of its time.
-    fn cost(&mut self, task: &Task<'_>, truth: &str, cancel: &Cancel) -> Result<Option<Score>, FillError> {
-        let _ = (task, truth);
+    /// What these bytes of a file cost it, each given the file up to there; `None` where it gives no probabilities.
+    /// Asked once for all holes of a file, and outside of the answers' time.
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+        let _ = text;
         cancel.check()?;
         Ok(None)
     }
@@ -128,6 +139,27 @@ impl From<server::ServerError> for FillError {
             server::ServerError::Cancelled(cancelled) => Self::Cancelled(cancelled),
             error => Self::Server(error),
         }
+    }
+}
+
+impl FileText<'_> {
+    /// The text up to two lines after the last hole: what follows changes neither what the holes cost nor how they are
+    /// cut into tokens.
+    fn to_last_hole(&self) -> &str {
+        let end = self.holes.iter().map(|hole| hole.end).max().unwrap_or(0);
+        let lines = self.text[end..].match_indices('\n');
+        let more = lines.map(|(at, _)| at + 1).nth(2).unwrap_or(self.text.len() - end);
+        &self.text[..end + more]
+    }
+
+    /// Whether a hole lies within these bytes, in part at least.
+    fn is_asked(&self, bytes: &Range<usize>) -> bool {
+        self.holes.iter().any(|hole| hole.start < bytes.end && bytes.start < hole.end)
+    }
+
+    /// What the holes cost, of a text whose tokens end and cost as stated.
+    fn scores(&self, costs: &[(usize, f64)]) -> Vec<Score> {
+        self.holes.iter().map(|hole| part(costs, hole.clone())).collect()
     }
 }
 

@@ -118,6 +118,7 @@ fn legend_of<'a>(report: &Report, names: impl Iterator<Item = &'a str>) -> Strin
 fn gains(out: &mut String, report: &Report) {
     let differences: Vec<&Difference> = report.differences.iter().filter(|d| d.kind.is_none()).collect();
     let Some(first) = differences.first() else { return };
+    let differences: Vec<&Difference> = differences.iter().copied().filter(|d| d.system == first.system).collect();
     let styles: Vec<usize> = differences.iter().map(|d| plots::style(report, &d.baseline)).collect();
     let title = format!("What {} gains over each other", escaped(&first.system));
     let note = "Paired on the same holes. Right of the line it compiles more often; a whisker that crosses the line shows nothing.";

@@ -13,6 +13,15 @@ pub(crate) struct Unit {
     pub(crate) invocation: Invocation,
     /// The source files that the compiler read for it.
     pub(crate) files: BTreeSet<PathBuf>,
+    /// What the names of its artefacts end in, e.g. `-0123456789abcdef`.
+    pub(crate) extra: String,
+}
+
+impl Unit {
+    /// Whether it is compiled from files of that folder.
+    pub(crate) fn is_within(&self, folder: &Path) -> bool {
+        self.files.iter().any(|file| file.starts_with(folder))
+    }
 }
 
 /// The units whose compilation `stderr` reports, in that order. A command that cannot be read is left out: its
@@ -49,6 +58,7 @@ fn unit(words: Vec<String>, folder: &Path) -> Option<Unit> {
     let env = variables.iter().filter_map(|word| word.split_once('='));
     Some(Unit {
         files: sources(&dep_info, folder),
+        extra: extra.to_owned(),
         invocation: Invocation {
             program: program.into(),
             args: metadata_only(args),

@@ -8,6 +8,7 @@
 //! knows no editor, no candle and no terminal.
 
 pub mod audit;
+mod cache;
 pub mod check;
 pub mod contestant;
 mod degenerate;
@@ -31,7 +32,7 @@ use nanochat_engine::Cancelled;
 use nanochat_engine::complete::CompleteError;
 
 use contestant::FillError;
-pub use known::{known_files, memory_of};
+pub use known::{Knowledge, Known, known_files, memory_of};
 pub use report::Report;
 pub use run::{Plan, evaluate, evaluate_and_audit, merge};
 pub use stage::StageError;

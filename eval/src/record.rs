@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::holes::HoleKind;
+use crate::known::Knowledge;
 
 /// A place to fill: the bytes `start..end` of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -180,6 +181,8 @@ pub struct Findings {
     pub rustc: String,
     /// What the sandbox held off.
     pub sandbox: String,
+    /// What contestants knew besides the file at hand.
+    pub known: Knowledge,
     /// In the suite's order.
     pub projects: Vec<Project>,
     /// Every hole that was tried, in the suite's order, and what became of it.

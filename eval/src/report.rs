@@ -15,13 +15,14 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 use crate::holes::HoleKind;
+use crate::known::Knowledge;
 use crate::stats::{McNemar, Value};
 
 pub use baseline::{Baseline, BaselineError, Moved};
 pub use compare::{CompareError, Comparison, Contrast, Verdict};
 
 /// Grows when a field changes its meaning.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What `eval` ends with. Fields are written in this order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Report {
     pub rustc: String,
     /// What the sandbox held off.
     pub sandbox: String,
+    /// What contestants knew besides the file at hand.
+    pub known: Knowledge,
     /// Holes that passed the gates: what every figure below is about.
     pub holes: usize,
     /// Files that these holes lie in.
@@ -56,7 +59,8 @@ pub struct Report {
     pub skipped_crates: Vec<SkippedCrate>,
     /// In the run's order; within a system all holes first, then by kind.
     pub systems: Vec<System>,
-    /// What the product (or, without one, the last system) gains over each other on the same holes.
+    /// What each system but the controls gains over each other on the same holes; the product's (or, without one, the last
+    /// system's) gains first.
     pub differences: Vec<Difference>,
     /// Of the systems that say how sure they are.
     pub coverage: Vec<Coverage>,
@@ -166,6 +170,8 @@ pub struct Difference {
     pub edit_similarity: Value,
     /// In bits per byte, where both give probabilities; less is better.
     pub bits_per_byte: Option<Value>,
+    /// In characters saved, of all characters of the truth.
+    pub characters_saved: Value,
     /// On compile success; `a` is `system`.
     pub mcnemar: McNemar,
 }
@@ -249,6 +255,10 @@ pub struct Pairs {
     pub clusters: Vec<String>,
     /// The kind of each.
     pub kinds: Vec<HoleKind>,
+    /// Characters of each one's truth.
+    pub chars: Vec<usize>,
+    /// Bytes of each one's truth.
+    pub bytes: Vec<usize>,
     /// One entry per system.
     pub systems: Vec<Outcomes>,
 }
@@ -264,6 +274,10 @@ pub struct Outcomes {
     pub exact: String,
     /// Edit similarity in thousandths; 0 where it was not asked.
     pub similarity: Vec<u16>,
+    /// Characters saved; 0 where it was not asked.
+    pub saved: Vec<usize>,
+    /// Bits that the truth costs, to a thousandth; of systems that give probabilities.
+    pub bits: Vec<Option<f64>>,
 }
 
 impl Report {

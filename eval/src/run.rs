@@ -26,6 +26,7 @@ use crate::audit::{Audit, audit};
 use crate::check::{CheckError, CheckOptions, Checker};
 use crate::contestant::Contestant;
 use crate::holes::short_hash;
+use crate::known::Knowledge;
 use crate::record::{Findings, Gated, Generated, Scored, Timing};
 use crate::sandbox::Mode;
 use crate::stage::{self, StageError};
@@ -56,12 +57,16 @@ pub struct Plan<'a> {
     pub build_timeout_s: f64,
     /// Whether cargo is told `--offline`. (It is run in any case: checking executes what the suite configures.)
     pub offline: bool,
+    /// Whether files that ignore files name are copied for checking.
+    pub with_ignored: bool,
     /// How much confinement there must be; less ends the run before anything is executed.
     pub sandbox: Mode,
     /// Names what fills the holes, e.g. by the checkpoint's hash: records of another are not gone on with.
     pub label: &'a str,
     /// What the checkpoint was trained on.
     pub trained_on: Option<&'a Fingerprint>,
+    /// Where what the next run can use is kept: built dependencies, and which holes pass the gates.
+    pub cache: Option<&'a Path>,
 }
 
 /// `run.json`: which plan the records of a folder are of.
@@ -75,6 +80,8 @@ struct Header {
     shard: Option<Shard>,
     /// All of the suite, in order.
     projects: Vec<String>,
+    /// What contestants may know besides the file at hand.
+    known: Knowledge,
     /// Of the texts that holes are cut from, what may be known, and what the checkpoint was trained on.
     content: String,
 }
@@ -87,7 +94,7 @@ struct Machine {
     sandbox: String,
 }
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// As [`evaluate`], and then compiles up to `n` answers again, each alone: see [`Audit`].
 pub fn evaluate_and_audit(
@@ -149,12 +156,14 @@ impl<'a, 'e> Run<'a, 'e> {
             seed: plan.seed,
             shard: plan.shard,
             projects: plan.suite.projects().map(|(_, project)| project.name.clone()).collect(),
+            known: plan.suite.knowledge,
             content: content(plan),
         };
         settle(plan.folder, "run.json", &header, |there: &Header| match () {
             () if there.suite != header.suite => "suites",
             () if there.seed != header.seed => "seeds",
             () if there.shard != header.shard => "shards",
+            () if there.known != header.known => "what is known",
             () => "sources, versions, numbers of holes or checkpoints",
         })?;
         let checkers = plan.suite.groups.iter().map(|_| None).collect();
@@ -201,8 +210,11 @@ impl<'a, 'e> Run<'a, 'e> {
             keep_going: group.keep_going,
             offline: self.plan.offline,
             n_workers: n_workers.min(MAX_WORKERS),
+            with_ignored: self.plan.with_ignored,
+            linked: group.projects.iter().any(|project| project.tests),
             through_cargo: false,
             sandbox: self.plan.sandbox,
+            cache: self.plan.cache.map(Path::to_path_buf),
         };
         Checker::new(&group.sources, &group.files(), options, self.cancel)
     }
@@ -218,6 +230,7 @@ impl Findings {
             seed: header.seed,
             rustc: machine.as_ref().map_or_else(String::new, |machine| machine.rustc.clone()),
             sandbox: machine.map_or_else(String::new, |machine| machine.sandbox),
+            known: header.known,
             ..Self::default()
         };
         for line in stage::read::<Gated>(&folder.join("gates.jsonl"))? {
@@ -230,7 +243,7 @@ impl Findings {
         findings.timings = stage::read::<Timing>(&folder.join("timings.jsonl"))?;
         findings.scored = stage::read::<Scored>(&folder.join("scored.jsonl"))?;
         for record in &findings.generated {
-            if findings.systems.last() != Some(&record.system) {
+            if !findings.systems.contains(&record.system) {
                 findings.systems.push(record.system.clone());
             }
         }
@@ -244,6 +257,8 @@ fn content(plan: &Plan<'_>) -> String {
         parts.extend([project.name.clone(), project.version.clone(), project.max_holes.to_string()]);
         parts.extend(project.texts.iter().flat_map(|(name, text)| [name.clone(), text.clone()]));
         parts.extend(project.known.iter().flat_map(|file| [file.name.clone(), file.text.clone()]));
+        // What a registry holds under a name and a version does not change.
+        parts.extend(project.dependencies.iter().flat_map(|package| [package.name.clone(), package.version.clone()]));
     }
     parts.extend(plan.trained_on.map(Fingerprint::hash));
     parts.push(plan.label.to_owned());

@@ -26,6 +26,7 @@ mod run;
 mod survivors;
 
 pub use layers::{Layer, Level, Mode};
+pub(crate) use live::Folder as RemovedAtExit;
 pub use live::kill_all;
 pub use policy::Access;
 pub use run::{Finished, Invocation};
@@ -34,12 +35,25 @@ pub use run::{Finished, Invocation};
 #[derive(Debug)]
 pub struct Sandbox {
     base: PathBuf,
+    /// Where the root lies within each copy: below it, if folders beside the root were copied too.
+    root_within: PathBuf,
     n_trees: usize,
     level: Level,
     words: String,
     places: policy::Places, // of the first tree
     _removed_at_exit: live::Folder,
     _folder: tempfile::TempDir, // dropped last: it removes `base`
+}
+
+/// What is copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// A workspace's root folder.
+    pub root: &'a Path,
+    /// Folders outside of it that it depends on by path. They come to lie where the root's relative paths lead.
+    pub beside: &'a [PathBuf],
+    /// Also what ignore files name, e.g. sources that were generated.
+    pub with_ignored: bool,
 }
 
 /// Why there is no sandbox, or nothing ran in it.
@@ -91,6 +105,13 @@ pub enum SandboxError {
     Cancelled(#[from] Cancelled),
 }
 
+/// Whether cargo downloaded what lies there.
+pub(crate) fn is_downloaded(path: &Path) -> bool {
+    let (_, cargo_home) = policy::readable(|name| std::env::var_os(name));
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    real(path).starts_with(real(&cargo_home))
+}
+
 /// Call it first in `main`: where this process was started as a sandbox's helper, it does that and does not return.
 /// From then on this program is its own helper.
 pub fn become_helper_if_asked() {
@@ -111,11 +132,23 @@ impl Sandbox {
     /// `CACHEDIR.TAG` and `target` folders beside a `Cargo.toml` stay behind, `Cargo.lock` always comes along;
     /// links are replaced by what they point to if that is a file of the workspace, and left out otherwise.
     pub fn confined(root: &Path, n_trees: usize, mode: Mode) -> Result<Self, SandboxError> {
+        Self::of(&Origin { root, beside: &[], with_ignored: false }, n_trees, mode)
+    }
+
+    /// As [`Sandbox::confined`], of more than the root.
+    pub fn of(origin: &Origin<'_>, n_trees: usize, mode: Mode) -> Result<Self, SandboxError> {
+        let root = origin.root;
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| SandboxError::Copy { path, source }
         };
         let root = root.canonicalize().map_err(failed(root))?;
+        let beside: Vec<PathBuf> =
+            origin.beside.iter().map(|path| path.canonicalize().map_err(failed(path))).collect::<Result<_, _>>()?;
+        let above = beside.iter().fold(root.as_path(), |above, path| {
+            above.ancestors().find(|above| path.starts_with(above)).unwrap_or(above)
+        });
+        let within = |path: &Path| path.strip_prefix(above).map(Path::to_path_buf).unwrap_or_default();
         let folder = tempfile::Builder::new()
             .prefix("nanochat-eval-")
             .tempdir()
@@ -136,6 +169,7 @@ impl Sandbox {
         let mut sandbox = Self {
             _removed_at_exit: live::Folder::new(&base),
             base,
+            root_within: within(&root),
             n_trees: n_trees.max(1),
             level: Level::default(),
             words: String::new(),
@@ -143,7 +177,9 @@ impl Sandbox {
             _folder: folder,
         };
         for tree_idx in 0..sandbox.n_trees {
-            copy::copy_tree(&root, &sandbox.tree(tree_idx))?;
+            for from in beside.iter().chain([&root]) {
+                copy::copy_tree(from, &sandbox.whole(tree_idx).join(within(from)), origin.with_ignored)?;
+            }
             let scratch = sandbox.scratch(tree_idx);
             std::fs::create_dir_all(&scratch).map_err(failed(&scratch))?;
         }
@@ -171,8 +207,14 @@ impl Sandbox {
         self.n_trees
     }
 
-    /// The root of one copy.
+    /// The workspace's root in one copy.
     pub fn tree(&self, tree_idx: usize) -> PathBuf {
+        let whole = self.whole(tree_idx);
+        if self.root_within.as_os_str().is_empty() { whole } else { whole.join(&self.root_within) }
+    }
+
+    /// One copy, with what lies beside the root.
+    pub(crate) fn whole(&self, tree_idx: usize) -> PathBuf {
         self.base.join(format!("tree-{tree_idx}"))
     }
 
@@ -234,9 +276,9 @@ impl Sandbox {
 
     /// The folders that a command in `folder` is about.
     fn places_of(&self, folder: &Path) -> policy::Places {
-        let is_in = |idx: &usize| folder.starts_with(self.tree(*idx)) || folder.starts_with(self.scratch(*idx));
+        let is_in = |idx: &usize| folder.starts_with(self.whole(*idx)) || folder.starts_with(self.scratch(*idx));
         let idx = (0..self.n_trees).find(is_in).unwrap_or(0);
-        policy::Places { tree: self.tree(idx), scratch: self.scratch(idx), ..self.places.clone() }
+        policy::Places { tree: self.whole(idx), scratch: self.scratch(idx), ..self.places.clone() }
     }
 }
 

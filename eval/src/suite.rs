@@ -11,8 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use nanochat_engine::Sources;
 use nanochat_engine::sources::{Package, Role, SourceFile, unix_lines};
 
-use crate::known::{known_files, slashed};
+use crate::known::{Knowledge, known_files, slashed};
 use crate::record::Hole;
+use crate::sandbox::RemovedAtExit;
 
 pub use crates::CrateList;
 pub use history::touched_last;
@@ -25,6 +26,8 @@ pub struct Suite {
     pub name: String,
     /// Projects that are built together.
     pub groups: Vec<Group>,
+    /// What contestants may know besides the file at hand.
+    pub knowledge: Knowledge,
 }
 
 /// Projects of one cargo workspace.
@@ -36,7 +39,26 @@ pub struct Group {
     pub keep_going: bool,
     /// By name.
     pub projects: Vec<Project>,
-    _folder: Option<tempfile::TempDir>, // removed with the suite
+    _folder: Option<Folder>, // removed with the suite
+}
+
+/// A temporary folder that a process removes which ends without dropping it.
+#[derive(Debug)]
+struct Folder {
+    folder: tempfile::TempDir,
+    _removed_at_exit: RemovedAtExit,
+}
+
+impl Folder {
+    fn new() -> Result<Self, SuiteError> {
+        let folder = tempfile::Builder::new().prefix("nanochat-suite-").tempdir();
+        let folder = folder.map_err(|source| SuiteError::Io { path: std::env::temp_dir(), source })?;
+        Ok(Self { _removed_at_exit: RemovedAtExit::new(folder.path()), folder })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// One crate, or one member of a workspace.
@@ -48,8 +70,10 @@ pub struct Project {
     pub version: String,
     /// Holes are cut from these; name relative to the group's root, and text.
     pub texts: BTreeMap<String, String>,
-    /// What contestants may know besides the file at hand, by name.
+    /// The project's files that contestants may know besides the one at hand, by name.
     pub known: Vec<SourceFile>,
+    /// What it depends on, whose sources they may know too.
+    pub dependencies: Vec<Package>,
     /// Most holes that pass the gates.
     pub max_holes: usize,
     /// The holes, where the suite has chosen them itself.
@@ -116,12 +140,25 @@ impl Suite {
     /// absolutely); `known` is everything else, see [`known_files`].
     pub fn workspace(sources: &Sources, held_out: &[PathBuf], max_holes: usize) -> Result<Self, SuiteError> {
         let group = Group::workspace(sources, held_out, max_holes)?;
-        Ok(Self { name: "workspace".to_owned(), groups: vec![group] })
+        Ok(Self { name: "workspace".to_owned(), groups: vec![group], knowledge: Knowledge::Both })
     }
 
     /// The projects in order, each with its group.
     pub fn projects(&self) -> impl Iterator<Item = (&Group, &Project)> {
         self.groups.iter().flat_map(|group| group.projects.iter().map(move |project| (group, project)))
+    }
+
+    /// Takes from contestants what they are not to know.
+    pub fn limit(&mut self, knowledge: Knowledge) {
+        self.knowledge = knowledge;
+        for project in self.groups.iter_mut().flat_map(|group| &mut group.projects) {
+            if matches!(knowledge, Knowledge::Dependencies | Knowledge::Nothing) {
+                project.known.clear();
+            }
+            if matches!(knowledge, Knowledge::Files | Knowledge::Nothing) {
+                project.dependencies.clear();
+            }
+        }
     }
 
     /// Keeps the projects whose place, from 0, is `index` modulo `count`.
@@ -145,12 +182,15 @@ impl Group {
             let project = by_member.entry((member.name.clone(), member.version.clone())).or_default();
             project.insert(name, unix_lines(text));
         }
+        let dependencies: Vec<Package> =
+            sources.packages.iter().filter(|package| package.role == Role::Dependency).cloned().collect();
         let n_projects = by_member.len().max(1);
         let projects = by_member.into_iter().enumerate().map(|(at, ((name, version), texts))| Project {
             name,
             version,
             texts,
             known: known.clone(),
+            dependencies: dependencies.clone(),
             max_holes: max_holes / n_projects + usize::from(at < max_holes % n_projects),
             ..Project::default()
         });

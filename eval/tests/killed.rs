@@ -58,9 +58,11 @@ fn victim() {
         timeout_s: 120.0,
         build_timeout_s: 600.0,
         offline: true,
+        with_ignored: false,
         sandbox: Mode::Off,
         label: "",
         trained_on: None,
+        cache: None,
     };
     let contestants: &mut [&mut dyn Contestant] =
         &mut [&mut Truth::default(), &mut Empty, &mut Copy::default(), &mut Slow];

@@ -38,6 +38,7 @@ Examples:
   cargo nanochat eval --quick
   cargo nanochat eval --holes 200 --seed 1 --message-format json > report.json
   cargo nanochat eval --suite crates --fetch --out run
+  cargo nanochat eval --suite crates --checkpoint base.ncz --known files
   cargo nanochat eval --suite crates --out part-1 --shard 1/4
   cargo nanochat eval --system http://localhost:8080 --html report.html
   cargo nanochat eval compare run-before run-after
@@ -107,8 +108,9 @@ fn measure(context: &Context, args: &Eval) -> anyhow::Result<()> {
         args.sandbox.consent(context, &folder)?;
     }
     let workspace = if args.suite.needs_workspace() { Some(context.current_workspace()?) } else { None };
-    let checkpoint = match &workspace {
-        Some(workspace) if !args.suite.without_model => {
+    let checkpoint = match (&args.suite.checkpoint, &workspace) {
+        (Some(path), _) => Some(context.store.open_checkpoint(path)?),
+        (None, Some(workspace)) if !args.suite.without_model => {
             let path = context.store.checkpoint_path(&workspace.sources.root);
             Some(context.store.open_checkpoint(&path)?)
         }
@@ -126,6 +128,7 @@ fn measure(context: &Context, args: &Eval) -> anyhow::Result<()> {
     let mut contestants: Vec<&mut dyn Contestant> =
         contestants.iter_mut().map(|contestant| &mut **contestant as &mut dyn Contestant).collect();
 
+    let cache = context.store.eval_cache_path();
     let temporary = tempfile::tempdir().context("a temporary folder")?;
     interrupt.remove_at_exit(temporary.path());
     let plan = Plan {
@@ -137,9 +140,11 @@ fn measure(context: &Context, args: &Eval) -> anyhow::Result<()> {
         timeout_s: args.suite.timeout.as_secs_f64(),
         build_timeout_s: args.suite.build_timeout.as_secs_f64(),
         offline: args.suite.is_offline(context),
+        with_ignored: args.suite.with_ignored,
         sandbox: args.sandbox.mode(),
         label: &label,
         trained_on: checkpoint.as_ref().map(|checkpoint| &checkpoint.manifest.training.fingerprint),
+        cache: (!args.suite.fresh).then_some(cache.as_path()),
     };
     let mut bar = Bar::new(output);
     let mut progress = |event| match event {

@@ -1,23 +1,51 @@
 //! Copying: what followed the longest match, and a line drawn from the same file.
 
-use nanochat_engine::Cancel;
-use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::SourceFile;
+mod places;
 
-use super::{Contestant, FillError, Scene, Task};
+use std::sync::Arc;
+
+use nanochat_engine::rng::Rng;
+use nanochat_engine::score::Score;
+use nanochat_engine::{Cancel, Memory, Tokenizer};
+
+use super::{Contestant, FileText, FillError, Scene, Task};
 use crate::record::Answer;
 use crate::unit;
+use places::Places;
 
 /// What followed the longest match of the text before the cursor, in the files that the memory may hold or
 /// elsewhere in the same file.
-#[derive(Debug, Default)]
+///
+/// As a model of probabilities, which bits per byte need, it gives 1 − [`DOUBT`] to the token that most often followed the
+/// longest match of tokens, as many as a memory counts, and shares the rest evenly among all others.
+#[derive(Debug)]
 pub struct Copy {
-    files: Vec<SourceFile>,
+    tokenizer: Arc<Tokenizer>,
+    places: Places,
+    memory: Arc<Memory>,
 }
+
+/// How often the copied token is another one: the share on the holes of the suite `develop`, which is what makes these
+/// cost least.
+const DOUBT: f64 = 0.4;
 
 /// What stands at a line of the same file that is drawn by the place of the hole: what local vocabulary alone is worth.
 #[derive(Debug, Default)]
 pub struct RandomLine;
+
+impl Copy {
+    /// Knows nothing until it enters a project. The tokenizer is for bits per byte only: copied are bytes.
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
+        Self { tokenizer, places: Places::default(), memory: Arc::default() }
+    }
+}
+
+impl Default for Copy {
+    /// With bytes for tokens.
+    fn default() -> Self {
+        Self::new(Arc::new(Tokenizer::bytes()))
+    }
+}
 
 impl Contestant for Copy {
     fn name(&self) -> &str {
@@ -25,24 +53,55 @@ impl Contestant for Copy {
     }
 
     fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
-        self.files = scene.known.to_vec();
-        self.files.sort_by(|a, b| a.name.cmp(&b.name));
+        self.places = Places::new(scene.known.files().map(|file| (file.name.as_str(), file.text.as_str())));
+        cancel.check()?;
+        self.memory = scene.known.memory(&self.tokenizer);
         Ok(cancel.check()?)
     }
 
     /// For every place in every text: how many bytes before it equal the bytes before the cursor. The most wins;
     /// ties go to the nearest text (before the cursor, after the hole, other files by name), in it to the last place.
     fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
-        let others = self.files.iter().filter(|file| file.name != task.file).map(|file| file.text.as_str());
-        let mut best: Option<(usize, &str)> = None;
-        for text in [task.prefix, task.suffix].into_iter().chain(others) {
+        let context = task.prefix.as_bytes();
+        let mut best: (usize, &str) = (0, "");
+        for text in [task.prefix, task.suffix] {
             cancel.check()?;
-            let (n_matched, at) = longest_match(task.prefix.as_bytes(), text);
-            if n_matched > best.map_or(0, |(n, _)| n) {
-                best = Some((n_matched, &text[at..]));
+            let found = places::longest_in(text, context);
+            if found.len > best.0 {
+                best = (found.len, &text[found.end..]);
             }
         }
-        Ok(best.map(|(_, following)| unit::first(task.kind, following).to_owned()).into())
+        if let Some(found) = self.places.longest(context, task.file)
+            && found.0 > best.0
+        {
+            best = found;
+        }
+        let (len, following) = best;
+        Ok((len > 0).then(|| unit::first(task.kind, following).to_owned()).into())
+    }
+
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+        let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
+        let memory = self.memory.with_overlay(text.file.to_owned(), tokens.clone());
+        let n_others = (self.tokenizer.vocab_size() - 1) as f64;
+        let (mut end, mut costs) = (0, Vec::with_capacity(tokens.len()));
+        for (at, &token) in tokens.iter().enumerate() {
+            cancel.check()?;
+            let start = end;
+            end += self.tokenizer.token_bytes(token).len();
+            // The others are not asked for.
+            let p = if text.is_asked(&(start..end)) {
+                match memory.predict_within(&tokens, at).next.first() {
+                    None => 1.0 / (n_others + 1.0),
+                    Some((copied, _)) if *copied == token => 1.0 - DOUBT,
+                    Some(_) => DOUBT / n_others,
+                }
+            } else {
+                1.0
+            };
+            costs.push((end, -p.log2()));
+        }
+        Ok(Some(text.scores(&costs)))
     }
 }
 
@@ -80,35 +139,20 @@ fn is_code(line: &str) -> bool {
     !line.starts_with("//") && line.chars().any(char::is_alphanumeric)
 }
 
-/// Length and end of the longest suffix of `context` within `text` that something follows.
-fn longest_match(context: &[u8], text: &str) -> (usize, usize) {
-    let Some(&last) = context.last() else { return (0, 0) };
-    let bytes = text.as_bytes();
-    let mut best = (0, 0);
-    for at in 1..bytes.len() {
-        // One byte tells most places apart.
-        if bytes[at - 1] != last || !text.is_char_boundary(at) {
-            continue;
-        }
-        let n = bytes[..at].iter().rev().zip(context.iter().rev()).take_while(|(a, b)| a == b).count();
-        if n >= best.0 {
-            best = (n, at);
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use nanochat_engine::sources::SourceFile;
+
     use super::*;
     use crate::holes::HoleKind;
+    use crate::known::Known;
 
     fn copied(prefix: &str, suffix: &str, files: &[(&str, &str)]) -> Option<String> {
         let file =
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
-        let files: Vec<_> = files.iter().map(file).collect();
+        let files = Known::of(files.iter().map(file).collect());
         let task = Task { file: "a.rs", kind: HoleKind::LineTail, prefix, suffix };
         let scene = Scene { project: "p", texts: &BTreeMap::new(), known: &files };
         let mut copy = Copy::default();
@@ -130,6 +174,24 @@ mod tests {
         assert_eq!(copied("q", "\n", &saved), None);
         assert_eq!(copied("let q = 1;\nlet q = ", "\n", &[]).as_deref(), Some("1;"));
         assert_eq!(copied("x.go(", "\nx.go(7);", &[]).as_deref(), Some("7);"));
+    }
+
+    #[test]
+    fn what_is_copied_rightly_costs_less_than_what_is_not() {
+        let line = "let total = sum(&values);\n";
+        let known = Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: line.into() }]);
+        let mut copy = Copy::default();
+        copy.enter(&Scene { project: "p", texts: &BTreeMap::new(), known: &known }, &Cancel::new()).expect("it can");
+        let mut cost = |text: &str| {
+            let hole = 4..text.len();
+            let text = FileText { file: "a.rs", text, holes: std::slice::from_ref(&hole) };
+            copy.costs(&text, &Cancel::new()).expect("it can").expect("it has probabilities")[0].bits_per_byte()
+        };
+        let others = (Tokenizer::bytes().vocab_size() - 1) as f64;
+        let (right, wrong) = (-(1.0 - DOUBT).log2(), -(DOUBT / others).log2());
+        assert!((cost(line) - right).abs() < 1e-9);
+        // A comma stands where a semicolon was seen: one byte in 22 is wrong, and after it nothing matches.
+        assert!(cost("let total = sum(&values),\n") > right + (wrong - right) / 22.0);
     }
 
     #[test]

@@ -9,8 +9,7 @@ use nanochat_engine::complete::Voices;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Completer, Limits, Prompt};
 
-use super::{Contestant, FillError, Scene, Task, limits};
-use crate::known::memory_of;
+use super::{Contestant, FileText, FillError, Scene, Task, limits};
 use crate::record::Answer;
 
 /// The product's name in reports.
@@ -22,8 +21,6 @@ pub struct Model<'a> {
     name: String,
     voices: Voices,
     shared: Rc<RefCell<Shared<'a>>>,
-    /// By file of the project, the bits of each token and where it ends.
-    costs: HashMap<String, Vec<(usize, f64)>>,
 }
 
 /// What a model and its ablations have in common, so that it is built once.
@@ -32,6 +29,17 @@ struct Shared<'a> {
     completer: &'a mut Completer,
     /// Which project the memory is of.
     project: Option<String>,
+    /// By file of the project, what the model alone and what both say of each token: to ask it is most of the work.
+    observed: HashMap<String, Vec<Observed>>,
+}
+
+/// One token of a file that was read.
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    /// Where it ends.
+    end: usize,
+    p_model: f32,
+    p: f32,
 }
 
 impl<'a> Model<'a> {
@@ -42,8 +50,8 @@ impl<'a> Model<'a> {
 
     /// Under another name, as a base checkpoint has.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
-        let shared = Rc::new(RefCell::new(Shared { completer, project: None }));
-        Self { name: name.to_owned(), voices: Voices::Both, shared, costs: HashMap::new() }
+        let shared = Rc::new(RefCell::new(Shared { completer, project: None, observed: HashMap::new() }));
+        Self { name: name.to_owned(), voices: Voices::Both, shared }
     }
 
     /// The same checkpoint and memory with one of the two silent.
@@ -54,7 +62,7 @@ impl<'a> Model<'a> {
             Voices::MemoryOnly => "-without-model",
         };
         let name = format!("{}{suffix}", self.name);
-        Self { name, voices, shared: Rc::clone(&self.shared), costs: HashMap::new() }
+        Self { name, voices, shared: Rc::clone(&self.shared) }
     }
 }
 
@@ -65,11 +73,11 @@ impl Contestant for Model<'_> {
 
     fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
         cancel.check()?;
-        self.costs.clear();
         let mut shared = self.shared.borrow_mut();
         if shared.project.as_deref() != Some(scene.project) {
-            let memory = memory_of(shared.completer.tokenizer(), scene.known);
-            shared.completer.set_memory(Arc::new(memory));
+            let memory = scene.known.memory(shared.completer.tokenizer());
+            shared.completer.set_memory(memory);
+            shared.observed.clear();
             shared.project = Some(scene.project.to_owned());
         }
         Ok(())
@@ -90,21 +98,36 @@ impl Contestant for Model<'_> {
     }
 
     /// The file is read once from its beginning, and each of its holes is charged its part.
-    fn cost(&mut self, task: &Task<'_>, truth: &str, cancel: &Cancel) -> Result<Option<Score>, FillError> {
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
         cancel.check()?;
-        if !self.costs.contains_key(task.file) {
-            let text = [task.prefix, truth, task.suffix].concat();
-            let completer = &mut self.shared.borrow_mut().completer;
-            completer.set_voices(self.voices);
-            let tokenizer = Arc::clone(completer.tokenizer());
-            let (mut end, mut costs) = (0, Vec::new());
-            completer.observe(task.file, text.as_bytes(), &mut |observation| {
-                end += tokenizer.token_bytes(observation.token).len();
-                costs.push((end, -f64::from(observation.p.max(f32::MIN_POSITIVE)).log2()));
-            });
-            self.costs.insert(task.file.to_owned(), costs);
-        }
-        let start = task.prefix.len();
-        Ok(Some(super::part(&self.costs[task.file], start..start + truth.len())))
+        let mut shared = self.shared.borrow_mut();
+        let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
+        let costs: Vec<(usize, f64)> = match self.voices {
+            Voices::MemoryOnly => {
+                shared.observe(text, Voices::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
+            }
+            voices => {
+                if !shared.observed.contains_key(text.file) {
+                    let observed = shared.observe(text, Voices::Both);
+                    shared.observed.insert(text.file.to_owned(), observed);
+                }
+                let p = |seen: &Observed| if voices == Voices::ModelOnly { seen.p_model } else { seen.p };
+                shared.observed[text.file].iter().map(|seen| (seen.end, bits(p(seen)))).collect()
+            }
+        };
+        Ok(Some(text.scores(&costs)))
+    }
+}
+
+impl Shared<'_> {
+    fn observe(&mut self, text: &FileText<'_>, voices: Voices) -> Vec<Observed> {
+        self.completer.set_voices(voices);
+        let tokenizer = Arc::clone(self.completer.tokenizer());
+        let (mut end, mut observed) = (0, Vec::new());
+        self.completer.observe(text.file, text.to_last_hole().as_bytes(), &mut |observation| {
+            end += tokenizer.token_bytes(observation.token).len();
+            observed.push(Observed { end, p_model: observation.p_model, p: observation.p });
+        });
+        observed
     }
 }

@@ -17,11 +17,11 @@ use nanochat_engine::score::Score;
 use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
 use nanochat_engine::{Cancel, Tokenizer};
 
-use super::{Contestant, FillError, Scene, Task, limits};
+use super::{Contestant, FileText, FillError, Scene, Task, limits};
 use crate::record::Answer;
 use crate::unit;
 
-/// Most tokens of context. A sort key holds eight.
+/// Most tokens of context. Two sort keys hold eight.
 const MAX_ORDER: usize = 6;
 const _: () = assert!(MAX_ORDER <= 8);
 /// Most occurrences of a context that are counted.
@@ -36,20 +36,26 @@ const LIVE_WEIGHT: f32 = 4.0;
 #[derive(Debug)]
 pub struct Ngram {
     tokenizer: Arc<Tokenizer>,
-    known: Known,
-    /// By file of the project, the bits of each token and where it ends.
-    costs: HashMap<String, Vec<(usize, f64)>>,
+    corpus: Corpus,
 }
 
 /// Positions of the known text sorted by what stands before them, read backwards.
 #[derive(Debug, Default)]
-struct Known {
+struct Corpus {
     /// `END` before, between and after the files.
     tokens: Vec<TokenId>,
     order: Vec<u32>,
     files: BTreeMap<String, Range<usize>>,
     /// Occurrences of each token.
     counts: Vec<u32>,
+}
+
+/// How often each token occurs, whatever stands before it.
+#[derive(Debug)]
+struct Unigrams {
+    counts: Vec<f32>,
+    n: f32,
+    n_different: f32,
 }
 
 /// What followed each context of up to [`MAX_ORDER`] tokens in the file at hand.
@@ -61,42 +67,55 @@ struct Live {
 impl Ngram {
     /// Knows nothing until it enters a project.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, known: Known::default(), costs: HashMap::new() }
+        Self { tokenizer, corpus: Corpus::default() }
     }
 
-    /// Probabilities of the next token, into `p` (one per token of the vocabulary).
-    fn predict(&self, context: &[TokenId], excluded: &Range<usize>, live: &Live, p: &mut Vec<f32>) {
-        let n_vocab = self.tokenizer.vocab_size();
-        p.clear();
-        p.resize(n_vocab, 1.0 / (n_vocab - usize::from(N_SPECIALS)) as f32);
-        p[..usize::from(N_SPECIALS)].fill(0.0);
-
-        let mut of_all: BTreeMap<TokenId, f32> = BTreeMap::new();
-        live.add(&[], &mut of_all);
-        let hidden = self.known.counts_of(excluded);
-        for (token, &count) in self.known.counts.iter().enumerate() {
-            let count = count - hidden.get(&(token as TokenId)).copied().unwrap_or(0);
-            if count > 0 {
-                *of_all.entry(token as TokenId).or_default() += count as f32;
-            }
+    /// Of the corpus without the file at hand, and of what is read of that file.
+    fn unigrams(&self, excluded: &Range<usize>, live: &Live) -> Unigrams {
+        let mut counts: Vec<f32> = self.corpus.counts.iter().map(|count| *count as f32).collect();
+        counts.resize(self.tokenizer.vocab_size(), 0.0);
+        for &token in self.corpus.tokens.get(excluded.clone()).unwrap_or_default() {
+            counts[usize::from(token)] -= 1.0;
         }
-        interpolate(&of_all, p);
+        let mut unigrams = Unigrams {
+            n: counts.iter().sum(),
+            n_different: counts.iter().filter(|count| **count > 0.0).count() as f32,
+            counts,
+        };
+        for &(token, count) in live.next.get(&hash(&[])).into_iter().flatten() {
+            unigrams.add(token, LIVE_WEIGHT * count as f32);
+        }
+        unigrams
+    }
 
-        let mut range = 0..self.known.order.len();
+    /// What followed the last token of the context, the last two, and so on as far as they occur.
+    fn counts(&self, context: &[TokenId], excluded: &Range<usize>, live: &Live) -> Vec<BTreeMap<TokenId, f32>> {
+        let mut range = 0..self.corpus.order.len();
+        let mut all = Vec::with_capacity(MAX_ORDER);
         for n in 1..=MAX_ORDER.min(context.len()) {
             let context = &context[context.len() - n..];
             if context[0] == END {
                 break;
             }
-            range = self.known.narrow(range, n - 1, context[0]);
+            range = self.corpus.narrow(range, n - 1, context[0]);
             let mut counts = BTreeMap::new();
             live.add(context, &mut counts);
-            self.known.add(&range, excluded, &mut counts);
+            self.corpus.add(&range, excluded, &mut counts);
             if counts.is_empty() {
                 break;
             }
-            interpolate(&counts, p);
+            all.push(counts);
         }
+        all
+    }
+
+    /// Probabilities of the next token, one per token of the vocabulary.
+    fn predict(&self, unigrams: &[f32], context: &[TokenId], excluded: &Range<usize>, live: &Live) -> Vec<f32> {
+        let mut p = unigrams.to_vec();
+        for counts in self.counts(context, excluded, live) {
+            interpolate(&counts, &mut p);
+        }
+        p
     }
 
     fn generate(&self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
@@ -109,13 +128,14 @@ impl Ngram {
         let mut live = Live::default();
         live.read(&context[context.len().saturating_sub(LIVE.0)..]);
         live.read(&suffix[..suffix.len().min(LIVE.1)]);
-        let excluded = self.known.files.get(task.file).cloned().unwrap_or_default();
+        let excluded = self.corpus.files.get(task.file).cloned().unwrap_or_default();
 
         let limits = limits(task.kind);
-        let (mut bytes, mut p, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
+        let unigrams = self.unigrams(&excluded, &live).all();
+        let (mut bytes, mut chosen) = (Vec::new(), Vec::new());
         while chosen.len() < limits.max_tokens {
             cancel.check()?;
-            self.predict(&context, &excluded, &live, &mut p);
+            let mut p = self.predict(&unigrams, &context, &excluded, &live);
             if !begun.is_empty() {
                 let compatible = self.tokenizer.tokens_compatible_with(&begun);
                 let mut healed = vec![0.0; p.len()];
@@ -147,21 +167,6 @@ impl Ngram {
             ..Some(text.to_owned()).into()
         })
     }
-
-    fn costs_of(&self, file: &str, text: &str, cancel: &Cancel) -> Result<Vec<(usize, f64)>, FillError> {
-        let tokens = self.tokenizer.encode(text.as_bytes());
-        let excluded = self.known.files.get(file).cloned().unwrap_or_default();
-        let (mut live, mut p, mut end) = (Live::default(), Vec::new(), 0);
-        let mut costs = Vec::with_capacity(tokens.len());
-        for (i, &token) in tokens.iter().enumerate() {
-            cancel.check()?;
-            self.predict(&tokens[..i], &excluded, &live, &mut p);
-            end += self.tokenizer.token_bytes(token).len();
-            costs.push((end, -f64::from(p[usize::from(token)].max(f32::MIN_POSITIVE)).log2()));
-            live.follow(&tokens[..i], token);
-        }
-        Ok(costs)
-    }
 }
 
 impl Contestant for Ngram {
@@ -171,9 +176,8 @@ impl Contestant for Ngram {
 
     fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
         cancel.check()?;
-        self.costs.clear();
-        let files = scene.known.iter().map(|file| (file.name.clone(), self.tokenizer.encode(file.text.as_bytes())));
-        self.known = Known::build(files.collect(), self.tokenizer.vocab_size());
+        let files = scene.known.streams(&self.tokenizer).into_iter().collect();
+        self.corpus = Corpus::build(files, self.tokenizer.vocab_size());
         Ok(())
     }
 
@@ -181,18 +185,59 @@ impl Contestant for Ngram {
         self.generate(task, cancel)
     }
 
-    fn cost(&mut self, task: &Task<'_>, truth: &str, cancel: &Cancel) -> Result<Option<Score>, FillError> {
-        if !self.costs.contains_key(task.file) {
-            let text = [task.prefix, truth, task.suffix].concat();
-            let costs = self.costs_of(task.file, &text, cancel)?;
-            self.costs.insert(task.file.to_owned(), costs);
+    /// The file is read once from its beginning; what is not asked for costs nothing.
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+        let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
+        let excluded = self.corpus.files.get(text.file).cloned().unwrap_or_default();
+        let mut live = Live::default();
+        let mut unigrams = self.unigrams(&excluded, &live);
+        let (mut end, mut costs) = (0, Vec::with_capacity(tokens.len()));
+        for (i, &token) in tokens.iter().enumerate() {
+            cancel.check()?;
+            let start = end;
+            end += self.tokenizer.token_bytes(token).len();
+            let p = if text.is_asked(&(start..end)) {
+                let of_context = self.counts(&tokens[..i], &excluded, &live);
+                of_context.iter().fold(unigrams.of(token), |p, counts| {
+                    let (n, t) = (counts.values().sum::<f32>(), counts.len() as f32);
+                    (counts.get(&token).copied().unwrap_or(0.0) + t * p) / (n + t)
+                })
+            } else {
+                1.0
+            };
+            costs.push((end, -f64::from(p.max(f32::MIN_POSITIVE)).log2()));
+            live.follow(&tokens[..i], token);
+            unigrams.add(token, LIVE_WEIGHT);
         }
-        let start = task.prefix.len();
-        Ok(Some(super::part(&self.costs[task.file], start..start + truth.len())))
+        Ok(Some(text.scores(&costs)))
     }
 }
 
-impl Known {
+impl Unigrams {
+    fn add(&mut self, token: TokenId, count: f32) {
+        let of_token = &mut self.counts[usize::from(token)];
+        self.n_different += f32::from(u8::from(*of_token == 0.0));
+        *of_token += count;
+        self.n += count;
+    }
+
+    /// The probability of a token, specials aside: p₀.
+    fn of(&self, token: TokenId) -> f32 {
+        let uniform = 1.0 / (self.counts.len() - usize::from(N_SPECIALS)) as f32;
+        if self.n_different == 0.0 {
+            return uniform;
+        }
+        (self.counts[usize::from(token)] + self.n_different * uniform) / (self.n + self.n_different)
+    }
+
+    /// The probabilities of all tokens; specials have none.
+    fn all(&self) -> Vec<f32> {
+        let n_tokens = TokenId::try_from(self.counts.len()).expect("tokens have numbers");
+        (0..n_tokens).map(|token| if token < TokenId::from(N_SPECIALS) { 0.0 } else { self.of(token) }).collect()
+    }
+}
+
+impl Corpus {
     /// Token streams by name; of a name that occurs twice, the last.
     fn build(files: BTreeMap<String, Vec<TokenId>>, n_vocab: usize) -> Self {
         let mut known = Self { tokens: vec![END], counts: vec![0; n_vocab], ..Self::default() };
@@ -203,20 +248,22 @@ impl Known {
             known.files.insert(name, start..known.tokens.len());
             known.tokens.push(END);
         }
-        let key = |at: usize| {
-            let before = known.tokens[at.saturating_sub(8)..at].iter().rev();
-            let mut key = 0u128;
-            for (i, &token) in before.take_while(|token| **token != END).enumerate() {
-                key |= u128::from(token) << (112 - 16 * i);
-            }
-            key
-        };
         let positions = (1..known.tokens.len()).filter(|&at| known.tokens[at] != END && known.tokens[at - 1] != END);
-        let mut keyed: Vec<(u128, u32)> =
-            positions.map(|at| (key(at), u32::try_from(at).expect("a project has fewer than 2³² tokens"))).collect();
-        keyed.sort_unstable();
+        let mut keyed: Vec<(u64, u32)> = positions
+            .map(|at| (known.key(at, 0), u32::try_from(at).expect("a project has fewer than 2³² tokens")))
+            .collect();
+        // The last four tokens tell most positions apart.
+        keyed.sort_unstable_by(|a, b| {
+            a.0.cmp(&b.0).then_with(|| known.key(a.1 as usize, 4).cmp(&known.key(b.1 as usize, 4))).then(a.1.cmp(&b.1))
+        });
         known.order = keyed.into_iter().map(|(_, at)| at).collect();
         known
+    }
+
+    /// The four tokens before the last `n` before `at`, the nearest in the highest bits; zeros from the first `END` on.
+    fn key(&self, at: usize, n: usize) -> u64 {
+        let before = self.tokens[at.saturating_sub(4 + n)..at].iter().rev().take_while(|token| **token != END);
+        before.skip(n).zip([48, 32, 16, 0]).fold(0, |key, (token, shift)| key | u64::from(*token) << shift)
     }
 
     /// The part of `range` whose token `depth` + 1 before the position is `token`.
@@ -237,12 +284,6 @@ impl Known {
                 *counts.entry(self.tokens[at as usize]).or_default() += stride as f32;
             }
         }
-    }
-
-    fn counts_of(&self, range: &Range<usize>) -> HashMap<TokenId, u32> {
-        let mut counts = HashMap::new();
-        self.tokens[range.clone()].iter().for_each(|&token| *counts.entry(token).or_default() += 1);
-        counts
     }
 }
 
@@ -296,12 +337,13 @@ mod tests {
 
     use super::*;
     use crate::holes::HoleKind;
+    use crate::known::Known;
 
     fn entered(files: &[(&str, &str)]) -> Ngram {
         let mut ngram = Ngram::new(Arc::new(Tokenizer::bytes()));
         let file =
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
-        let known: Vec<_> = files.iter().map(file).collect();
+        let known = Known::of(files.iter().map(file).collect());
         let scene = Scene { project: "p", texts: &BTreeMap::new(), known: &known };
         ngram.enter(&scene, &Cancel::new()).expect("it is not cancelled");
         ngram
@@ -333,9 +375,9 @@ mod tests {
         let context = ngram.tokenizer.encode(b"fn b() { ");
         live.read(&context);
         for n in 0..=context.len() {
-            for excluded in [0..0, ngram.known.files["a.rs"].clone()] {
-                let mut p = Vec::new();
-                ngram.predict(&context[..n], &excluded, &live, &mut p);
+            for excluded in [0..0, ngram.corpus.files["a.rs"].clone()] {
+                let unigrams = ngram.unigrams(&excluded, &live).all();
+                let p = ngram.predict(&unigrams, &context[..n], &excluded, &live);
                 // 264 terms of at most 1 and seven rounds, each rounded to 2⁻²⁴
                 assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-4, "{n}");
                 assert!(p[..usize::from(N_SPECIALS)].iter().all(|p| *p == 0.0));
@@ -348,12 +390,33 @@ mod tests {
     fn what_was_seen_before_costs_little() {
         let line = "let answer = compute(everything);\n";
         let mut ngram = entered(&[("b.rs", line)]);
-        let mut cost = |file, truth| {
-            let task = Task { file, kind: HoleKind::NextLine, prefix: "", suffix: "\n" };
-            let cost = ngram.cost(&task, truth, &Cancel::new()).expect("it is not cancelled");
-            cost.expect("it gives probabilities").bits_per_byte()
+        let mut cost = |file, text: &str| {
+            let hole = 0..text.len();
+            let text = FileText { file, text, holes: std::slice::from_ref(&hole) };
+            let costs = ngram.costs(&text, &Cancel::new()).expect("it is not cancelled");
+            costs.expect("it gives probabilities")[0].bits_per_byte()
         };
         let (seen, unseen) = (cost("a.rs", line.trim()), cost("c.rs", "Zq7#Zq8#Zq9#Zq10#Zq11#"));
         assert!(seen < 2.0 && unseen > 5.0, "{seen} {unseen}");
+    }
+
+    #[test]
+    fn one_probability_is_that_of_all() {
+        let mut ngram = entered(&[("b.rs", "fn a() { b(c); }\nfn d() { b(e); }\n"), ("a.rs", "fn zz() {}")]);
+        let text = "fn b() { a(c); }\n";
+        let tokens = ngram.tokenizer.encode(text.as_bytes());
+        let excluded = ngram.corpus.files["a.rs"].clone();
+        for at in 0..tokens.len() {
+            let mut live = Live::default();
+            live.read(&tokens[..at]);
+            let unigrams = ngram.unigrams(&excluded, &live).all();
+            let all = ngram.predict(&unigrams, &tokens[..at], &excluded, &live);
+            let hole = at..at + 1;
+            let asked = FileText { file: "a.rs", text, holes: std::slice::from_ref(&hole) };
+            let bits = ngram.costs(&asked, &Cancel::new()).expect("it can").expect("it has probabilities")[0].bits;
+            let expected = -f64::from(all[usize::from(tokens[at])]).log2();
+            // Seven rounds of f32, in another order of the same sums.
+            assert!((bits - expected).abs() < 1e-4, "{bits} {expected} at {at}");
+        }
     }
 }

@@ -44,6 +44,7 @@ impl Report {
             seed: findings.seed,
             rustc: findings.rustc.clone(),
             sandbox: findings.sandbox.clone(),
+            known: findings.known,
             holes: answers.holes.len(),
             files: n_distinct(|hole| (&hole.project, &hole.file)),
             crates: n_distinct(|hole| (&hole.project, "")),
@@ -175,15 +176,14 @@ impl<'a> Answers<'a> {
     }
 
     fn differences(&self, systems: &[String]) -> Vec<Difference> {
-        let Some(reference) = systems.iter().find(|name| *name == PRODUCT).or(systems.last()) else {
-            return Vec::new();
+        let mut names: Vec<&str> =
+            systems.iter().map(String::as_str).filter(|name| !CONTROLS.contains(name) && *name != PRODUCT).collect();
+        names.extend(systems.iter().map(String::as_str).find(|name| *name == PRODUCT));
+        let of_pair = |(system, other): (&str, &str)| {
+            self.kinds.iter().map(|kind| self.difference(system, other, *kind)).collect::<Vec<_>>()
         };
-        let others = systems.iter().filter(|name| *name != reference && !CONTROLS.contains(&name.as_str()));
-        others
-            .flat_map(|other| {
-                self.kinds.iter().map(|kind| self.difference(reference, other, *kind)).collect::<Vec<_>>()
-            })
-            .collect()
+        let pairs = (0..names.len()).rev().flat_map(|at| names[..at].iter().map(move |other| (at, *other)));
+        pairs.flat_map(|(at, other)| of_pair((names[at], other))).collect()
     }
 
     fn difference(&self, system: &str, baseline: &str, kind: Option<HoleKind>) -> Difference {
@@ -205,6 +205,13 @@ impl<'a> Answers<'a> {
                 Some((a.cluster, ours - theirs, bytes))
             })
             .collect();
+        let saved: Vec<_> = pairs
+            .iter()
+            .map(|(a, b)| {
+                let gained = a.scored.saved_chars as f64 - b.scored.saved_chars as f64;
+                (a.cluster, gained, a.scored.truth_chars as f64)
+            })
+            .collect();
         Difference {
             system: system.to_owned(),
             baseline: baseline.to_owned(),
@@ -214,6 +221,7 @@ impl<'a> Answers<'a> {
             exact_match: paired(|scored| share(scored.exact)),
             edit_similarity: paired(|scored| scored.edit_similarity),
             bits_per_byte: (!bits.is_empty()).then(|| stats::ratio(&bits, self.seed)),
+            characters_saved: stats::ratio(&saved, self.seed),
             mcnemar: McNemar::of(pairs.iter().map(|(a, b)| (a.scored.compile, b.scored.compile))),
         }
     }
@@ -289,6 +297,12 @@ impl<'a> Answers<'a> {
         Some(LatencyCurve { system: system.to_owned(), ms: (0..N_LATENCIES).map(at).collect() })
     }
 
+    /// By hole, what any system's record says of its truth.
+    fn each_truth(&self, figure: fn(&Answer<'a>) -> usize) -> Vec<usize> {
+        let answer = |at: usize| self.by_system.values().find_map(|answers| answers[at].as_ref());
+        (0..self.holes.len()).map(|at| answer(at).map_or(0, figure)).collect()
+    }
+
     fn pairs(&self, systems: &[String]) -> Pairs {
         let outcomes = |system: &String| {
             let answers = &self.by_system[system.as_str()];
@@ -308,6 +322,13 @@ impl<'a> Answers<'a> {
                 compile: column(|scored| scored.compile),
                 exact: column(|scored| scored.exact),
                 similarity: answers.iter().map(thousandths).collect(),
+                saved: answers.iter().map(|answer| answer.map_or(0, |answer| answer.scored.saved_chars)).collect(),
+                bits: answers
+                    .iter()
+                    .map(|answer| {
+                        answer.and_then(|answer| bits(&answer)).map(|(bits, _)| (1000.0 * bits).round() / 1000.0)
+                    })
+                    .collect(),
             }
         };
         let cluster = |hole: &&Hole| match self.cluster {
@@ -318,6 +339,8 @@ impl<'a> Answers<'a> {
             ids: self.holes.iter().map(|hole| hole.id.clone()).collect(),
             clusters: self.holes.iter().map(cluster).collect(),
             kinds: self.holes.iter().map(|hole| hole.kind).collect(),
+            chars: self.each_truth(|answer| answer.scored.truth_chars),
+            bytes: self.holes.iter().map(|hole| hole.end - hole.start).collect(),
             systems: systems.iter().map(outcomes).collect(),
         }
     }

@@ -38,6 +38,10 @@ pub struct Contrast {
     pub exact_match: Value,
     /// B minus A, to a thousandth a hole.
     pub edit_similarity: Value,
+    /// B minus A, of all characters of the truth.
+    pub characters_saved: Value,
+    /// B minus A, where both give probabilities; less is better.
+    pub bits_per_byte: Option<Value>,
     /// On compile success; `a` is A.
     pub mcnemar: McNemar,
 }
@@ -113,6 +117,20 @@ impl Comparison {
                     .collect();
                 stats::difference(&differences, a.seed)
             };
+            let saved: Vec<_> = chosen
+                .iter()
+                .map(|&(at_a, at_b)| {
+                    let gained = outcomes_b.saved[at_b] as f64 - outcomes_a.saved[at_a] as f64;
+                    (a.pairs.clusters[at_a].as_str(), gained, a.pairs.chars[at_a] as f64)
+                })
+                .collect();
+            let bits: Vec<_> = chosen
+                .iter()
+                .filter_map(|&(at_a, at_b)| {
+                    let more = outcomes_b.bits[at_b]? - outcomes_a.bits[at_a]?;
+                    Some((a.pairs.clusters[at_a].as_str(), more, a.pairs.bytes[at_a] as f64))
+                })
+                .collect();
             let is = |column: &str, at: usize| column.as_bytes()[at] == b'1';
             Contrast {
                 kind: *kind,
@@ -120,6 +138,8 @@ impl Comparison {
                 compile_success: paired(&|outcomes, at| f64::from(u8::from(is(&outcomes.compile, at)))),
                 exact_match: paired(&|outcomes, at| f64::from(u8::from(is(&outcomes.exact, at)))),
                 edit_similarity: paired(&|outcomes, at| f64::from(outcomes.similarity[at]) / 1000.0),
+                characters_saved: stats::ratio(&saved, a.seed),
+                bits_per_byte: (!bits.is_empty()).then(|| stats::ratio(&bits, a.seed)),
                 mcnemar: McNemar::of(
                     chosen.iter().map(|&(at_a, at_b)| (is(&outcomes_a.compile, at_a), is(&outcomes_b.compile, at_b))),
                 ),
@@ -143,7 +163,17 @@ impl Comparison {
         let points = |value: &Value| {
             format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * value.value, 100.0 * value.low, 100.0 * value.high)
         };
-        let header = ["B − A, points", "n", "compiles", "only B : only A", "McNemar p", "exact", "similar"];
+        let header = [
+            "B − A, points",
+            "n",
+            "compiles",
+            "only B : only A",
+            "McNemar p",
+            "exact",
+            "similar",
+            "saved",
+            "bits/byte",
+        ];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
         for contrast in &self.contrasts {
             rows.push(vec![
@@ -154,6 +184,11 @@ impl Comparison {
                 p_value(contrast.mcnemar.p),
                 points(&contrast.exact_match),
                 points(&contrast.edit_similarity),
+                points(&contrast.characters_saved),
+                contrast.bits_per_byte.map_or_else(
+                    || "–".to_owned(),
+                    |bits| format!("{:+.2} [{:+.2}, {:+.2}]", bits.value, bits.low, bits.high),
+                ),
             ]);
         }
         let mut out =
@@ -191,6 +226,10 @@ fn outcomes<'a>(run: char, report: &'a Report, name: &str) -> Result<&'a Outcome
     let lengths = [
         pairs.clusters.len(),
         pairs.kinds.len(),
+        pairs.chars.len(),
+        pairs.bytes.len(),
+        outcomes.saved.len(),
+        outcomes.bits.len(),
         outcomes.compile.len(),
         outcomes.exact.len(),
         outcomes.similarity.len(),

@@ -6,6 +6,11 @@ use super::{Cluster, Difference, Dropped, Report, System};
 use crate::holes::HoleKind;
 use crate::stats::Value;
 
+/// Kinds whose exactness is told, not only whether they compile: what an editor is asked for at each key.
+const LINES: [HoleKind; 2] = [HoleKind::NextLine, HoleKind::RestOfLine];
+/// A pair that is told beside the product's gains: what counting adds to copying.
+const MEMORY_OVER_COPY: (&str, &str) = ("nanochat-without-model", "copy-longest-match");
+
 impl Report {
     /// What is compared, how sure it is, and what was left out. Shares in percent, brackets are 95 % intervals.
     pub fn table(&self) -> String {
@@ -13,6 +18,10 @@ impl Report {
         out.push('\n');
         out.push_str(&self.by_kind());
         out.push('\n');
+        for kind in self.kinds().into_iter().filter(|kind| LINES.contains(kind)) {
+            out.push_str(&self.of_lines(kind));
+            out.push('\n');
+        }
         out.push_str(&self.speed());
         self.write_coverage(&mut out);
         self.write_differences(&mut out);
@@ -23,8 +32,13 @@ impl Report {
         };
         let _ = writeln!(
             out,
-            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; {}; sandbox: {}",
-            self.suite, self.seed, self.rustc, self.sandbox
+            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; known besides the file: {}; {}; \
+             sandbox: {}",
+            self.suite,
+            self.seed,
+            self.known.words(),
+            self.rustc,
+            self.sandbox
         );
         out
     }
@@ -75,6 +89,22 @@ impl Report {
         aligned(&rows)
     }
 
+    /// What a user sees of one kind of line, beside whether it compiles.
+    fn of_lines(&self, kind: HoleKind) -> String {
+        let header = [kind.name(), "exact %", "similar %", "saved %", "bits/byte"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for system in self.systems.iter().filter(|system| system.kind == Some(kind)) {
+            rows.push(vec![
+                system.name.clone(),
+                percent(&system.exact_match),
+                percent(&system.edit_similarity),
+                percent(&system.characters_saved),
+                system.bits_per_byte.map_or_else(dash, |bits| interval(&bits, 1.0, 2)),
+            ]);
+        }
+        aligned(&rows)
+    }
+
     fn speed(&self) -> String {
         let mut rows = vec![["speed", "p50 ms", "p95 ms", "p99 ms", "tokens/s"].map(str::to_owned).to_vec()];
         for timings in self.timings.iter().filter(|timings| timings.kind.is_none()) {
@@ -113,21 +143,33 @@ impl Report {
         let points = |value: &Value| {
             format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * value.value, 100.0 * value.low, 100.0 * value.high)
         };
-        out.push('\n');
-        for difference in self.differences.iter().filter(|difference| difference.kind.is_none()) {
-            let Difference { system, baseline, compile_success, exact_match, mcnemar, bits_per_byte, .. } = difference;
-            let bits = bits_per_byte.map_or_else(String::new, |bits| {
-                format!(", bits/byte {:+.2} [{:+.2}, {:+.2}]", bits.value, bits.low, bits.high)
-            });
-            let _ = writeln!(
-                out,
-                "{system} − {baseline}, same holes: compiles {} points (McNemar {}:{}, p = {}), exact {}{bits}",
+        let reference = self.differences.first().map(|first| first.system.as_str());
+        let is_told = |difference: &&Difference| {
+            let pair = (difference.system.as_str(), difference.baseline.as_str());
+            let is_line = difference.kind.is_none_or(|kind| LINES.contains(&kind));
+            is_line && (Some(pair.0) == reference || pair == MEMORY_OVER_COPY)
+        };
+        let header = ["same holes, points", "n", "compiles", "only : only", "p", "exact", "saved", "bits/byte"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for difference in self.differences.iter().filter(is_told) {
+            let Difference { system, baseline, kind, n, compile_success, mcnemar, .. } = difference;
+            let kind = kind.map_or("all", HoleKind::name);
+            rows.push(vec![
+                format!("{system} − {baseline}, {kind}"),
+                n.to_string(),
                 points(compile_success),
-                mcnemar.only_a,
-                mcnemar.only_b,
+                format!("{} : {}", mcnemar.only_a, mcnemar.only_b),
                 p_value(mcnemar.p),
-                points(exact_match)
-            );
+                points(&difference.exact_match),
+                points(&difference.characters_saved),
+                difference
+                    .bits_per_byte
+                    .map_or_else(dash, |bits| format!("{:+.2} [{:+.2}, {:+.2}]", bits.value, bits.low, bits.high)),
+            ]);
+        }
+        if rows.len() > 1 {
+            out.push('\n');
+            out.push_str(&aligned(&rows));
         }
     }
 

@@ -1,12 +1,13 @@
 //! Which holes are used: those in which the truth compiles, and neither garbage nor nothing does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
-use crate::check::{Filler, Verdict};
+use crate::cache::Cache;
+use crate::check::{Checker, Filler, Verdict};
 use crate::contestant::Task;
 use crate::degenerate::fault;
-use crate::holes::{self, HoleKind};
+use crate::holes::{self, HoleKind, short_hash};
 use crate::leak::Leaks;
 use crate::record::{Gate, Gated, Hole, Project as Line};
 use crate::stage::{Log, StageError};
@@ -15,6 +16,8 @@ use crate::{EvalError, Event, source};
 
 /// Holes that go through the gates at a time, at least.
 const MIN_CHUNK: usize = 16;
+/// Grows when a gate changes.
+const GATES: &str = "gates 1";
 /// No program defines it.
 const CANARY: &str = "nanochat_canary_that_nobody_defined";
 
@@ -59,7 +62,7 @@ pub(super) fn run<'a>(run: &mut Run<'a, '_>) -> Result<Vec<(&'a Project, Vec<Hol
 
 /// All lines of one project.
 fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Vec<Gated>, EvalError> {
-    let (seed, cancel, trained_on) = (run.plan.seed, run.cancel, run.plan.trained_on);
+    let (seed, cancel, trained_on, cache) = (run.plan.seed, run.cancel, run.plan.trained_on, run.plan.cache);
     let checker = run.checker(group_idx)?;
     let mut line = Line { name: project.name.clone(), version: project.version.clone(), ..Line::default() };
     let mut cut = Vec::new();
@@ -83,6 +86,16 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
     }
     let leaks = trained_on.map(|trained_on| Leaks::new(trained_on, &project.texts));
     let ordered = holes::order(cut, seed);
+    let leaking: BTreeSet<&str> = match &leaks {
+        Some(leaks) => ordered.iter().filter(|hole| leaks.has(hole)).map(|hole| hole.id.as_str()).collect(),
+        None => BTreeSet::new(),
+    };
+    // What does not build today may do so tomorrow.
+    let cache = cache.filter(|_| line.skipped.is_none());
+    let cache = cache.map(|root| (Cache::new(root), key(checker, project, &ordered, &leaking)));
+    if let Some(lines) = cache.as_ref().and_then(|(cache, key)| cache.take_lines(key)) {
+        return Ok(lines);
+    }
     let mut lines = Vec::new();
     let (mut n_passed, mut tried) = (0, 0);
     while n_passed < project.max_holes && tried < ordered.len() {
@@ -96,7 +109,7 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
             let task = Task::of(hole, texts[at]);
             if fault(&task, truths[at], Some(truths[at])).is_some() {
                 gates[at] = Some(Gate::TruthDegenerate);
-            } else if leaks.as_ref().is_some_and(|leaks| leaks.has(hole)) {
+            } else if leaking.contains(hole.id.as_str()) {
                 gates[at] = Some(Gate::Leaks);
             }
         }
@@ -128,13 +141,29 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
         }
     }
     lines.push(Gated::Project(line));
+    if let Some((cache, key)) = cache {
+        cache.keep_lines(&key, &lines);
+    }
     Ok(lines)
+}
+
+/// Of all that the gates of a project follow from: the holes in their order, which name their texts, how many are wanted,
+/// which leak, and how they are compiled. Another checkpoint that has not seen them finds them done.
+fn key(checker: &Checker, project: &Project, ordered: &[Hole], leaking: &BTreeSet<&str>) -> String {
+    let max_holes = project.max_holes.to_string();
+    let mut parts: Vec<&str> = vec![GATES, &project.name, &project.version, &max_holes, checker.rustc()];
+    let compiled = checker.compiled();
+    parts.push(&compiled);
+    parts.extend(ordered.iter().map(|hole| hole.id.as_str()));
+    parts.push("leaking");
+    parts.extend(leaking);
+    short_hash(&parts)
 }
 
 /// Verdicts on (hole, its file's text, filler). The grammar is asked first, and the truth, which leaves a file as it
 /// is, is compiled once for all holes.
 pub(super) fn verdicts(
-    checker: &crate::check::Checker,
+    checker: &Checker,
     asked: &[(&Hole, &str, &str)],
     done: &mut dyn FnMut(usize),
     cancel: &nanochat_engine::Cancel,

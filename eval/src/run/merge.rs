@@ -60,15 +60,13 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
     for name in &header.projects {
         gated.extend(projects.remove(name).ok_or_else(|| bad(format!("no shard has finished the gates of {name}")))?);
     }
-    let place: HashMap<&str, usize> = gated
-        .iter()
-        .filter_map(|line| match line {
-            Gated::Hole { hole, gate: Gate::Passed } => Some(hole.id.as_str()),
-            _ => None,
-        })
-        .enumerate()
-        .map(|(at, id)| (id, at))
-        .collect();
+    let passed = gated.iter().filter_map(|line| match line {
+        Gated::Hole { hole, gate: Gate::Passed } => Some(hole),
+        _ => None,
+    });
+    let project_idx = |name: &str| header.projects.iter().position(|project| project == name);
+    let place: HashMap<&str, (Option<usize>, usize)> =
+        passed.enumerate().map(|(at, hole)| (hole.id.as_str(), (project_idx(&hole.project), at))).collect();
     let mut systems: Vec<String> = Vec::new();
     let generated: Vec<Generated> = gather(&folders, "generated.jsonl")?;
     for record in &generated {
@@ -77,8 +75,8 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         }
     }
     let key = |system: &str, hole_id: &str| {
-        let system_idx = systems.iter().position(|known| known == system);
-        Some((system_idx?, *place.get(hole_id)?))
+        let (project_idx, at) = place.get(hole_id)?;
+        Some(((*project_idx)?, systems.iter().position(|known| known == system)?, *at))
     };
     write_all(&out.join("gates.jsonl"), &gated)?;
     let generated = sorted(generated, |record| key(&record.system, &record.hole_id));
@@ -103,7 +101,8 @@ fn gather<T: DeserializeOwned>(folders: &[&Path], name: &str) -> Result<Vec<T>, 
     Ok(records)
 }
 
-fn sorted<T>(records: Vec<T>, key: impl Fn(&T) -> Option<(usize, usize)>) -> Vec<T> {
+/// By project, system and hole, as a run writes them.
+fn sorted<T>(records: Vec<T>, key: impl Fn(&T) -> Option<(usize, usize, usize)>) -> Vec<T> {
     let mut keyed: Vec<_> = records.into_iter().filter_map(|record| Some((key(&record)?, record))).collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, record)| record).collect()

@@ -1,6 +1,9 @@
 //! What each answer is worth: fillers first, then the grammar, then the compiler.
+//!
+//! The answers of all systems to the holes of a project are judged together: what two systems say alike is compiled once,
+//! and a compiler run is shared by more of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use nanochat_engine::Cancel;
@@ -20,49 +23,78 @@ use crate::{EvalError, Event, source};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cost {
-    system: String,
     #[serde(rename = "crate")]
     project: String,
+    n_systems: usize,
     n_holes: usize,
+    /// Answers that differ and had to be compiled.
+    n_compiled: usize,
     n_runs: usize,
     seconds: f64,
 }
 
+/// A hole with its file's text, and an answer to it.
+type Asked<'a> = (&'a Hole, &'a str, &'a str);
+
 pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], systems: &[String]) -> Result<(), EvalError> {
     let generated = stage::read::<Generated>(&run.path("generated.jsonl"))?;
+    let answers: HashMap<(&str, &str), &Generated> =
+        generated.iter().map(|answer| ((answer.system.as_str(), answer.hole_id.as_str()), answer)).collect();
     let (mut log, there) = Log::open::<Scored>(&run.path("scored.jsonl"))?;
     let (mut costs, _) = Log::open::<Cost>(&run.path("costs.jsonl"))?;
     let groups: Vec<usize> = run.projects().into_iter().map(|(group_idx, _)| group_idx).collect();
     let total: usize = holes.iter().map(|(_, holes)| holes.len()).sum();
-    let mut at = 0;
-    for system in systems {
-        let mut done = 0;
-        for ((project, holes), group_idx) in holes.iter().zip(&groups) {
-            let answers = &generated[at..at + holes.len()];
-            let known = &there[at.min(there.len())..(at + holes.len()).min(there.len())];
-            at += holes.len();
-            done += holes.len();
-            let fresh;
-            let scored = if known.len() == holes.len() {
-                known
-            } else {
-                let start = Instant::now();
-                let n_runs;
-                (fresh, n_runs) = score(run, *group_idx, project, holes, answers)?;
-                if !fresh.starts_with(known) {
-                    return Err(StageError::Foreign { path: log.path().to_path_buf(), what: "verdicts" }.into());
-                }
-                costs.append(&Cost {
-                    system: system.clone(),
-                    project: project.name.clone(),
-                    n_holes: holes.len(),
-                    n_runs,
-                    seconds: start.elapsed().as_secs_f64(),
-                })?;
-                log.append_all(&fresh[known.len()..])?;
-                &fresh
-            };
-            control(system, project, scored)?;
+    let is_of_project = |holes: &[Hole], id: &str| holes.iter().any(|hole| hole.id == id);
+    let last: Vec<(String, String)> = match there.last() {
+        None => Vec::new(),
+        Some(last) => {
+            let of_last = holes.iter().find(|(_, holes)| is_of_project(holes, &last.hole_id));
+            let of_last = of_last.map_or(&[][..], |(_, holes)| holes);
+            let tail = there.iter().rev().take_while(|scored| is_of_project(of_last, &scored.hole_id));
+            tail.map(|scored| (scored.system.clone(), scored.hole_id.clone())).collect()
+        }
+    };
+    let mut scored: HashMap<(String, String), Scored> =
+        there.into_iter().map(|scored| ((scored.system.clone(), scored.hole_id.clone()), scored)).collect();
+    let is_asked = |(system, hole_id): &(String, String)| answers.contains_key(&(system.as_str(), hole_id.as_str()));
+    if !scored.keys().all(is_asked) {
+        return Err(StageError::Foreign { path: log.path().to_path_buf(), what: "verdicts" }.into());
+    }
+    // What a killed run left half written is judged again as a whole: verdicts are those of the same company.
+    let mut done = 0;
+    for ((project, holes), group_idx) in holes.iter().zip(&groups) {
+        let key = |system: &String, hole: &Hole| (system.clone(), hole.id.clone());
+        let is_open = |system: &&String| holes.iter().any(|hole| !scored.contains_key(&key(system, hole)));
+        let open: Vec<&String> = systems.iter().filter(is_open).collect();
+        if !open.is_empty() {
+            let start = Instant::now();
+            let is_torn = |system: &String| last.iter().any(|(of, id)| of == system && is_of_project(holes, id));
+            let together: Vec<&String> =
+                systems.iter().filter(|system| open.contains(system) || is_torn(system)).collect();
+            let asked: Vec<(&Hole, &Generated)> = together
+                .iter()
+                .flat_map(|system| holes.iter().map(|hole| (hole, answers[&(system.as_str(), hole.id.as_str())])))
+                .collect();
+            let (fresh, n_compiled, n_runs) = score(run, *group_idx, project, &asked)?;
+            costs.append(&Cost {
+                project: project.name.clone(),
+                n_systems: together.len(),
+                n_holes: holes.len(),
+                n_compiled,
+                n_runs,
+                seconds: start.elapsed().as_secs_f64(),
+            })?;
+            let new: Vec<Scored> = fresh
+                .into_iter()
+                .filter(|fresh| !scored.contains_key(&(fresh.system.clone(), fresh.hole_id.clone())))
+                .collect();
+            log.append_all(&new)?;
+            scored.extend(new.into_iter().map(|new| ((new.system.clone(), new.hole_id.clone()), new)));
+        }
+        done += holes.len();
+        for system in systems {
+            let of_system: Vec<&Scored> = holes.iter().map(|hole| &scored[&key(system, hole)]).collect();
+            control(system, project, &of_system)?;
             (run.events)(Event::Scored { system: system.clone(), done, total });
         }
     }
@@ -70,7 +102,7 @@ pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], system
 }
 
 /// The truth compiles everywhere, and nothing at all nowhere.
-fn control(system: &str, project: &Project, scored: &[Scored]) -> Result<(), EvalError> {
+fn control(system: &str, project: &Project, scored: &[&Scored]) -> Result<(), EvalError> {
     let n = scored.iter().filter(|score| score.compile).count();
     match system {
         "truth" if n != scored.len() => {
@@ -87,18 +119,18 @@ fn control(system: &str, project: &Project, scored: &[Scored]) -> Result<(), Eva
     }
 }
 
+/// Scores in the order of `asked`, how many answers had to be compiled, and the compiler runs that took.
 fn score(
     run: &mut Run<'_, '_>,
     group_idx: usize,
     project: &Project,
-    holes: &[Hole],
-    answers: &[Generated],
-) -> Result<(Vec<Scored>, usize), EvalError> {
+    asked: &[(&Hole, &Generated)],
+) -> Result<(Vec<Scored>, usize, usize), EvalError> {
     let cancel = run.cancel;
     let checker = run.checker(group_idx)?;
-    let mut scored = Vec::with_capacity(holes.len());
-    let mut worth_compiling = Vec::new();
-    for (hole, answer) in holes.iter().zip(answers) {
+    let mut scored = Vec::with_capacity(asked.len());
+    let mut worth_compiling: Vec<(usize, Asked<'_>)> = Vec::new();
+    for (hole, answer) in asked {
         let original = project.texts[&hole.file].as_str();
         let truth = hole.truth(original);
         let text = answer.text.as_deref();
@@ -108,7 +140,7 @@ fn score(
             && parse == Some(true)
             && !degenerate
         {
-            worth_compiling.push((scored.len(), (hole, original, text)));
+            worth_compiling.push((scored.len(), (*hole, original, text)));
         }
         scored.push(Scored {
             hole_id: hole.id.clone(),
@@ -126,32 +158,41 @@ fn score(
             confidence: answer.confidence,
         });
     }
-    let asked: Vec<(&Hole, &str, &str)> = worth_compiling.iter().map(|(_, asked)| *asked).collect();
-    let (verdicts, n_runs) = gates::verdicts(checker, &asked, &mut |_| {}, cancel)?;
-    for ((at, _), verdict) in worth_compiling.iter().zip(verdicts) {
+    let mut place: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut different: Vec<Asked<'_>> = Vec::new();
+    for (_, (hole, original, text)) in &worth_compiling {
+        place.entry((&hole.id, text)).or_insert_with(|| {
+            different.push((hole, original, text));
+            different.len() - 1
+        });
+    }
+    let (verdicts, n_runs) = gates::verdicts(checker, &different, &mut |_| {}, cancel)?;
+    for (at, (hole, _, text)) in &worth_compiling {
+        let verdict = verdicts[place[&(hole.id.as_str(), *text)]];
         scored[*at].compile = verdict == Verdict::Compiles;
         scored[*at].timed_out = verdict == Verdict::TimedOut;
     }
     if project.tests {
-        let compiling: Vec<(usize, (&Hole, &str, &str))> =
-            worth_compiling.into_iter().filter(|(at, _)| scored[*at].compile).collect();
-        for (at, passes) in tests(checker, &compiling, cancel)? {
-            scored[at].tests_pass = Some(passes);
+        let systems: BTreeSet<&str> = asked.iter().map(|(_, answer)| answer.system.as_str()).collect();
+        for system in systems {
+            // Each file has one hole, so a system has at most one answer to it.
+            let is_its = |at: usize| asked[at].1.system == system;
+            let compiling: Vec<(usize, Asked<'_>)> =
+                worth_compiling.iter().copied().filter(|(at, _)| scored[*at].compile && is_its(*at)).collect();
+            for (at, passes) in tests(checker, &compiling, cancel)? {
+                scored[at].tests_pass = Some(passes);
+            }
         }
         for scored in &mut scored {
             scored.tests_pass.get_or_insert(false);
         }
     }
-    Ok((scored, n_runs))
+    Ok((scored, different.len(), n_runs))
 }
 
 /// Whether the tests pass with each of these answers, at most one of each file. They are built together, and one by one
 /// if that fails.
-fn tests(
-    checker: &Checker,
-    answers: &[(usize, (&Hole, &str, &str))],
-    cancel: &Cancel,
-) -> Result<Vec<(usize, bool)>, EvalError> {
+fn tests(checker: &Checker, answers: &[(usize, Asked<'_>)], cancel: &Cancel) -> Result<Vec<(usize, bool)>, EvalError> {
     let texts: Vec<(&str, String)> =
         answers.iter().map(|(_, (hole, original, text))| (hole.file.as_str(), hole.splice(original, text))).collect();
     let all: BTreeMap<&str, &str> = texts.iter().map(|(file, text)| (*file, text.as_str())).collect();

@@ -122,8 +122,11 @@ fn check_options() -> CheckOptions {
         keep_going: false,
         offline: true,
         n_workers: 2,
+        with_ignored: false,
+        linked: false,
         through_cargo: false,
         sandbox: Mode::BestEffort,
+        cache: None,
     }
 }
 
@@ -137,9 +140,11 @@ fn plan<'a>(suite: &'a Suite, folder: &'a Path) -> Plan<'a> {
         timeout_s: 60.0,
         build_timeout_s: 600.0,
         offline: true,
+        with_ignored: false,
         sandbox: Mode::BestEffort,
         label: "",
         trained_on: None,
+        cache: None,
     }
 }
 
@@ -488,7 +493,7 @@ fn answers_are_run_with_their_tests() {
     let data = folder.path().join("problems.jsonl");
     let lines = [problem("double", "n.saturating_mul(2)", 8), problem("square", "n.pow(2) + 0", 16)];
     std::fs::write(&data, lines.join("\n")).expect("a file");
-    let suite = Suite::humaneval(&data).expect("two problems");
+    let suite = Suite::humaneval(&data, &Sources::default()).expect("two problems");
     let records = folder.path().join("run");
     let mut wrong = Rule("wrong", |_: &Task<'_>| Some("n.saturating_mul(2)".to_owned()));
     let contestants: &mut [&mut dyn Contestant] = &mut [&mut Truth::default(), &mut wrong];

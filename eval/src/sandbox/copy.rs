@@ -9,7 +9,7 @@ use super::SandboxError;
 const MAX_COPY_BYTES: u64 = 512 << 20;
 
 /// As [`super::Sandbox::confined`] says.
-pub(super) fn copy_tree(root: &Path, to: &Path) -> Result<(), SandboxError> {
+pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<(), SandboxError> {
     let failed = |path: &Path| {
         let path = path.to_path_buf();
         move |source| SandboxError::Copy { path, source }
@@ -32,6 +32,7 @@ pub(super) fn copy_tree(root: &Path, to: &Path) -> Result<(), SandboxError> {
         std::fs::copy(from, &to).map(drop).map_err(failed(from))
     };
     let walk = ignore::WalkBuilder::new(root)
+        .standard_filters(!with_ignored)
         .hidden(false)
         .require_git(false)
         .git_global(false) // as `Sources::collect`: what one user ignores everywhere is no part of the workspace

@@ -32,10 +32,10 @@ pub(super) fn forget(child: &Child) {
 
 /// A folder that [`kill_all`] removes as long as this lives.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         locked(&FOLDERS).insert(path.to_owned());
         Self(path.to_owned())
     }

@@ -56,6 +56,31 @@ fn only_sources_and_the_lock_are_copied() {
 }
 
 #[test]
+fn what_lies_beside_the_root_is_where_its_paths_lead_and_ignored_files_come_if_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in [
+        ("app/Cargo.toml", "[package]"),
+        ("app/.gitignore", "made.rs"),
+        ("app/made.rs", "pub fn made() {}"),
+        ("lib/src/lib.rs", "pub fn lib() {}"),
+        ("other/src/lib.rs", "pub fn other() {}"),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("below the folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    }
+    let (root, beside) = (folder.path().join("app"), [folder.path().join("lib")]);
+    for with_ignored in [false, true] {
+        let origin = Origin { root: &root, beside: &beside, with_ignored };
+        let sandbox = Sandbox::of(&origin, 1, Mode::Off).expect("a copy");
+        let tree = sandbox.tree(0);
+        assert!(tree.join("Cargo.toml").is_file() && tree.join("../lib/src/lib.rs").is_file());
+        assert!(!tree.join("../other").exists());
+        assert_eq!(tree.join("made.rs").exists(), with_ignored);
+    }
+}
+
+#[test]
 fn the_folder_goes_with_the_sandbox() {
     let root = workspace();
     let sandbox = Sandbox::copy(root.path(), 1).expect("a copy");

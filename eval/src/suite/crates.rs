@@ -1,13 +1,16 @@
 //! Published crates at locked versions. Their sources are cargo's, never ours: they are copied into a temporary
 //! workspace in which they take the place of what cargo would have taken from its registry.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
 use nanochat_engine::Sources;
 use nanochat_engine::sources::{Package, Role};
+use serde::Deserialize;
 
-use super::{Group, Project, Suite, SuiteError, without_twins, write};
+use super::{Folder, Group, Project, Suite, SuiteError, without_twins, write};
+use crate::known::Knowledge;
 
 /// A list of `suites/heldout.toml`, with the lock file that names the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +81,7 @@ impl Suite {
         }
         let packages: Vec<Package> = wanted.iter().filter_map(find).collect();
 
-        let folder = tempfile::Builder::new().prefix("nanochat-suite-").tempdir();
-        let folder = folder.map_err(|source| SuiteError::Io { path: std::env::temp_dir(), source })?;
+        let folder = Folder::new()?;
         let mut manifest = list.manifest().replace("[workspace]", "[workspace]\nexclude = [\"crates\"]");
         if !only.is_empty() {
             // What is not wanted is not built either; cargo drops it from the lock file by itself.
@@ -101,11 +103,102 @@ impl Suite {
         write(&folder.path().join("Cargo.toml"), &manifest)?;
         write(&folder.path().join("Cargo.lock"), list.lock())?;
         write(&folder.path().join("src/lib.rs"), "")?;
+        let lock = Lock::parse(list.lock());
+        let families = Families::of(&list.crates(), sources);
+        let closure = |package: &Package| -> Vec<Package> {
+            let names = lock.closure(&package.name, &package.version);
+            let found = sources.packages.iter().filter(|found| names.contains(&(&found.name, &found.version)));
+            found.filter(|found| !families.have(found)).cloned().collect()
+        };
+        let dependencies: Vec<Vec<Package>> = members.iter().map(closure).collect();
         let sources = Sources { root: folder.path().to_path_buf(), packages: members };
-        let projects = sources.packages.iter().map(|package| project(&sources, package, max_holes)).collect();
+        let projects = sources.packages.iter().zip(dependencies);
+        let projects = projects
+            .map(|(package, dependencies)| Project { dependencies, ..project(&sources, package, max_holes) })
+            .collect();
         let group = Group { sources, keep_going: true, projects, _folder: Some(folder) };
-        Ok(Self { name: list.name().to_owned(), groups: vec![group] })
+        Ok(Self { name: list.name().to_owned(), groups: vec![group], knowledge: Knowledge::Both })
     }
+}
+
+/// Which package depends on which, as a lock file has it.
+struct Lock {
+    dependencies: BTreeMap<(String, String), Vec<(String, String)>>,
+}
+
+impl Lock {
+    fn parse(text: &str) -> Self {
+        #[derive(Deserialize)]
+        struct File {
+            package: Vec<Entry>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            name: String,
+            version: String,
+            #[serde(default)]
+            dependencies: Vec<String>,
+        }
+        let file: File = toml::from_str(text).expect("the lock files of the suites are cargo's");
+        // A version is stated where there are several.
+        let full = |stated: &String| {
+            let mut words = stated.split(' ');
+            let (name, version) = (words.next().unwrap_or_default(), words.next());
+            let of_name = file.package.iter().find(|entry| entry.name == name);
+            let version = version.or(of_name.map(|entry| entry.version.as_str())).unwrap_or_default();
+            (name.to_owned(), version.to_owned())
+        };
+        let entry = |entry: &Entry| {
+            let dependencies = entry.dependencies.iter().map(full).collect();
+            ((entry.name.clone(), entry.version.clone()), dependencies)
+        };
+        Self { dependencies: file.package.iter().map(entry).collect() }
+    }
+
+    /// Everything that a package depends on, itself aside.
+    fn closure(&self, name: &str, version: &str) -> BTreeSet<(&String, &String)> {
+        let mut closure = BTreeSet::new();
+        let mut waiting = vec![(name.to_owned(), version.to_owned())];
+        while let Some(package) = waiting.pop() {
+            for dependency in self.dependencies.get(&package).into_iter().flatten() {
+                if closure.insert((&dependency.0, &dependency.1)) {
+                    waiting.push(dependency.clone());
+                }
+            }
+        }
+        closure
+    }
+}
+
+/// Whose sources nobody may know: the listed crates, in any version, and what is published with them. Names are those of
+/// both lists, so that what is calibrated on one has not seen the other.
+struct Families {
+    names: Vec<&'static str>,
+    repositories: HashSet<String>,
+}
+
+impl Families {
+    fn of(crates: &[(&'static str, &'static str)], sources: &Sources) -> Self {
+        let both = [CrateList::Report, CrateList::Develop].into_iter().flat_map(CrateList::crates);
+        let listed = sources.packages.iter().filter(|package| crates.iter().any(|(name, _)| *name == package.name));
+        Self { names: both.map(|(name, _)| name).collect(), repositories: listed.filter_map(repository).collect() }
+    }
+
+    fn have(&self, package: &Package) -> bool {
+        let is_of = |name: &&str| {
+            package.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+        };
+        self.names.iter().any(is_of) || repository(package).is_some_and(|url| self.repositories.contains(&url))
+    }
+}
+
+/// Where a package is developed, as its manifest says; folders within it aside.
+fn repository(package: &Package) -> Option<String> {
+    let manifest: toml::Table = std::fs::read_to_string(package.folder.join("Cargo.toml")).ok()?.parse().ok()?;
+    let url = manifest.get("package")?.get("repository")?.as_str()?;
+    let (_, path) = url.split_once("://")?;
+    let parts: Vec<&str> = path.trim_end_matches('/').trim_end_matches(".git").split('/').take(3).collect();
+    Some(parts.join("/").to_lowercase())
 }
 
 /// Holes are cut from everything in `src`; the crate's other files are known, as they are to whoever writes it.
@@ -146,7 +239,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), SuiteError> {
 mod tests {
     use super::*;
 
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct HeldOut {
         develop: Vec<String>,
         report: Vec<String>,
@@ -171,6 +264,60 @@ mod tests {
             for line in list.lock().lines().filter(|line| line.starts_with("source")) {
                 assert_eq!(line, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
             }
+        }
+    }
+
+    #[test]
+    fn a_closure_is_what_the_lock_file_says() {
+        let lock = Lock::parse(
+            "version = 4\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\ndependencies = [\"b 2.0.0\", \"c\"]\n\
+             [[package]]\nname = \"b\"\nversion = \"1.0.0\"\n[[package]]\nname = \"b\"\nversion = \"2.0.0\"\n\
+             dependencies = [\"c\"]\n[[package]]\nname = \"c\"\nversion = \"3.0.0\"\ndependencies = [\"b 2.0.0\"]\n",
+        );
+        let names = |name, version| {
+            let closure = lock.closure(name, version);
+            closure.into_iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>()
+        };
+        assert_eq!(names("a", "1.0.0"), ["b 2.0.0", "c 3.0.0"]);
+        assert_eq!(names("b", "1.0.0"), Vec::<String>::new());
+        for list in [CrateList::Report, CrateList::Develop] {
+            let lock = Lock::parse(list.lock());
+            for (package, dependencies) in &lock.dependencies {
+                for dependency in dependencies {
+                    assert!(lock.dependencies.contains_key(dependency), "{dependency:?} of {package:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_family_of_a_listed_crate_is_known_to_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let package = |name: &str, url: &str| {
+            let package = Package {
+                name: name.into(),
+                version: "1.0.0".into(),
+                edition: "2024".into(),
+                licence: None,
+                folder: folder.path().join(name),
+                role: Role::Dependency,
+            };
+            let manifest = format!("[package]\nname = \"{name}\"\nrepository = \"{url}\"\n");
+            write(&package.folder.join("Cargo.toml"), &manifest).expect("a file");
+            package
+        };
+        let listed = package("wasmi", "https://github.com/wasmi-labs/wasmi.git");
+        let sources = Sources { root: folder.path().to_path_buf(), packages: vec![listed] };
+        let families = Families::of(&CrateList::Report.crates(), &sources);
+        for (name, url, is_secret) in [
+            ("wasmi", "", true),
+            ("wasmi_core", "", true),
+            ("petgraph", "", true), // of the other list
+            ("string-interner", "https://github.com/wasmi-labs/WASMI/tree/main/x", true),
+            ("wasmic", "https://github.com/wasmi-labs/wasmic", false),
+            ("libm", "https://github.com/rust-lang/libm", false),
+        ] {
+            assert_eq!(families.have(&package(name, url)), is_secret, "{name}");
         }
     }
 

@@ -8,14 +8,16 @@ use nanochat_engine::Sources;
 use nanochat_engine::sources::{Package, Role};
 use serde::Deserialize;
 
-use super::{Group, Project, Suite, SuiteError, write};
+use super::{Folder, Group, Project, Suite, SuiteError, write};
 use crate::holes;
+use crate::known::Knowledge;
 
 const NAME: &str = "humaneval-x";
-/// Imported by every problem and on no machine: a problem that needs one of them is left out.
-const FOREIGN: [&str; 3] = ["rand", "regex", "md5"];
-/// What such a problem says.
-const FOREIGN_WORDS: [&str; 4] = ["Rng", "rand::", "Regex", "md5::"];
+/// Imported by every problem, and what a problem says that needs it.
+const FOREIGN: [(&str, &str); 3] = [("rand", "Rng"), ("regex", "Regex"), ("md5", "md5::")];
+/// The package that depends on what they need.
+const MANIFEST: &str = include_str!("../../suites/humaneval-x/Cargo.toml");
+const LOCK: &str = include_str!("../../suites/humaneval-x/Cargo.lock");
 
 /// A line of the data file.
 #[derive(Debug, Deserialize)]
@@ -30,26 +32,41 @@ struct Problem {
 }
 
 impl Suite {
-    /// The problems in the file, JSON by line, as functions of one crate; one hole each, the function's body.
-    pub fn humaneval(path: &Path) -> Result<Self, SuiteError> {
+    /// Writes the package that depends on the crates which two of the problems need, for cargo to fetch from and to be
+    /// loaded as [`Sources`].
+    pub fn write_humaneval(folder: &Path) -> Result<(), SuiteError> {
+        write(&folder.join("Cargo.toml"), MANIFEST)?;
+        write(&folder.join("Cargo.lock"), LOCK)?;
+        write(&folder.join("src/lib.rs"), "")
+    }
+
+    /// The problems in the file, JSON by line, as functions of one crate; one hole each, the function's body. Problems that
+    /// need a crate which `sources`, those of the package that [`Suite::write_humaneval`] wrote, do not have are left out.
+    pub fn humaneval(path: &Path, sources: &Sources) -> Result<Self, SuiteError> {
+        let n_locked = LOCK.lines().filter(|line| line.starts_with("source = ")).count();
+        let has_crates = sources.packages.iter().filter(|package| package.role == Role::Dependency).count() == n_locked;
+        let is_there = |name: &str| has_crates && MANIFEST.contains(&format!("\n{name} = "));
         let text =
             std::fs::read_to_string(path).map_err(|source| SuiteError::Io { path: path.to_path_buf(), source })?;
         let form = |why: String| SuiteError::Form { path: path.to_path_buf(), why };
-        let folder = tempfile::Builder::new().prefix("nanochat-suite-").tempdir();
-        let folder = folder.map_err(|source| SuiteError::Io { path: std::env::temp_dir(), source })?;
+        let folder = Folder::new()?;
         let mut project = Project { name: NAME.to_owned(), tests: true, max_holes: usize::MAX, ..Project::default() };
         let mut lib = String::from("#![allow(warnings)]\n");
         let mut cut = Vec::new();
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let problem: Problem =
                 serde_json::from_str(line).map_err(|error| form(format!("line {}: {error}", at + 1)))?;
-            let kept = |line: &&str| !FOREIGN.iter().any(|name| imports(line, name));
+            let own = problem.declaration.lines().filter(|line| !FOREIGN.iter().any(|(name, _)| imports(line, name)));
+            let own: Vec<&str> = own.chain(problem.canonical_solution.lines()).collect();
+            let is_needed = |word: &str| own.iter().any(|line| line.contains(word));
+            let needed: Vec<&str> = FOREIGN.iter().filter(|(_, word)| is_needed(word)).map(|(name, _)| *name).collect();
+            if !needed.iter().all(|name| is_there(name)) {
+                continue;
+            }
+            let kept = |line: &&str| !FOREIGN.iter().any(|(name, _)| imports(line, name) && !needed.contains(name));
             let declaration: Vec<&str> = problem.declaration.lines().filter(kept).collect();
             let head = format!("{}\n{}", problem.prompt.trim_end(), declaration.join("\n"));
             let file = format!("{head}{}\n#[cfg(test)]\nmod tests;\n", problem.canonical_solution);
-            if FOREIGN_WORDS.iter().any(|word| file.contains(word)) {
-                continue;
-            }
             let module = format!("p{at:03}");
             let name = format!("src/{module}.rs");
             let start = head.trim_end().len();
@@ -65,8 +82,12 @@ impl Suite {
             return Err(form("it holds no problem".to_owned()));
         }
         project.cut = Some(cut);
-        let manifest = format!("[package]\nname = \"{NAME}\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[workspace]\n");
-        write(&folder.path().join("Cargo.toml"), &manifest)?;
+        let is_dependency = |line: &&str| has_crates || !line.contains(" = \"=");
+        let manifest: Vec<&str> = MANIFEST.lines().filter(is_dependency).collect();
+        write(&folder.path().join("Cargo.toml"), &manifest.join("\n"))?;
+        if has_crates {
+            write(&folder.path().join("Cargo.lock"), LOCK)?;
+        }
         write(&folder.path().join("src/lib.rs"), &lib)?;
         let package = Package {
             name: NAME.to_owned(),
@@ -78,7 +99,7 @@ impl Suite {
         };
         let sources = Sources { root: folder.path().to_path_buf(), packages: vec![package] };
         let group = Group { sources, keep_going: false, projects: vec![project], _folder: Some(folder) };
-        Ok(Self { name: NAME.to_owned(), groups: vec![group] })
+        Ok(Self { name: NAME.to_owned(), groups: vec![group], knowledge: Knowledge::Nothing })
     }
 }
 
@@ -111,15 +132,27 @@ mod tests {
         let lines =
             [line("Rust/0", "\n    let two = 2;\n    n * two\n}\n"), line("Rust/1", "    md5::compute(n)\n}\n")];
         std::fs::write(&path, lines.join("\n")).expect("a file");
-        let suite = Suite::humaneval(&path).expect("one problem");
+        let suite = Suite::humaneval(&path, &Sources::default()).expect("one problem");
         let project = &suite.groups[0].projects[0];
         let text = &project.texts["src/p000.rs"];
         assert!(text.contains("use std::cmp::max;") && !text.contains("rand") && !text.contains("assert"));
         let holes = project.cut.as_ref().expect("it is cut");
         assert_eq!((holes.len(), holes[0].truth(text)), (1, "let two = 2;\n    n * two"));
+        let locked = LOCK.lines().filter(|line| line.starts_with("source = ")).map(|_| Package {
+            name: "any".into(),
+            version: "1.0.0".into(),
+            edition: "2021".into(),
+            licence: None,
+            folder: folder.path().to_path_buf(),
+            role: Role::Dependency,
+        });
+        let sources = Sources { root: folder.path().to_path_buf(), packages: locked.collect() };
+        let project = &Suite::humaneval(&path, &sources).expect("both").groups[0].projects[0];
+        assert_eq!(project.texts.len(), 2, "the crates are there");
+        assert!(project.texts["src/p001.rs"].contains("use md5;") && !project.texts["src/p001.rs"].contains("rand"));
         std::fs::write(&path, "{}").expect("a file");
-        assert!(matches!(Suite::humaneval(&path), Err(SuiteError::Form { .. })));
+        assert!(matches!(Suite::humaneval(&path, &Sources::default()), Err(SuiteError::Form { .. })));
         std::fs::write(&path, "").expect("a file");
-        assert!(matches!(Suite::humaneval(&path), Err(SuiteError::Form { .. })));
+        assert!(matches!(Suite::humaneval(&path, &Sources::default()), Err(SuiteError::Form { .. })));
     }
 }

@@ -6,6 +6,7 @@ use nanochat_engine::Sources;
 use serde::Deserialize;
 
 use super::{Group, Suite, SuiteError, touched_last};
+use crate::known::Knowledge;
 
 /// Most files that one workspace of a suite holds out by its history.
 const MAX_BY_HISTORY: usize = 1000;
@@ -90,7 +91,7 @@ impl Suite {
             }
             groups.push(Group::workspace(sources, &files, max_holes)?);
         }
-        Ok(Self { name: list.name.clone(), groups })
+        Ok(Self { name: list.name.clone(), groups, knowledge: Knowledge::Both })
     }
 }
 

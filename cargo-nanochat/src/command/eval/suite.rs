@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nanochat_engine::{Checkpoint, Sources};
-use nanochat_eval::suite::{CrateList, List, Shard, Suite, touched_last};
+use nanochat_eval::Knowledge;
+use nanochat_eval::suite::{CrateList, List, Shard, Suite, SuiteError, touched_last};
 use nanochat_lsp::workspace::{self, CargoUse};
 
 use super::super::train::HeldOutList;
@@ -47,6 +48,9 @@ pub(super) struct SuiteArgs {
     /// An early look: 32 holes
     #[arg(long, conflicts_with = "holes")]
     quick: bool,
+    /// What contestants know besides the file at hand [default: both; of humaneval-x nothing]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    known: Option<KnownArg>,
     /// Which holes are drawn
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
@@ -56,9 +60,15 @@ pub(super) struct SuiteArgs {
     /// Longest that building the suite as it is may take
     #[arg(long, value_name = "TIME", default_value = "2h", value_parser = duration)]
     pub(super) build_timeout: Duration,
+    /// Copy for checking what ignore files name, too: generated sources that the build needs
+    #[arg(long)]
+    pub(super) with_ignored: bool,
     /// Compilers at once; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) jobs: usize,
+    /// Build the suite's dependencies anew and put every hole through the gates, whatever an earlier run kept
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// Keep the records in this folder, and go on with those that are there
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
@@ -71,16 +81,52 @@ pub(super) struct SuiteArgs {
     /// Baselines only: needs no checkpoint
     #[arg(long)]
     pub(super) without_model: bool,
+    /// Evaluate this checkpoint in place of the workspace's
+    #[arg(long, value_name = "FILE", conflicts_with = "without_model")]
+    pub(super) checkpoint: Option<PathBuf>,
+}
+
+/// `--known`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KnownArg {
+    /// The project's other files
+    Files,
+    /// The sources of its locked dependencies
+    Dependencies,
+    /// Both
+    Both,
+    /// Nothing
+    Nothing,
 }
 
 impl SuiteArgs {
     /// Whether the suite is the current workspace, or the model is its.
     pub(super) fn needs_workspace(&self) -> bool {
-        self.suite == "workspace" || !self.without_model
+        self.suite == "workspace" || !(self.without_model || self.checkpoint.is_some())
     }
 
-    /// The suite's projects. `workspace` and `checkpoint` are needed by the suite `workspace` only.
+    /// The suite's projects, with what may be known of them. `workspace` and `checkpoint` are needed by the suite
+    /// `workspace` only.
     pub(super) fn suite(
+        &self,
+        context: &Context,
+        workspace: Option<&Sources>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> anyhow::Result<Suite> {
+        let mut suite = self.projects(context, workspace, checkpoint)?;
+        let knowledge = self.known.map(|known| match known {
+            KnownArg::Files => Knowledge::Files,
+            KnownArg::Dependencies => Knowledge::Dependencies,
+            KnownArg::Both => Knowledge::Both,
+            KnownArg::Nothing => Knowledge::Nothing,
+        });
+        if let Some(knowledge) = knowledge {
+            suite.limit(knowledge);
+        }
+        Ok(suite)
+    }
+
+    fn projects(
         &self,
         context: &Context,
         workspace: Option<&Sources>,
@@ -105,7 +151,8 @@ impl SuiteArgs {
                 let data = self.data.as_deref().ok_or_else(|| {
                     InputError("humaneval-x needs its data; pass --data humaneval_rust.jsonl".to_owned())
                 })?;
-                Ok(Suite::humaneval(data)?)
+                let sources = self.sources(context, Suite::write_humaneval)?;
+                Ok(Suite::humaneval(data, &sources)?)
             }
             "develop" => self.crates(context, CrateList::Develop, holes(HOLES_OF_CRATE)),
             file => {
@@ -128,8 +175,18 @@ impl SuiteArgs {
     }
 
     fn crates(&self, context: &Context, list: CrateList, holes: usize) -> anyhow::Result<Suite> {
+        let sources = self.sources(context, |folder| list.write(folder))?;
+        Ok(Suite::crates(list, &sources, &self.crates, holes)?)
+    }
+
+    /// The sources of a package that `write` writes, with what it depends on as far as that is on this machine.
+    fn sources(
+        &self,
+        context: &Context,
+        write: impl FnOnce(&Path) -> Result<(), SuiteError>,
+    ) -> anyhow::Result<Sources> {
         let folder = tempfile::tempdir().context("a temporary folder")?;
-        list.write(folder.path())?;
+        write(folder.path())?;
         let manifest = folder.path().join("Cargo.toml");
         if self.fetch {
             context.output.note("cargo downloads the suite's crates and their dependencies");
@@ -144,8 +201,7 @@ impl SuiteArgs {
                 return Err(InputError("cargo could not download the suite's crates".to_owned()).into());
             }
         }
-        let sources = workspace::load(&manifest, CargoUse::Run { offline: true, locked: true })?;
-        Ok(Suite::crates(list, &sources, &self.crates, holes)?)
+        Ok(workspace::load(&manifest, CargoUse::Run { offline: true, locked: true })?)
     }
 
     /// Where the user's own workspaces lie that this runs cargo in, found without running it.
@@ -163,6 +219,6 @@ impl SuiteArgs {
 
     /// Whether cargo may not download: it has what it needs, or `--fetch` has seen to it.
     pub(super) fn is_offline(&self, context: &Context) -> bool {
-        context.is_offline() || matches!(self.suite.as_str(), "crates" | "develop")
+        context.is_offline() || matches!(self.suite.as_str(), "crates" | "develop" | "humaneval-x")
     }
 }

@@ -100,7 +100,7 @@ impl SystemArgs {
             Box::new(Truth::default()),
             Box::new(Empty),
             Box::new(RandomLine),
-            Box::new(Copy::default()),
+            Box::new(Copy::new(Arc::clone(&completers.tokenizer))),
             Box::new(Ngram::new(Arc::clone(&completers.tokenizer))),
         ];
         for url in &self.servers {

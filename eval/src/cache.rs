@@ -1,0 +1,192 @@
+//! What a run takes over from earlier ones: the dependencies that cargo built, and which holes passed the gates.
+//!
+//! ```text
+//! <root>/builds/<key>/   a target folder without the crates that holes are cut from
+//! <root>/gates/<key>     the lines of one project in gates.jsonl
+//! ```
+//!
+//! A key is a hash of all that the content follows from. Entries are written beside their place and renamed into it, so
+//! runs that share the folder see whole ones or none; candidates see none of it. cargo looks at each artefact's own
+//! fingerprint once more, so a build that does not fit costs time and changes no verdict.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Most builds that are kept; of more, the one that was not used for the longest time goes.
+const MAX_BUILDS: usize = 6;
+/// Most outcomes of gates, of a few kilobytes each.
+const MAX_GATES: usize = 2000;
+/// Says when an entry was used.
+const USED: &str = "nanochat-used";
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// Copies the build of that key into a target folder that is empty; whether there was one. What went wrong half way
+    /// leaves the folder empty.
+    pub(crate) fn take_build(&self, key: &str, target: &Path) -> bool {
+        let place = self.place("builds", key);
+        if !place.is_dir() {
+            return false;
+        }
+        let taken = copy(&place, target, &|_| true).and_then(|()| fs::write(place.join(USED), ""));
+        if let Err(error) = &taken {
+            tracing::debug!("a kept build cannot be used: {error}");
+            let _ = fs::remove_dir_all(target).and_then(|()| fs::create_dir_all(target));
+        }
+        taken.is_ok()
+    }
+
+    /// Keeps a target folder but for what has one of these words in its name.
+    pub(crate) fn keep_build(&self, key: &str, target: &Path, without: &[String]) {
+        let is_kept = |name: &OsStr| !without.iter().any(|word| name.to_string_lossy().contains(word.as_str()));
+        self.keep("builds", key, MAX_BUILDS, |new| {
+            copy(target, new, &is_kept).and_then(|()| fs::write(new.join(USED), ""))
+        });
+    }
+
+    /// The lines that were kept under that key.
+    pub(crate) fn take_lines<T: DeserializeOwned>(&self, key: &str) -> Option<Vec<T>> {
+        let bytes = fs::read(self.place("gates", key).join("lines.jsonl")).ok()?;
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        // Another version's are made again.
+        let lines = lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()?;
+        let _ = fs::write(self.place("gates", key).join(USED), "");
+        Some(lines)
+    }
+
+    pub(crate) fn keep_lines<T: Serialize>(&self, key: &str, lines: &[T]) {
+        let text = lines.iter().map(|line| Ok(serde_json::to_string(line)? + "\n")).collect::<io::Result<String>>();
+        self.keep("gates", key, MAX_GATES, |new| {
+            fs::create_dir_all(new)?;
+            fs::write(new.join("lines.jsonl"), text?)?;
+            fs::write(new.join(USED), "")
+        });
+    }
+
+    fn place(&self, kind: &str, key: &str) -> PathBuf {
+        self.root.join(kind).join(key)
+    }
+
+    /// A cache that cannot be written is none: the next run is slower.
+    fn keep(&self, kind: &str, key: &str, most: usize, write: impl FnOnce(&Path) -> io::Result<()>) {
+        let kept = || -> io::Result<()> {
+            let folder = self.root.join(kind);
+            fs::create_dir_all(&folder)?;
+            let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&folder)?;
+            let whole = new.path().join(key);
+            write(&whole)?;
+            let place = folder.join(key);
+            // A reader of the old one notices that files are gone, and does without.
+            let _ = fs::rename(&place, new.path().join("old"));
+            match fs::rename(&whole, &place) {
+                Err(_) if place.is_dir() => Ok(()), // another run was faster, with the same
+                renamed => renamed,
+            }?;
+            prune(&folder, most)
+        };
+        if let Err(error) = kept() {
+            tracing::debug!("nothing is kept for the next run: {error}");
+        }
+    }
+}
+
+/// Removes entries until `most` are left, and what a killed run left half written a day ago.
+fn prune(folder: &Path, most: usize) -> io::Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_new = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".new-"));
+        let used = if is_new { path.clone() } else { path.join(USED) };
+        let used = used.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        if !is_new {
+            entries.push((used, path));
+        } else if used.elapsed().is_ok_and(|age| age.as_secs() > 86_400) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    entries.sort();
+    let n = entries.len().saturating_sub(most);
+    entries.into_iter().take(n).try_for_each(|(_, path)| fs::remove_dir_all(path))
+}
+
+/// Files and folders, with the times by which cargo tells what is fresh. There are no links in a target folder.
+fn copy(from: &Path, to: &Path, is_kept: &dyn Fn(&OsStr) -> bool) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if name == USED || name == "incremental" || !is_kept(&name) {
+            continue;
+        }
+        let target = to.join(&name);
+        if kind.is_dir() {
+            copy(&entry.path(), &target, is_kept)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), &target)?;
+            File::options().write(true).open(&target)?.set_modified(entry.metadata()?.modified()?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_comes_back_with_its_times_and_without_what_is_not_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (target, other) = (folder.path().join("target"), folder.path().join("other"));
+        fs::create_dir_all(target.join("debug/deps")).expect("a folder");
+        for name in ["debug/deps/libdep-0a.rmeta", "debug/deps/libown-ff.rmeta"] {
+            fs::write(target.join(name), name).expect("a file");
+        }
+        let cache = Cache::new(&folder.path().join("cache"));
+        assert!(!cache.take_build("k", &other));
+        cache.keep_build("k", &target, &["-ff".to_owned()]);
+        assert!(cache.take_build("k", &other) && !cache.take_build("l", &other));
+        assert!(!other.join("debug/deps/libown-ff.rmeta").exists());
+        let time = |root: &Path| root.join("debug/deps/libdep-0a.rmeta").metadata().expect("a file").modified().ok();
+        assert_eq!(time(&target), time(&other));
+        // Again under the same key, in its place.
+        fs::write(target.join("debug/deps/libdep-0a.rmeta"), "newer").expect("a file");
+        cache.keep_build("k", &target, &[]);
+        let again = folder.path().join("again");
+        assert!(cache.take_build("k", &again));
+        assert_eq!(fs::read_to_string(again.join("debug/deps/libdep-0a.rmeta")).expect("a file"), "newer");
+        assert!(again.join("debug/deps/libown-ff.rmeta").exists());
+    }
+
+    #[test]
+    fn the_oldest_go_and_damaged_lines_are_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cache, target) = (Cache::new(folder.path()), folder.path().join("target"));
+        fs::create_dir_all(&target).expect("a folder");
+        for at in 0..MAX_BUILDS + 2 {
+            cache.keep_build(&at.to_string(), &target, &[]);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let kept = (0..MAX_BUILDS + 2).filter(|at| folder.path().join(format!("builds/{at}")).exists());
+        assert_eq!(kept.collect::<Vec<_>>(), (2..MAX_BUILDS + 2).collect::<Vec<_>>());
+        cache.keep_lines("g", &[1, 2, 3]);
+        assert_eq!(cache.take_lines::<u32>("g"), Some(vec![1, 2, 3]));
+        assert_eq!(cache.take_lines::<u32>("h"), None);
+        fs::write(folder.path().join("gates/g/lines.jsonl"), "1\nx\n").expect("a file");
+        assert_eq!(cache.take_lines::<u32>("g"), None);
+    }
+}
