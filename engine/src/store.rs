@@ -12,6 +12,7 @@
 //!                                     run what it configures)
 //! ~/.cache/nanochat/                  (or $NANOCHAT_HOME too)
 //!   tune.toml                         what the autotuner measured on this machine
+//!   memory/                           indexes of dependencies, for all workspaces
 //! ```
 
 use std::fs::{self, File};
@@ -148,6 +149,11 @@ impl Store {
     /// Where the autotuner's table lies, present or not: see [`crate::tune`].
     pub fn tune_path(&self) -> PathBuf {
         self.cache.join("tune.toml")
+    }
+
+    /// Where indexes of dependencies are kept: see [`crate::memory::cache`].
+    pub fn memory_dir(&self) -> PathBuf {
+        self.cache.join("memory")
     }
 
     /// Where the user's own public key lies, present or not; what others are given to trust.
