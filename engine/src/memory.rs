@@ -69,6 +69,21 @@ impl Library {
     }
 }
 
+/// The files that are open beside the live one, indexed. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct OpenFiles {
+    names: Arc<[String]>,
+    library: Library,
+}
+
+impl OpenFiles {
+    /// Indexes files: (path, tokens).
+    pub fn index(files: Vec<(String, Vec<TokenId>)>) -> Self {
+        let names = files.iter().map(|(path, _)| path.clone()).collect();
+        Self { names, library: Library(vec![Arc::new(Index::build(files))]) }
+    }
+}
+
 impl Memory {
     /// A memory of a workspace's files: (path, tokens). The order does not matter to what is predicted. An `END` inside
     /// a stream is a boundary: it is never predicted and no match goes across it.
@@ -89,11 +104,11 @@ impl Memory {
         self
     }
 
-    /// This memory with these files as the open ones: (path, tokens). Their saved copies count no more.
+    /// This memory with these files as the open ones. Their saved copies count no more.
     #[must_use]
-    pub fn with_open(mut self, files: Vec<(String, Vec<TokenId>)>) -> Self {
-        self.open = files.iter().map(|(path, _)| path.clone()).collect();
-        self.with_tier(Tier::Open, Library(vec![Arc::new(Index::build(files))]))
+    pub fn with_open(mut self, files: OpenFiles) -> Self {
+        self.open = files.names;
+        self.with_tier(Tier::Open, files.library)
     }
 
     /// This memory with the live text of one file in place of its saved copy.

@@ -13,6 +13,7 @@
 //! ~/.cache/nanochat/                  (or $NANOCHAT_HOME too)
 //!   tune.toml                         what the autotuner measured on this machine
 //!   eval/                             dependencies that evaluations built, and which holes passed their gates
+//!   memory/                           indexes of dependencies, for all workspaces
 //! ```
 
 use std::fs::{self, File};
@@ -154,6 +155,11 @@ impl Store {
     /// Where evaluations keep what the next one can use, present or not.
     pub fn eval_cache_path(&self) -> PathBuf {
         self.cache.join("eval")
+    }
+
+    /// Where indexes of dependencies are kept: see [`crate::memory::cache`].
+    pub fn memory_dir(&self) -> PathBuf {
+        self.cache.join("memory")
     }
 
     /// Where the user's own public key lies, present or not; what others are given to trust.

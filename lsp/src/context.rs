@@ -28,6 +28,8 @@ pub(crate) struct Query {
     pub(crate) prefix: String,
     /// Text after the cursor.
     pub(crate) suffix: String,
+    /// The other open files, the last edited first. Their texts are shared with the documents.
+    pub(crate) open: Vec<(PathBuf, Rope)>,
 }
 
 /// The question at a cursor. With an item of the menu selected, the text is as if that item were accepted.
@@ -42,7 +44,9 @@ pub(crate) fn query(documents: &Documents, address: &str, cursor: usize, selecte
     let mut prefix = plain(&document.text, 0..before);
     prefix.push_str(selected.map_or("", |selected| &selected.text));
     let suffix = plain(&document.text, after..document.text.len_bytes());
-    Some(Query { path: document.path.clone(), snippets, prefix, suffix })
+    let open = documents.others(address).into_iter().filter(|document| document.in_step);
+    let open = open.filter_map(|document| Some((document.path.clone()?, document.text.clone()))).collect();
+    Some(Query { path: document.path.clone(), snippets, prefix, suffix, open })
 }
 
 /// The item that is selected in the editor's menu, in bytes.
@@ -142,6 +146,8 @@ mod tests {
         assert_eq!(snippets, ["/b.rs", "/a.rs"]);
         assert_eq!(query.snippets[1].1, "// edited\nfn a() {}\n");
         assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("// ", "edited\nfn c() {}\n"));
+        let open: Vec<String> = query.open.iter().map(|(path, _)| path.display().to_string()).collect();
+        assert_eq!(open, ["/a.rs", "/b.rs", "/untouched.rs"]);
     }
 
     #[test]

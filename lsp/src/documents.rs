@@ -163,12 +163,18 @@ impl Documents {
         paths.filter_map(|path| Some(path.parent()?.to_owned())).collect()
     }
 
-    /// The documents but one, the last edited first; those never edited are left out.
+    /// The documents but one, the last edited first.
+    pub(crate) fn others(&self, but: &str) -> Vec<&Document> {
+        let mut others: Vec<(&String, &Document)> = self.open.iter().filter(|(address, _)| *address != but).collect();
+        others.sort_by_key(|(address, document)| (std::cmp::Reverse(document.edited_at), *address));
+        others.into_iter().map(|(_, document)| document).collect()
+    }
+
+    /// As [`Documents::others`], without those never edited.
     pub(crate) fn recent(&self, but: &str) -> Vec<&Document> {
-        let others = self.open.iter().filter(|(address, document)| *address != but && document.edited_at > 0);
-        let mut documents: Vec<&Document> = others.map(|(_, document)| document).collect();
-        documents.sort_by_key(|document| std::cmp::Reverse(document.edited_at));
-        documents
+        let mut others = self.others(but);
+        others.retain(|document| document.edited_at > 0);
+        others
     }
 
     /// Applies the changes of one notification in their order.

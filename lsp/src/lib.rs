@@ -18,6 +18,7 @@ mod loader;
 mod local;
 mod serve;
 mod server;
+mod shelf;
 mod tuner;
 mod uri;
 mod worker;

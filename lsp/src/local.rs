@@ -6,20 +6,46 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use nanochat_engine::complete::CompleteError;
-use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::sources::{Package, Role, SourceFile};
 use nanochat_engine::store::Store;
 use nanochat_engine::{Cancel, Completer, Completion, Limits, Memory, Prompt, Snippet, Sources, Tokenizer, tune};
+use ropey::Rope;
 
 use crate::context::Query;
 use crate::loader::{Setup, Silence, Source};
+use crate::shelf::{Request, Shelf};
 use crate::tuner::Tuning;
 use crate::worker::Engine;
 use crate::workspace::{self, CargoUse, WorkspaceError};
 
-/// A completer and what files are called.
+/// A completer, what files are called, and what the memory is made of.
 struct Local {
     completer: Completer,
     names: Names,
+    workspace: Arc<Memory>,
+    shelf: Arc<Shelf>,
+    /// What of the shelf the completer's memory has; `None` once the workspace's part is another.
+    edition: Option<u64>,
+    /// What the shelf was last given to index.
+    open: Vec<(PathBuf, Rope)>,
+}
+
+impl Local {
+    /// Takes in what was indexed since the last question, and has the open files indexed if they are others.
+    fn refresh(&mut self, query: &Query) {
+        let is_same = |(a, b): (&(PathBuf, Rope), &(PathBuf, Rope))| a.0 == b.0 && a.1.is_instance(&b.1);
+        if self.open.len() != query.open.len() || !self.open.iter().zip(&query.open).all(is_same) {
+            self.open.clone_from(&query.open);
+            let name = |path: &Path| self.names.name(path);
+            let files = query.open.iter().filter_map(|(path, text)| Some((name(path)?, text.clone()))).collect();
+            self.shelf.index_open(files, self.completer.tokenizer());
+        }
+        let edition = self.shelf.edition();
+        if self.edition != Some(edition) {
+            self.completer.set_memory(Arc::new(self.shelf.beside(&self.workspace)));
+            self.edition = Some(edition);
+        }
+    }
 }
 
 impl Engine for Local {
@@ -29,6 +55,7 @@ impl Engine for Local {
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Option<Completion>, CompleteError> {
+        self.refresh(query);
         let name = query.path.as_deref().and_then(|path| self.names.name(path)).unwrap_or_default();
         // A snippet takes no file's place, so the bare file name will do.
         let bare = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -41,7 +68,8 @@ impl Engine for Local {
     }
 
     fn set_memory(&mut self, memory: Arc<Memory>) {
-        self.completer.set_memory(memory);
+        self.workspace = memory;
+        self.edition = None;
     }
 }
 
@@ -50,6 +78,7 @@ pub(crate) struct LocalSource {
     store: Store,
     n_threads: usize,
     found: Option<Found>,
+    shelf: Arc<Shelf>,
 }
 
 /// What the last load found.
@@ -59,7 +88,6 @@ struct Found {
     stamp: Option<Stamp>,
     tokenizer: Option<Arc<Tokenizer>>,
     tuning: Option<Tuning>,
-    roles: &'static [Role],
 }
 
 /// Time and length: what changes when a file is replaced.
@@ -68,7 +96,7 @@ type Stamp = (SystemTime, u64);
 impl LocalSource {
     /// Reads from `store`. `n_threads` is for settings that do not say; 0 is one per core.
     pub(crate) fn new(store: Store, n_threads: usize) -> Self {
-        Self { store, n_threads, found: None }
+        Self { store, n_threads, found: None, shelf: Arc::default() }
     }
 }
 
@@ -79,10 +107,9 @@ impl Source for LocalSource {
         let store = settings.data_dir.as_ref().map_or_else(|| self.store.clone(), Store::at);
         let sources = sources(setup)?;
         let checkpoint = store.checkpoint_path(&sources.root);
-        let roles: &[Role] = if settings.dependencies { &[Role::Member, Role::Dependency] } else { &[Role::Member] };
         let stamp = stamp(&checkpoint);
         let root = sources.root.clone();
-        let found = self.found.insert(Found { sources, checkpoint, stamp, tokenizer: None, tuning: None, roles });
+        let found = self.found.insert(Found { sources, checkpoint, stamp, tokenizer: None, tuning: None });
         if stamp.is_none() {
             return Err(Silence::Other(format!(
                 "no checkpoint for {}, and without its tokenizer the memory cannot answer either; \
@@ -103,7 +130,9 @@ impl Source for LocalSource {
         found.tuning = Some(Tuning { path, workload: tune::workload(config, n_threads), plans });
         found.tokenizer = Some(Arc::clone(&checkpoint.tokenizer));
         let files = found.collect();
-        let names = Names::new(root, &files);
+        let mut others = found.sources.packages.clone();
+        others.retain(|package| settings.dependencies && package.role == Role::Dependency);
+        let names = Names::new(root, &files, &others);
         let memory = remember(files, &checkpoint.tokenizer);
         tracing::info!(
             config = %checkpoint.manifest.config,
@@ -111,8 +140,16 @@ impl Source for LocalSource {
             memory_tokens = memory.n_tokens(),
             "checkpoint and memory are loaded"
         );
-        completer.set_memory(memory);
-        Ok(Box::new(Local { completer, names }))
+        // The workspace answers at once; what is farther away joins it as it is ready.
+        let request = Request {
+            folder: store.memory_dir(),
+            std_source: workspace::std_source(&found.sources.root).filter(|_| settings.dependencies),
+            packages: others,
+            tokenizer: Arc::clone(&checkpoint.tokenizer),
+        };
+        self.shelf = Shelf::filled(&self.shelf, request);
+        let shelf = Arc::clone(&self.shelf);
+        Ok(Box::new(Local { completer, names, workspace: memory, shelf, edition: None, open: Vec::new() }))
     }
 
     fn has_changed(&mut self) -> bool {
@@ -159,7 +196,7 @@ fn load(manifest: &Path, is_trusted: bool) -> Result<Sources, WorkspaceError> {
 
 impl Found {
     fn collect(&self) -> Vec<SourceFile> {
-        let (files, skipped) = self.sources.collect(self.roles);
+        let (files, skipped) = self.sources.collect(&[Role::Member]);
         for file in skipped {
             tracing::debug!(path = %file.path.display(), reason = file.reason, "left out of the memory");
         }
@@ -180,15 +217,19 @@ fn stamp(path: &Path) -> Option<Stamp> {
 /// Paths to the names that [`SourceFile`] has.
 struct Names {
     root: PathBuf,
-    /// The collected files whose name is not their path from the root: those of dependencies.
+    /// The collected files whose name is not their path from the root: those of members outside it.
     others: HashMap<PathBuf, String>,
+    /// Folders of dependencies, and how the names of their files begin.
+    dependencies: HashMap<PathBuf, String>,
 }
 
 impl Names {
-    fn new(root: PathBuf, files: &[SourceFile]) -> Self {
+    fn new(root: PathBuf, files: &[SourceFile], dependencies: &[Package]) -> Self {
         let others = files.iter().filter(|file| file.path != root.join(&file.name));
         let others = others.map(|file| (file.path.clone(), file.name.clone())).collect();
-        Self { root, others }
+        let prefix = |package: &Package| format!("{}-{}", package.name, package.version);
+        let dependencies = dependencies.iter().map(|package| (package.folder.clone(), prefix(package))).collect();
+        Self { root, others, dependencies }
     }
 
     /// A file's name: its own where it was collected, else its path from the root, with `/`; `None` outside the
@@ -201,8 +242,11 @@ impl Names {
         if let Some(name) = self.others.get(real) {
             return Some(name.clone());
         }
-        let inside = real.strip_prefix(&self.root).ok()?;
-        let parts: Vec<_> = inside.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let found = real.ancestors().skip(1).find_map(|folder| Some((folder, self.dependencies.get(folder)?.as_str())));
+        let (folder, prefix) = found.unwrap_or((&self.root, ""));
+        let inside = real.strip_prefix(folder).ok()?.components().map(|part| part.as_os_str().to_string_lossy());
+        let prefix = (!prefix.is_empty()).then(|| prefix.into());
+        let parts: Vec<_> = prefix.into_iter().chain(inside).collect();
         Some(parts.join("/"))
     }
 }
@@ -230,8 +274,8 @@ mod tests {
         };
         let packages = vec![package("ws", Role::Member), package("dep", Role::Dependency)];
         let sources = Sources { root: base.join("ws"), packages };
-        let names = |roles: &[Role]| Names::new(sources.root.clone(), &sources.collect(roles).0);
-        let (own, all) = (names(&[Role::Member]), names(&[Role::Member, Role::Dependency]));
+        let (files, root) = (sources.collect(&[Role::Member]).0, || sources.root.clone());
+        let (own, all) = (Names::new(root(), &files, &[]), Names::new(root(), &files, &sources.packages[1..]));
         let name = |names: &Names, path: &str| names.name(&folder.path().join(path));
         assert_eq!(name(&own, "ws/src/lib.rs").as_deref(), Some("src/lib.rs"));
         assert_eq!(name(&own, "ws/src/unsaved.rs").as_deref(), Some("src/unsaved.rs"));

@@ -16,7 +16,7 @@ pub struct Settings {
     pub max_tokens: usize,
     /// Whether cargo may be run here: it executes what the workspace configures.
     pub trusted: bool,
-    /// Whether the memory also holds the sources of locked dependencies.
+    /// Whether the memory also holds the sources of locked dependencies and of the standard library.
     pub dependencies: bool,
     /// Threads that compute; 0 is one per core. At most 256.
     pub threads: usize,
@@ -32,7 +32,7 @@ impl Default for Settings {
             max_lines: 1,
             max_tokens: 48,
             trusted: false,
-            dependencies: false,
+            dependencies: true,
             threads: 0,
             cache_megabytes: MOST_BYTES >> 20,
             data_dir: None,
@@ -68,7 +68,8 @@ const SETTINGS: [Setting; 7] = [
         key: "dependencies",
         kind: "boolean",
         within: None,
-        doc: "Whether the memory also holds the sources of locked dependencies. Takes longer to start.",
+        doc: "Whether the memory also holds the sources of locked dependencies and of the standard library. They are \
+              indexed in the background and kept in the user's cache, for all workspaces.",
     },
     Setting {
         key: "threads",

@@ -7,6 +7,9 @@ use nanochat_engine::sources::{Package, Role};
 
 mod cargo;
 mod files;
+mod toolchain;
+
+pub(crate) use toolchain::std_source;
 
 /// Whether cargo may be run: it executes what the workspace configures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -246,7 +246,7 @@ impl Cache {
             if n_bytes <= self.most_bytes {
                 break;
             }
-            // A server that has it mapped keeps it. Where the system does not let go of a mapped file, it stays for now.
+            // A server that has it mapped keeps it. Where the system does not let go of a mapped file, it stays until it does.
             if fs::remove_file(path).is_ok() {
                 n_bytes -= len;
             }

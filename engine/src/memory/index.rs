@@ -145,3 +145,6 @@ fn key_of(query: &[TokenId]) -> u64 {
     let shifts = [48, 32, 16, 0];
     query.iter().zip(shifts).fold(0, |key, (token, shift)| key | u64::from(*token) << shift)
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ proptest! {
     #[test]
     fn an_open_file_counts_in_its_tier_only(files in files(), open in stream(90), context in stream(60)) {
         let (name, others) = ("c.rs", files.iter().filter(|(path, _)| path != "c.rs").cloned().collect::<Files>());
-        let memory = Memory::build(files).with_open(vec![(name.to_owned(), open.clone())]);
+        let memory = Memory::build(files).with_open(OpenFiles::index(vec![(name.to_owned(), open.clone())]));
         let mut lookup = Lookup::default();
         memory.lookup(&context, "", &mut lookup);
         prop_assert_eq!(&lookup.tiers[Tier::Workspace as usize], &slow_orders(&others, &context));

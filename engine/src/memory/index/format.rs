@@ -26,7 +26,7 @@ const HASH: usize = 32;
 const ORDER_TAIL: usize = 8;
 const SECTIONS: [&str; 4] = ["tokens", "order", "keys", "files"];
 /// More would not be read in a reasonable time, and no closure has as many.
-const MOST_TOKENS: u64 = 1 << 31;
+pub(super) const MOST_TOKENS: u64 = 1 << 31;
 
 /// What an index is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// `None` for counts that no index has.
-    fn new([n_tokens, n_order, n_files, names_len]: [u64; 4]) -> Option<Self> {
+    pub(super) fn new([n_tokens, n_order, n_files, names_len]: [u64; 4]) -> Option<Self> {
         if n_tokens > MOST_TOKENS || n_order > n_tokens || n_files > n_tokens || names_len > u64::from(u32::MAX) {
             return None;
         }

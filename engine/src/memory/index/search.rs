@@ -208,13 +208,14 @@ impl Reader<'_> {
     fn widen(&self, query: &Query, bounds: Range<usize>, len: usize) -> Range<usize> {
         let query = query.cut(len);
         let belongs = |rank: usize| self.common(rank, &query) >= len;
-        let Range { mut start, mut end } = bounds;
+        let Range { mut start, mut end } = bounds.clone();
         let mut step = 1;
         while start > 0 && belongs(start - 1) {
             start = start.saturating_sub(step);
             step *= 2;
             if !belongs(start) || step > NEAR {
-                start = self.insertion(&query, false);
+                // An index that is out of order must not turn the bounds around.
+                start = self.insertion(&query, false).min(bounds.start - 1);
                 break;
             }
         }
@@ -223,7 +224,7 @@ impl Reader<'_> {
             end = (end + step).min(self.n_order);
             step *= 2;
             if !belongs(end - 1) || step > NEAR {
-                end = self.insertion(&query, true);
+                end = self.insertion(&query, true).max(bounds.end + 1);
                 break;
             }
         }
