@@ -55,6 +55,11 @@ struct Part {
 pub struct Library(Vec<Arc<Index>>);
 
 impl Library {
+    /// Indexes files on the heap: (path, tokens).
+    pub fn index(files: Vec<(String, Vec<TokenId>)>) -> Self {
+        Self(vec![Arc::new(Index::build(files))])
+    }
+
     /// Tokens indexed.
     pub fn n_tokens(&self) -> usize {
         self.0.iter().map(|index| index.n_tokens()).sum()
@@ -80,7 +85,7 @@ impl OpenFiles {
     /// Indexes files: (path, tokens).
     pub fn index(files: Vec<(String, Vec<TokenId>)>) -> Self {
         let names = files.iter().map(|(path, _)| path.clone()).collect();
-        Self { names, library: Library(vec![Arc::new(Index::build(files))]) }
+        Self { names, library: Library::index(files) }
     }
 }
 
@@ -88,7 +93,7 @@ impl Memory {
     /// A memory of a workspace's files: (path, tokens). The order does not matter to what is predicted. An `END` inside
     /// a stream is a boundary: it is never predicted and no match goes across it.
     pub fn build(files: Vec<(String, Vec<TokenId>)>) -> Self {
-        Self::default().with_tier(Tier::Workspace, Library(vec![Arc::new(Index::build(files))]))
+        Self::default().with_tier(Tier::Workspace, Library::index(files))
     }
 
     /// This memory with other files in a tier.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use nanochat_engine::memory::{self, Tier};
 use nanochat_engine::sources::{Package, Role, SourceFile};
 use nanochat_engine::tokenizer::TokenId;
 use nanochat_engine::{Memory, Sources, Tokenizer};
@@ -46,6 +47,7 @@ impl Knowledge {
 /// contestants that ask.
 #[derive(Debug, Default)]
 pub struct Known {
+    /// The project's own files first, and then each dependency's.
     shelves: Vec<Rc<Shelf>>,
     /// Of dependencies, files that are in the project too: they would give answers away.
     hidden: HashSet<String>,
@@ -82,8 +84,12 @@ impl Known {
 
     /// The files' names and tokens.
     pub fn streams(&self, tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
+        self.streams_of(&self.shelves, tokenizer)
+    }
+
+    fn streams_of(&self, shelves: &[Rc<Shelf>], tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
         let mut all = Vec::new();
-        for shelf in &self.shelves {
+        for shelf in shelves {
             let streams = shelf.streams(tokenizer);
             let named = shelf.files.iter().map(|file| &file.name).zip(&*streams);
             let shown = named.filter(|(name, _)| !self.hidden.contains(*name));
@@ -95,12 +101,15 @@ impl Known {
     /// The engine's memory of them.
     pub fn memory(&self, tokenizer: &Tokenizer) -> Arc<Memory> {
         let hash = tokenizer.hash();
-        let mut memory = self.memory.borrow_mut();
-        match &*memory {
+        let mut kept = self.memory.borrow_mut();
+        match &*kept {
             Some((of, memory)) if *of == hash => Arc::clone(memory),
             _ => {
-                let built = Arc::new(Memory::build(self.streams(tokenizer)));
-                *memory = Some((hash, Arc::clone(&built)));
+                let (own, dependencies) = self.shelves.split_at(self.shelves.len().min(1));
+                let dependencies = memory::Library::index(self.streams_of(dependencies, tokenizer));
+                let built = Memory::build(self.streams_of(own, tokenizer));
+                let built = Arc::new(built.with_tier(Tier::Dependencies, dependencies));
+                *kept = Some((hash, Arc::clone(&built)));
                 built
             }
         }

@@ -62,6 +62,16 @@ impl Lookup {
         self.tiers.iter().filter_map(|orders| orders.first()).map(|order| order.len).max().unwrap_or(0)
     }
 
+    /// What most often followed the longest match of any tier; of equals the lower id.
+    pub fn favourite(&self) -> Option<TokenId> {
+        let longest = self.longest();
+        let mut counts = std::collections::BTreeMap::new();
+        for order in self.tiers.iter().filter_map(|orders| orders.first()).filter(|order| order.len == longest) {
+            order.next.iter().for_each(|(token, count)| *counts.entry(*token).or_insert(0) += count);
+        }
+        counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(token, _)| token)
+    }
+
     /// Whether no tier knows anything.
     pub fn is_empty(&self) -> bool {
         self.tiers.iter().all(Vec::is_empty)
@@ -77,4 +87,24 @@ pub struct Continuation {
     pub match_len: u32,
     /// What followed, up to a boundary.
     pub tokens: Vec<TokenId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_favourite_is_that_of_all_tiers_at_the_longest_match() {
+        let order = |len, next: &[(TokenId, u32)]| Order { len, total: 9, next: next.to_vec() };
+        let mut lookup = Lookup::default();
+        assert_eq!(lookup.favourite(), None);
+        lookup.tiers[0] = vec![order(3, &[(9, 2), (11, 1)]), order(1, &[(8, 5)])];
+        assert_eq!(lookup.favourite(), Some(9));
+        lookup.tiers[2] = vec![order(3, &[(11, 1)])];
+        assert_eq!(lookup.favourite(), Some(9), "of equals the lower id");
+        lookup.tiers[3] = vec![order(3, &[(11, 1)])];
+        assert_eq!(lookup.favourite(), Some(11));
+        lookup.tiers[4] = vec![order(4, &[(20, 1)])];
+        assert_eq!(lookup.favourite(), Some(20));
+    }
 }

@@ -4,6 +4,7 @@ mod places;
 
 use std::sync::Arc;
 
+use nanochat_engine::memory::Lookup;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Memory, Tokenizer};
@@ -84,6 +85,7 @@ impl Contestant for Copy {
         let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
         let memory = self.memory.with_overlay(text.file.to_owned(), tokens.clone());
         let n_others = (self.tokenizer.vocab_size() - 1) as f64;
+        let mut lookup = Lookup::default();
         let (mut end, mut costs) = (0, Vec::with_capacity(tokens.len()));
         for (at, &token) in tokens.iter().enumerate() {
             cancel.check()?;
@@ -91,9 +93,10 @@ impl Contestant for Copy {
             end += self.tokenizer.token_bytes(token).len();
             // The others are not asked for.
             let p = if text.is_asked(&(start..end)) {
-                match memory.predict_within(&tokens, at).next.first() {
+                memory.lookup_within(&tokens, at, &mut lookup);
+                match lookup.favourite() {
                     None => 1.0 / (n_others + 1.0),
-                    Some((copied, _)) if *copied == token => 1.0 - DOUBT,
+                    Some(copied) if copied == token => 1.0 - DOUBT,
                     Some(_) => DOUBT / n_others,
                 }
             } else {
