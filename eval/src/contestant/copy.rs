@@ -26,8 +26,8 @@ pub struct Copy {
     memory: Arc<Memory>,
 }
 
-/// How often the copied token is another one: the share on the holes of the suite `develop`, which is what makes these
-/// cost least.
+/// How often the copied token is taken to be another one. Chosen, not measured: the share of wrong tokens on the suite
+/// `develop` would make these bits fewest, and is what belongs here.
 const DOUBT: f64 = 0.4;
 
 /// What stands at a line of the same file that is drawn by the place of the hole: what local vocabulary alone is worth.
