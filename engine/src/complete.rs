@@ -89,7 +89,7 @@ pub struct Completion {
     pub n_reused: usize,
     /// Prompt tokens computed.
     pub n_prompt: usize,
-    /// Tokens generated, shown or not.
+    /// Tokens of the text that was chosen, shown or not.
     pub n_generated: usize,
 }
 

@@ -74,6 +74,7 @@ impl Package {
         // The user's own code follows the user's rules, with or without git. A dependency's package was
         // published as it lies, so rules above it (a vendored folder is often ignored) do not concern it.
         let is_member = self.role == Role::Member;
+        let is_package = |folder: &Path| folder.join("Cargo.toml").is_file();
         walk.follow_links(false)
             .hidden(true)
             .require_git(false)
@@ -82,9 +83,11 @@ impl Package {
             .git_ignore(is_member)
             .git_exclude(is_member)
             .ignore(false)
-            .filter_entry(|entry| {
+            .filter_entry(move |entry| {
                 let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-                !(is_folder && entry.depth() > 0 && entry.file_name() == "target")
+                // A package within a dependency is not part of it, and may be the workspace.
+                let is_other = || entry.file_name() == "target" || !is_member && is_package(entry.path());
+                !(is_folder && entry.depth() > 0 && is_other())
             });
         walk.add_custom_ignore_filename(".nanochatignore");
         walk.build()

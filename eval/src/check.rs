@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use nanochat_engine::sources::{Package, unix_lines};
@@ -93,6 +93,8 @@ pub struct Checker {
     rustc: String,
     /// A hash of the lock file, the compiler and the flags, as they were copied.
     locked: String,
+    /// See [`Checker::compiled`]; it takes a while.
+    compiled: OnceLock<String>,
 }
 
 /// Why nothing can be checked.
@@ -162,6 +164,7 @@ impl Checker {
             originals: BTreeMap::new(),
             rustc: String::new(),
             locked: String::new(),
+            compiled: OnceLock::new(),
         };
         checker.rustc = checker.rustc_version(cancel)?;
         checker.locked = checker.locked();
@@ -207,13 +210,26 @@ impl Checker {
 
     /// A hash of what a verdict follows from besides the texts at hand: all files that are compiled, what they are compiled
     /// with, and how. The same in every copy.
-    pub(crate) fn compiled(&self) -> String {
+    pub(crate) fn compiled(&self) -> &str {
+        self.compiled.get_or_init(|| self.hash_compiled())
+    }
+
+    fn hash_compiled(&self) -> String {
         let base = self.sandbox.whole(0);
         let base = base.parent().unwrap_or(&base).to_string_lossy().into_owned();
         let mut words: Vec<String> = vec![self.locked.clone(), self.options.timeout.as_secs().to_string()];
-        let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base));
-        for file in own.collect::<BTreeSet<_>>() {
-            let text = std::fs::read(file).unwrap_or_default();
+        let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base)).cloned();
+        // And what the commands do not name: features of dependencies, what cargo is told, and all files where one of the
+        // commands could not be read.
+        let tree = ignore::WalkBuilder::new(self.sandbox.whole(0)).standard_filters(false).build();
+        let is_read = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            ["Cargo.toml", "Cargo.lock", "config.toml"].iter().any(|read| name == *read)
+                || path.extension().is_some_and(|extension| extension == "rs")
+        };
+        let tree = tree.flatten().map(ignore::DirEntry::into_path).filter(|path| path.is_file() && is_read(path));
+        for file in own.chain(tree).collect::<BTreeSet<_>>() {
+            let text = std::fs::read(&file).unwrap_or_default();
             words.push(short_hash(&[&file.to_string_lossy().replace(&base, ""), &String::from_utf8_lossy(&text)]));
         }
         // The hashes in artefacts' names are of the copy's path.

@@ -100,9 +100,16 @@ impl LocalSource {
     }
 }
 
+impl Drop for LocalSource {
+    fn drop(&mut self) {
+        self.shelf.cancel();
+    }
+}
+
 impl Source for LocalSource {
     fn load(&mut self, setup: &Setup) -> Result<Box<dyn Engine>, Silence> {
         self.found = None;
+        self.shelf.cancel();
         let settings = &setup.settings;
         let store = settings.data_dir.as_ref().map_or_else(|| self.store.clone(), Store::at);
         let sources = sources(setup)?;
@@ -132,6 +139,9 @@ impl Source for LocalSource {
         let files = found.collect();
         let mut others = found.sources.packages.clone();
         others.retain(|package| settings.dependencies && package.role == Role::Dependency);
+        // One that lies in the workspace may have been read as a part of it.
+        let was_read = |package: &Package| files.iter().any(|file| file.path.starts_with(&package.folder));
+        others.retain(|package| !package.folder.starts_with(&root) || !was_read(package));
         let names = Names::new(root, &files, &others);
         let memory = remember(files, &checkpoint.tokenizer);
         tracing::info!(
@@ -242,7 +252,8 @@ impl Names {
         if let Some(name) = self.others.get(real) {
             return Some(name.clone());
         }
-        let found = real.ancestors().skip(1).find_map(|folder| Some((folder, self.dependencies.get(folder)?.as_str())));
+        let mut below_root = real.ancestors().skip(1).take_while(|folder| *folder != self.root);
+        let found = below_root.find_map(|folder| Some((folder, self.dependencies.get(folder)?.as_str())));
         let (folder, prefix) = found.unwrap_or((&self.root, ""));
         let inside = real.strip_prefix(folder).ok()?.components().map(|part| part.as_os_str().to_string_lossy());
         let prefix = (!prefix.is_empty()).then(|| prefix.into());

@@ -56,6 +56,17 @@ pub(crate) struct Request {
     pub(crate) tokenizer: Arc<Tokenizer>,
 }
 
+/// Says that nobody indexes open files any more, should their thread panic.
+struct Indexing<'a>(&'a Shelf);
+
+impl Drop for Indexing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stock().is_indexing = false;
+        }
+    }
+}
+
 impl Shelf {
     /// An empty shelf in place of `before`, whose filling ends, and a thread that fills it.
     pub(crate) fn filled(before: &Self, request: Request) -> Arc<Self> {
@@ -67,6 +78,11 @@ impl Shelf {
             tracing::warn!(%error, "dependencies are not remembered");
         }
         shelf
+    }
+
+    /// Ends its filling.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
     }
 
     /// Changes whenever [`Shelf::beside`] would answer something else.
@@ -82,17 +98,19 @@ impl Shelf {
     }
 
     /// Has these files indexed, by name, in place of those before; on a thread, for it takes some milliseconds.
-    pub(crate) fn index_open(self: &Arc<Self>, files: Vec<(String, Rope)>, tokenizer: &Tokenizer) {
+    pub(crate) fn index_open(self: &Arc<Self>, files: Vec<(String, Rope)>, tokenizer: &Arc<Tokenizer>) {
         let mut stock = self.stock();
         stock.wanted = Some(files);
         if std::mem::replace(&mut stock.is_indexing, true) {
             return;
         }
         drop(stock);
-        // A tokenizer of its own: whoever answers questions must not find the cache of pre-tokens taken.
-        let (shelf, tokenizer) = (Arc::clone(self), tokenizer.clone());
+        let (shelf, tokenizer) = (Arc::clone(self), Arc::clone(tokenizer));
         let thread = std::thread::Builder::new().name("nanochat-open".to_owned());
         let spawned = thread.spawn(move || {
+            let _indexing = Indexing(&shelf);
+            // A tokenizer of its own: whoever answers questions must not find the cache of pre-tokens taken.
+            let tokenizer = Tokenizer::clone(&tokenizer);
             while let Some(files) = shelf.next_wanted() {
                 let open = OpenFiles::index(encode(files, &tokenizer));
                 shelf.change(|stock| stock.open = open);
@@ -233,7 +251,7 @@ mod tests {
 
     #[test]
     fn open_files_count_as_they_stand_and_not_as_they_were_saved() {
-        let tokenizer = Tokenizer::bytes();
+        let tokenizer = Arc::new(Tokenizer::bytes());
         let workspace = Memory::build(vec![("a.rs".to_owned(), tokenizer.encode(b"saved text"))]);
         let shelf = Arc::new(Shelf::default());
         shelf.index_open(vec![("a.rs".to_owned(), Rope::from_str("open\r\ntext"))], &tokenizer);

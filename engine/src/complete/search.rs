@@ -191,7 +191,9 @@ impl Search<'_, '_> {
                 *n_left = less;
             }
             if std::mem::take(&mut is_behind) {
-                self.voice.rebase(&self.all, self.cancel)?;
+                // What the branch shares with no other is computed again, and counts.
+                let n_computed = self.voice.rebase(&self.all, self.cancel)?;
+                self.n_left = self.n_left.map(|n_left| n_left.saturating_sub(n_computed.saturating_sub(1)));
             } else {
                 self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
             }

@@ -53,12 +53,12 @@ impl Voice<'_> {
         if from_memory || self.session.is_none() { TokenSource::Memory } else { TokenSource::Model }
     }
 
-    /// Moves the session behind `tokens`, of which it knows a beginning.
-    pub(super) fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<(), Cancelled> {
-        if let Some(session) = &mut self.session {
-            session.rebase(tokens, cancel)?;
+    /// Moves the session behind `tokens`, of which it knows a beginning. Returns how many were computed.
+    pub(super) fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<usize, Cancelled> {
+        match &mut self.session {
+            Some(session) => Ok(tokens.len() - session.rebase(tokens, cancel)?),
+            None => Ok(0),
         }
-        Ok(())
     }
 
     /// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most

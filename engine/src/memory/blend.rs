@@ -99,7 +99,7 @@ impl Blend {
             let Some(scale) = known_share(order, probabilities.len()) else { return };
             let weight = gate.weight(&features(lookup, tier, order, &base, probabilities));
             kept *= 1.0 - weight;
-            mixture.touched.iter().for_each(|token| mixture.memory[usize::from(*token)] *= 1.0 - weight);
+            mixture.shrink(1.0 - weight);
             for (token, count) in order.next.iter().filter(|(token, _)| is_known(*token, probabilities.len())) {
                 mixture.add(*token, weight * scale * *count as f32);
             }
@@ -146,6 +146,14 @@ impl Mixture {
     fn reset(&mut self, vocab_size: usize) {
         self.touched.drain(..).for_each(|token| self.memory[usize::from(token)] = 0.0);
         self.memory.resize(vocab_size, 0.0);
+    }
+
+    fn shrink(&mut self, by: f32) {
+        for token in &self.touched {
+            let part = &mut self.memory[usize::from(*token)];
+            // Never 0, which would be taken for untouched.
+            *part = (*part * by).max(f32::MIN_POSITIVE);
+        }
     }
 
     fn add(&mut self, token: TokenId, part: f32) {

@@ -93,11 +93,11 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
     // What does not build today may do so tomorrow.
     let cache = cache.filter(|_| line.skipped.is_none());
     let cache = cache.map(|root| (Cache::new(root), key(checker, project, &ordered, &leaking)));
-    if let Some(lines) = cache.as_ref().and_then(|(cache, key)| cache.take_lines(key)) {
+    if let Some(lines) = cache.as_ref().and_then(|(cache, key)| cache.take_lines(key)).filter(|lines| is_whole(lines)) {
         return Ok(lines);
     }
     let mut lines = Vec::new();
-    let (mut n_passed, mut tried) = (0, 0);
+    let (mut n_passed, mut tried, mut timed_out) = (0, 0, false);
     while n_passed < project.max_holes && tried < ordered.len() {
         // About half pass; what is tried beyond need is not wasted by much.
         let n = (project.max_holes - n_passed).saturating_mul(2).max(MIN_CHUNK).min(ordered.len() - tried);
@@ -120,6 +120,7 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
             let (verdicts, n_runs) = verdicts(checker, &asked, &mut |_| {}, cancel)?;
             line.n_runs += n_runs;
             for (at, verdict) in open.into_iter().zip(verdicts) {
+                timed_out |= verdict == Verdict::TimedOut;
                 let compiles = verdict == Verdict::Compiles;
                 if compiles != (wanted == Verdict::Compiles) {
                     gates[at] = Some(failed);
@@ -141,10 +142,16 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
         }
     }
     lines.push(Gated::Project(line));
-    if let Some((cache, key)) = cache {
+    // What a busy machine did not finish is not to be believed another time.
+    if let Some((cache, key)) = cache.filter(|_| !timed_out) {
         cache.keep_lines(&key, &lines);
     }
     Ok(lines)
+}
+
+/// Whether the lines of a project are all there: its own is the last.
+fn is_whole(lines: &[Gated]) -> bool {
+    matches!(lines.last(), Some(Gated::Project(_)))
 }
 
 /// Of all that the gates of a project follow from: the holes in their order, which name their texts, how many are wanted,
@@ -152,8 +159,7 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
 fn key(checker: &Checker, project: &Project, ordered: &[Hole], leaking: &BTreeSet<&str>) -> String {
     let max_holes = project.max_holes.to_string();
     let mut parts: Vec<&str> = vec![GATES, &project.name, &project.version, &max_holes, checker.rustc()];
-    let compiled = checker.compiled();
-    parts.push(&compiled);
+    parts.push(checker.compiled());
     parts.extend(ordered.iter().map(|hole| hole.id.as_str()));
     parts.push("leaking");
     parts.extend(leaking);
