@@ -78,7 +78,7 @@ impl Blend {
         if weights.len() != N_WEIGHTS {
             return Err(BlendError::Length { n_weights: weights.len() });
         }
-        if let Some(index) = weights.iter().position(|weight| !(weight.abs() <= MAX_WEIGHT)) {
+        if let Some(index) = weights.iter().position(|weight| !(-MAX_WEIGHT..=MAX_WEIGHT).contains(weight)) {
             return Err(BlendError::OutOfRange { index });
         }
         let (beside, alone) = weights.split_at(N_GATE);
