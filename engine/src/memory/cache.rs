@@ -24,6 +24,7 @@ mod stream;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -38,8 +39,11 @@ use files::Hash;
 const MOST_PACKAGE_BYTES: u64 = 8 << 20;
 /// How often a process asks whether the one before it is done.
 const POLL: Duration = Duration::from_millis(100);
-/// What a process that died left behind is removed after this long.
+/// What a process that died left behind is removed after this long. Younger files may be those of a process that writes
+/// without the lock, since it could not have it, so that holding the lock does not show that they are left behind.
 const ABANDONED: Duration = Duration::from_secs(3600);
+/// Stamps of packages that no workspace has opened for so long are removed.
+const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The cache's folder.
 #[derive(Clone, Debug)]
@@ -115,7 +119,8 @@ impl Cache {
             let reason = format!("it has {} MiB of source: bindings or tables", stamp >> 20);
             tell(Event::Skipped { what: package, reason });
         }
-        if let Some(library) = self.open(&wanted, request, tell) {
+        // What is damaged is told below, under the lock: until then another process may make it anew.
+        if let Some(library) = self.open(&wanted, request, &mut |_| ()) {
             return Ok(library);
         }
         let lock = match self.lock(request.cancel, tell)? {
@@ -140,11 +145,11 @@ impl Cache {
     /// Looks at the packages from outside.
     fn wanted<'a>(&self, request: &Request<'a>) -> Wanted<'a> {
         let found = Mutex::new(Vec::with_capacity(request.packages.len()));
-        let next = Mutex::new(request.packages.iter());
+        let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..request.n_threads.max(1) {
                 scope.spawn(|| {
-                    while let Some(package) = lock(&next).next() {
+                    while let Some(package) = request.packages.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let stamp = package.stamp();
                         lock(&found).push((package, stamp));
                     }
@@ -153,6 +158,8 @@ impl Cache {
         });
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_by_key(|(package, _)| (&package.name, &package.version, &package.folder));
+        // A package that lies in two folders, vendored and downloaded for example, would be read twice.
+        found.dedup_by(|(second, _), (first, _)| (&first.name, &first.version) == (&second.name, &second.version));
         let mut wanted = Wanted { packages: Vec::new(), too_large: Vec::new() };
         for (package, stamp) in found {
             if stamp.n_bytes > MOST_PACKAGE_BYTES {
@@ -171,7 +178,9 @@ impl Cache {
     /// The index of these packages, if there is one that is whole.
     fn open(&self, wanted: &Wanted<'_>, request: &Request<'_>, tell: &mut dyn FnMut(Event)) -> Option<Library> {
         let keys: Option<Vec<Hash>> = wanted.packages.iter().map(|known| known.key).collect();
-        self.open_index(&identity(request.tokenizer, &keys?), tell)
+        let library = self.open_index(&identity(request.tokenizer, &keys?), tell)?;
+        wanted.packages.iter().for_each(|known| files::touch(&known.path));
+        Some(library)
     }
 
     fn open_index(&self, identity: &Identity, tell: &mut dyn FnMut(Event)) -> Option<Library> {
@@ -198,6 +207,8 @@ impl Cache {
     }
 
     /// Waits for other processes to be done. Encoding at the same time they would do the same work, or slow each other.
+    /// Where the file system has no locks, the file is not locked: each process then does all the work, and files still
+    /// get their names whole.
     fn lock(&self, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> Result<io::Result<File>, Cancelled> {
         let path = self.folder.join("lock");
         let open = || {
@@ -219,12 +230,16 @@ impl Cache {
                     }
                     std::thread::sleep(POLL);
                 }
+                Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(Ok(file));
+                }
                 Err(fs::TryLockError::Error(error)) => return Ok(Err(error)),
             }
         }
     }
 
-    /// Removes what was used least lately, down to the limit, and what was left behind.
+    /// Removes what was used least lately, down to the limit, and what was left behind or forgotten. Stamps do not
+    /// count: without them no index is found, and all of them together are smaller than one.
     fn clean(&self) {
         let mut found: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for folder in ["indexes", "streams", "stamps"] {
@@ -232,12 +247,19 @@ impl Cache {
             for entry in entries {
                 let Ok(metadata) = entry.metadata() else { continue };
                 let time = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let is_abandoned = time.elapsed().is_ok_and(|age| age > ABANDONED);
-                if entry.file_name().as_encoded_bytes().starts_with(b".") && is_abandoned {
+                // One that is not removed for its age may be in the middle of being written.
+                let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".");
+                let most_age = match folder {
+                    _ if is_temporary => ABANDONED,
+                    "stamps" => FORGOTTEN,
+                    _ => {
+                        found.push((time, metadata.len(), entry.path()));
+                        continue;
+                    }
+                };
+                if time.elapsed().is_ok_and(|age| age > most_age) {
                     let _ = fs::remove_file(entry.path()); // Another process may have been faster.
-                    continue;
                 }
-                found.push((time, metadata.len(), entry.path()));
             }
         }
         found.sort();

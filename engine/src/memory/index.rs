@@ -50,7 +50,8 @@ impl Index {
     pub(super) fn build(mut files: Vec<(String, Vec<TokenId>)>) -> Self {
         files.sort();
         let n_tokens = PAD + files.iter().map(|(_, tokens)| tokens.len() + 1).sum::<usize>();
-        assert!(n_tokens < u32::MAX as usize, "{n_tokens} tokens do not fit an index of {} positions", u32::MAX);
+        let most = format::MOST_TOKENS;
+        assert!(n_tokens as u64 <= most, "{n_tokens} tokens do not fit an index of {most} positions");
         let mut tokens = Vec::with_capacity(2 * n_tokens);
         tokens.resize(2 * PAD, 0);
         let mut names = format::Names::default();

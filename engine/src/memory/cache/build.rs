@@ -101,6 +101,9 @@ fn make(cache: &Cache, known: &Known<'_>, tokenizer: &Tokenizer) -> Made {
     let text = Text::read(known.package, tokenizer);
     let path = cache.stream_path(&text.key);
     let kept = fs::read(&path).ok().and_then(|bytes| Stream::from_bytes(&bytes, &text.key));
+    if kept.is_some() {
+        files::touch(&path);
+    }
     let mut failure = None;
     let stream = kept.unwrap_or_else(|| {
         let stream = text.encode(tokenizer);
@@ -114,7 +117,8 @@ fn make(cache: &Cache, known: &Known<'_>, tokenizer: &Tokenizer) -> Made {
     Made { stream, skipped: text.skipped, damaged, failure }
 }
 
-/// Gives what the threads make in the packages' order.
+/// Gives what the threads make in the packages' order. What comes out of turn waits without a bound: beside a slow
+/// first package all the others may, two bytes a token.
 struct Reader {
     made: Receiver<(usize, Made)>,
     waiting: BTreeMap<usize, Made>,
@@ -180,7 +184,7 @@ fn write(
 ) -> Result<Library, Failure> {
     let file = files::beside(&cache.folder.join("indexes").join("new"))?;
     let mut failure = None;
-    let identity = index::write(file.as_file(), request.n_threads, |writer| {
+    let written = index::write(file.as_file(), request.n_threads, request.cancel, |writer| {
         let mut names = Names::default();
         let mut keys: Vec<Hash> = Vec::new();
         let mut seen = HashSet::new();
@@ -203,10 +207,12 @@ fn write(
                 tell(Event::Partial(parts.library.clone()));
             }
         }
-        parts.open.clear();
+        // The part that is being filled is kept: where what follows cannot be written, it is what there is.
         Ok::<_, Failure>((names, identity(request.tokenizer, &keys)))
-    })?;
+    });
+    // Before the error that cancelling gives, for nothing is wrong with the disk then.
     request.cancel.check()?;
+    let identity = written?;
     if let Some(error) = failure {
         tell(Event::NotKept { reason: error.to_string() });
     }

@@ -77,6 +77,16 @@ fn two() -> World {
     )
 }
 
+fn set_time(paths: &[PathBuf], time: SystemTime) {
+    for path in paths {
+        File::options().append(true).open(path).and_then(|file| file.set_modified(time)).expect("a time");
+    }
+}
+
+fn n_bytes(paths: &[PathBuf]) -> u64 {
+    paths.iter().map(|path| fs::metadata(path).expect("it is there").len()).sum()
+}
+
 fn skipped(events: &[Event]) -> Vec<&str> {
     let reason = |event| match event {
         &Event::Skipped { ref reason, .. } => Some(reason.as_str()),
@@ -111,6 +121,19 @@ fn the_same_file_in_two_packages_counts_once() {
     let mut lookup = Lookup::default();
     memory.lookup(&world.tokenizer.encode(b"pub fn same"), "", &mut lookup);
     assert_eq!(lookup.tiers[Tier::Dependencies as usize][0].total, 1);
+}
+
+#[test]
+fn a_package_in_two_folders_is_read_once() {
+    let mut world = two();
+    world.library();
+    let index = world.files("indexes");
+    world.write("vendored/src/lib.rs", b"pub fn vendored() {}\n");
+    let vendored = Package { folder: world.folder.path().join("vendored"), ..world.packages[0].clone() };
+    world.packages.push(vendored);
+    let (_, events) = world.library();
+    assert!(events.is_empty(), "{events:?}");
+    assert_eq!((world.files("indexes"), world.files("streams").len()), (index, 2));
 }
 
 #[test]
@@ -152,7 +175,7 @@ fn whatever_byte_is_flipped_or_cut_off_the_index_is_made_anew() {
     for damaged in flipped.chain(cut).chain([longer]) {
         fs::write(&index, &damaged).expect("a file");
         let (library, events) = world.library();
-        assert!(matches!(events.as_slice(), [Event::Damaged { .. }, ..]), "{events:?}");
+        assert!(matches!(events.as_slice(), [Event::Damaged { .. }]), "it is told once: {events:?}");
         assert_eq!(world.after(&library, "count_lines(text: &str) -> usize {\n    text"), expected);
         assert_eq!(fs::read(&index).expect("it was written anew"), whole);
     }
@@ -240,13 +263,27 @@ fn a_folder_that_cannot_be_written_gives_what_the_heap_holds() {
     assert!(world.after(&library, "count_lines(text: &str) -> usize {\n    text").starts_with(".lines()"));
 }
 
+#[test]
+fn an_index_that_cannot_get_its_name_is_on_the_heap() {
+    let world = two();
+    world.library();
+    let index = world.files("indexes").remove(0);
+    fs::remove_file(&index).expect("it was written");
+    // No file can be renamed to a folder, so that the failure comes after all was encoded.
+    fs::create_dir(&index).expect("a folder");
+    let (library, events) = world.library();
+    assert!(events.iter().any(|event| matches!(event, Event::NotKept { .. })), "{events:?}");
+    assert!(library.n_bytes().1 > 0);
+    assert!(world.after(&library, "count_lines(text: &str) -> usize {\n    text").starts_with(".lines()"));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_an_error_of_the_writer_and_no_index() {
     // Writing to this device always fails as on a full disk.
     let out = File::options().write(true).open("/dev/full").expect("Linux has it");
     let nothing = |_: &mut TokenWriter<'_>| Ok::<_, io::Error>((Names::default(), identity(&sample(), &[])));
-    let error = crate::memory::index::write(&out, 1, nothing).expect_err("it is full");
+    let error = crate::memory::index::write(&out, 1, &Cancel::new(), nothing).expect_err("it is full");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 
@@ -256,20 +293,51 @@ fn the_least_used_goes_first_when_the_cache_is_full() {
     world.library();
     let first = world.files("indexes");
     let old = SystemTime::now() - Duration::from_secs(100);
-    for path in [world.files("indexes"), world.files("streams"), world.files("stamps")].concat() {
-        File::options().append(true).open(path).and_then(|file| file.set_modified(old)).expect("a time");
-    }
+    let all = [world.files("indexes"), world.files("streams")].concat();
+    set_time(&all, old);
+    set_time(&world.files("stamps"), old);
     world.write("cache/indexes/.nanochat-dead.tmp", b"left behind");
     let dead = world.folder.path().join("cache/indexes/.nanochat-dead.tmp");
-    File::options().append(true).open(&dead).and_then(|file| file.set_modified(old - ABANDONED)).expect("a time");
+    set_time(std::slice::from_ref(&dead), old - ABANDONED);
+    world.write("cache/stamps/forgotten", b"of a package that nobody has any more");
+    let forgotten = world.folder.path().join("cache/stamps/forgotten");
+    set_time(std::slice::from_ref(&forgotten), old - FORGOTTEN);
     world.packages.truncate(1);
-    let n_bytes = |paths: Vec<PathBuf>| paths.iter().map(|path| fs::metadata(path).map_or(0, |m| m.len())).sum::<u64>();
-    let all = [world.files("indexes"), world.files("streams"), world.files("stamps")].concat();
-    let (library, events) = world.library_of(&world.cache().with_most_bytes(n_bytes(all)));
+    let (library, events) = world.library_of(&world.cache().with_most_bytes(n_bytes(&all)));
     assert!(events.is_empty() && library.n_tokens() > 0, "{events:?}");
     let second = world.files("indexes");
     assert!(second.len() == 1 && second != first, "{second:?}");
-    assert!(!dead.exists());
+    assert!(!dead.exists() && !forgotten.exists());
+    assert_eq!(world.files("stamps").len(), 2);
+}
+
+#[test]
+fn an_older_workspace_that_is_used_opens_warm_after_an_eviction() {
+    let mut world = two();
+    let both = world.packages.clone();
+    world.library();
+    let used = world.files("indexes").remove(0);
+    world.packages.truncate(1);
+    world.library();
+    let all = [world.files("indexes"), world.files("streams")].concat();
+    let old = SystemTime::now() - Duration::from_secs(100);
+    set_time(&all, old);
+    world.packages.clone_from(&both);
+    world.library();
+    // Stamps are the oldest: that must not matter.
+    set_time(&world.files("stamps"), old - Duration::from_secs(100));
+    // The other workspace's index is made again, in a cache that is one byte too small for all.
+    let limit = n_bytes(&all) - 1;
+    let other = world.files("indexes").into_iter().find(|path| *path != used).expect("there are two");
+    fs::remove_file(other).expect("it was there");
+    world.packages.truncate(1);
+    world.library_of(&world.cache().with_most_bytes(limit));
+    let streams = world.files("streams");
+    assert_eq!(streams.len(), 1, "the stream that only the older workspace has is the least used");
+    world.packages = both;
+    let (library, events) = world.library();
+    assert!(events.is_empty() && library.n_bytes().1 == 0, "{events:?}");
+    assert_eq!(world.files("streams"), streams, "nothing is encoded again");
 }
 
 #[test]
@@ -301,6 +369,18 @@ fn a_cancelled_build_ends_and_leaves_nothing_behind() {
     let request = Request { packages: &world.packages, tokenizer: &world.tokenizer, n_threads: 2, cancel: &cancel };
     assert!(world.cache().library(&request, &mut |_| ()).is_err());
     assert!(world.files("indexes").is_empty());
+}
+
+#[test]
+fn an_index_that_is_cancelled_while_it_is_sorted_ends() {
+    let cancel = Cancel::new();
+    let tokens = |_: &mut TokenWriter<'_>| {
+        cancel.cancel();
+        Ok::<_, io::Error>((Names::default(), identity(&sample(), &[])))
+    };
+    let file = tempfile::tempfile().expect("a temporary file");
+    let error = crate::memory::index::write(&file, 2, &cancel, tokens).expect_err("it is cancelled");
+    assert_eq!(error.kind(), io::ErrorKind::Interrupted);
 }
 
 #[test]

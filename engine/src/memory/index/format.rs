@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::{BLOCK, Index, PAD, last_four, sort};
+use crate::Cancel;
 
 /// Where the first section begins.
 pub(super) const HEADER: usize = 320;
@@ -70,13 +71,16 @@ impl Bytes {
         }
     }
 
-    /// Maps a file that nobody changes.
+    /// Maps a file of which nobody changes what is mapped.
     #[expect(unsafe_code, reason = "tens of megabytes that all servers share must not be on each one's heap")]
     fn map(file: &File) -> io::Result<memmap2::Mmap> {
-        // SAFETY: the file was written under another name, and is never written to once it has this one: a newer index
-        // replaces it by a rename, and clean-up unlinks it, which both leave what is mapped as it is. Its rights are
-        // those of the user's own cache. Nothing is read as anything but numbers, each checked where it is used, so that
-        // bytes changed from outside could give a wrong answer and no wrong access.
+        // SAFETY: only this program writes in the cache's folder, and it writes to no bytes that are mapped. An index
+        // that has its name is not written to again: a newer one replaces it by a rename, and clean-up unlinks it, and
+        // both leave what is mapped as it is. One that is being written is mapped under its temporary name, from the
+        // header to the last token: meanwhile `write` only appends, and its map ends before it writes the header.
+        // Whatever else runs with the user's rights could break this: each number is checked where it is used, so that
+        // bytes changed from outside would give a wrong answer, but a file cut from outside would end the process
+        // (SIGBUS).
         unsafe { memmap2::Mmap::map(file) }
     }
 }
@@ -163,15 +167,17 @@ pub(super) fn on_heap(tokens: &[u8], names: Names) -> (Bytes, Layout) {
     let mut bytes = vec![0; HEADER];
     bytes.extend(tokens);
     // A workspace is small, and the cores have completions to compute: one thread.
-    let (layout, _) = write_behind(&mut bytes, tokens, names, 1).expect("writing to memory does not fail");
+    let (layout, _) =
+        write_behind(&mut bytes, tokens, names, 1, &Cancel::new()).expect("writing to memory does not fail");
     (Bytes::Heap(bytes), layout)
 }
 
 /// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the files' names and what they
-/// are, and behind them what is made of them.
+/// are, and behind them what is made of them. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
 pub(in crate::memory) fn write<E: From<io::Error>>(
     file: &File,
     n_threads: usize,
+    cancel: &Cancel,
     write_tokens: impl FnOnce(&mut TokenWriter<'_>) -> Result<(Names, Identity), E>,
 ) -> Result<Identity, E> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -183,7 +189,9 @@ pub(in crate::memory) fn write<E: From<io::Error>>(
     out.flush()?;
     let map = Bytes::map(file)?;
     let tokens = map.get(HEADER..HEADER + 2 * n_tokens).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    let (layout, [order_hash, keys_hash, files_hash]) = write_behind(&mut out, tokens, names, n_threads)?;
+    let (layout, [order_hash, keys_hash, files_hash]) = write_behind(&mut out, tokens, names, n_threads, cancel)?;
+    // What is mapped is not written to, and the header is.
+    drop(map);
     out.flush()?;
     drop(out);
 
@@ -230,6 +238,7 @@ fn write_behind(
     tokens: &[u8],
     mut names: Names,
     n_threads: usize,
+    cancel: &Cancel,
 ) -> io::Result<(Layout, [[u8; HASH]; 3])> {
     names.0.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.start.cmp(&b.1.start)));
     let n_order = sort::count(tokens);
@@ -242,6 +251,10 @@ fn write_behind(
     let mut packer = Packer { bits: layout.bits, held: 0, n_held: 0, bytes: Vec::new() };
     let mut rank = 0;
     sort::sort(tokens, n_threads, &mut |positions| {
+        // The first error ends the threads, each after the range that it is at.
+        if cancel.is_cancelled() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
         for &at in positions {
             if rank % BLOCK == 0 {
                 keys.extend(last_four(tokens, at as usize).to_le_bytes());

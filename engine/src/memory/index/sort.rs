@@ -8,8 +8,8 @@
 //! hand the ranges on in order
 //! ```
 //!
-//! Only the ranges that are being sorted are held, 16 bytes a position. Suffix-array libraries sort whole texts without a
-//! limit on the depth, need five to nine bytes for every token at once, and are C.
+//! A range that is being sorted takes 16 bytes a position, one that waits for those before it four. Suffix-array
+//! libraries sort whole texts without a limit on the depth, need five to nine bytes for every token at once, and are C.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,7 +34,8 @@ pub(super) fn sort<E>(tokens: &[u8], n_threads: usize, each: &mut dyn FnMut(&[u3
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        // A range that is done waits for those before it; room for one a thread keeps the number small.
+        // A range that is done waits for those before it, in `waiting` without a bound: beside a slow first one all the
+        // others may, four bytes a position. That is less than the tokens and the order take on the disk.
         let (sender, receiver) = sync_channel(n_threads);
         for _ in 0..n_threads {
             let (sender, next, ranges) = (sender.clone(), &next, &ranges);
