@@ -13,7 +13,8 @@ use nanochat_engine::store::Store;
 use nanochat_engine::{Cancel, Completer, Limits, Memory, Prompt};
 use rustix::time::{ClockId, clock_gettime};
 
-const LIMITS: Limits = Limits { max_tokens: 64, max_lines: 4, sampling: nanochat_engine::Sampling::Greedy, seed: 0 };
+const LIMITS: Limits =
+    Limits { max_tokens: 64, max_lines: 4, sampling: nanochat_engine::Sampling::Greedy, seed: 0, n_tried: 0 };
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();

@@ -142,10 +142,10 @@ impl From<server::ServerError> for FillError {
     }
 }
 
-impl FileText<'_> {
+impl<'a> FileText<'a> {
     /// The text up to two lines after the last hole: what follows changes neither what the holes cost nor how they are
     /// cut into tokens.
-    fn to_last_hole(&self) -> &str {
+    fn to_last_hole(self) -> &'a str {
         let end = self.holes.iter().map(|hole| hole.end).max().unwrap_or(0);
         let lines = self.text[end..].match_indices('\n');
         let more = lines.map(|(at, _)| at + 1).nth(2).unwrap_or(self.text.len() - end);

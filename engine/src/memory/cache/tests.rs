@@ -88,11 +88,11 @@ fn n_bytes(paths: &[PathBuf]) -> u64 {
 }
 
 fn skipped(events: &[Event]) -> Vec<&str> {
-    let reason = |event| match event {
-        &Event::Skipped { ref reason, .. } => Some(reason.as_str()),
+    let reasons = events.iter().filter_map(|event| match event {
+        Event::Skipped { reason, .. } => Some(reason.as_str()),
         _ => None,
-    };
-    events.iter().filter_map(reason).collect()
+    });
+    reasons.collect()
 }
 
 #[test]
