@@ -17,7 +17,7 @@ use places::Places;
 /// What followed the longest match of the text before the cursor, in the files that the memory may hold or
 /// elsewhere in the same file.
 ///
-/// As a model of probabilities, which bits per byte need, it gives 1 − [`DOUBT`] to the token that most often followed the
+/// As a model of probabilities, which bits per byte need, it gives 1 − `DOUBT` to the token that most often followed the
 /// longest match of tokens, as many as a memory counts, and shares the rest evenly among all others.
 #[derive(Debug)]
 pub struct Copy {
