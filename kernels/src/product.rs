@@ -3,8 +3,8 @@
 //! ```text
 //! for blocks of K columns                                    C keeps its sums in between
 //!   for blocks of M rows                                     left block stays in L2
-//!     for panels of 16 columns of the right side             panel block stays in L1
-//!       for tiles of 6 rows: sums[6][16] += left[r][k] · right[k][0..16]
+//!     for one or two panels of 16 columns of the right side  panel block stays in L1
+//!       for tiles of 6 or 12 rows: sums[r][0..16] += left[r][k] · right[k][0..16]
 //! ```
 //!
 //! A sum runs over k in ascending order within a block, and over the blocks in ascending order: the same bits on every
@@ -17,8 +17,8 @@ use crate::isa::{Isa, compiled_per_isa};
 use crate::lanes::{LANES, Lanes};
 use crate::prepared::Write;
 
-/// Rows of the right side that one pass sums over: with 16 columns, half of a 32 KB L1.
-const K_BLOCK: usize = 256;
+/// Rows of the right side that one pass sums over: with 32 columns, half of a 32 KB L1.
+const K_BLOCK: usize = 128;
 /// Rows of the left side that stay in L2 meanwhile; a multiple of both heights of a tile.
 const M_BLOCK: usize = 96;
 /// Columns of the right side up to which rows of the left side are read where they lie. Measured: at 64 columns packing
@@ -237,24 +237,18 @@ fn interleave<const R: usize>(values: &[f32], stride: usize, m: usize, k: usize,
 // Two functions: as branches of one, the second costs the first its registers.
 compiled_per_isa! {
     fn product_of_rows<V>(a: &[f32], a_stride: usize, block: &Block<'_>, out: &mut [f32]) {
-        for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
-            let panel = block.right.panel(first / LANES, block.k.clone());
-            let out = &mut out[idx * LANES..];
-            let width = LANES.min(block.n.end - first);
-            let mut row = 0;
-            if V::TALL {
-                while row + 12 <= block.m {
-                    rows_tile::<V, 12>(a, a_stride, row, panel, out, block, width);
-                    row += 12;
+        for first in block.pairs::<V>() {
+            match block.panels(first) {
+                Some(panels) if V::TALL => {
+                    let row = rows_tiles::<V, 12, 2>(a, a_stride, 0, panels, out, block, first);
+                    let row = rows_tiles::<V, 6, 2>(a, a_stride, row, panels, out, block, first);
+                    rows_tiles::<V, 1, 2>(a, a_stride, row, panels, out, block, first);
                 }
-            }
-            while row + 6 <= block.m {
-                rows_tile::<V, 6>(a, a_stride, row, panel, out, block, width);
-                row += 6;
-            }
-            while row < block.m {
-                rows_tile::<V, 1>(a, a_stride, row, panel, out, block, width);
-                row += 1;
+                _ => {
+                    let panels = [block.panel(first)];
+                    let row = rows_tiles::<V, 6, 1>(a, a_stride, 0, panels, out, block, first);
+                    rows_tiles::<V, 1, 1>(a, a_stride, row, panels, out, block, first);
+                }
             }
         }
     }
@@ -262,80 +256,130 @@ compiled_per_isa! {
 
 compiled_per_isa! {
     fn product_of_tiles<V>(a: &[f32], block: &Block<'_>, out: &mut [f32]) {
-        for (idx, first) in (block.n.start..block.n.end).step_by(LANES).enumerate() {
-            let panel = block.right.panel(first / LANES, block.k.clone());
-            let out = &mut out[idx * LANES..];
-            let width = LANES.min(block.n.end - first);
-            if V::TALL {
-                packed_tiles::<V, 12>(a, panel, out, block, width);
-            } else {
-                packed_tiles::<V, 6>(a, panel, out, block, width);
+        for first in block.pairs::<V>() {
+            match block.panels(first) {
+                Some(panels) if V::TALL => packed_tiles::<V, 12, 2>(a, panels, out, block, first),
+                _ if V::TALL => packed_tiles::<V, 12, 1>(a, [block.panel(first)], out, block, first),
+                _ => packed_tiles::<V, 6, 1>(a, [block.panel(first)], out, block, first),
             }
         }
     }
 }
 
+impl<'a> Block<'a> {
+    /// Where each run of panels begins that are multiplied at once.
+    #[inline(always)]
+    fn pairs<V: Lanes>(&self) -> impl Iterator<Item = usize> {
+        (self.n.start..self.n.end).step_by(if V::TALL { 2 * LANES } else { LANES })
+    }
+
+    /// The panel that begins with column `first`.
+    #[inline(always)]
+    fn panel(&self, first: usize) -> &'a [[f32; LANES]] {
+        self.right.panel(first / LANES, self.k.clone())
+    }
+
+    /// The same and the next one, if columns are left for it.
+    #[inline(always)]
+    fn panels(&self, first: usize) -> Option<[&'a [[f32; LANES]]; 2]> {
+        (first + LANES < self.n.end).then(|| [self.panel(first), self.panel(first + LANES)])
+    }
+}
+
+/// As many tiles of `R` rows and `P` panels as there are from `row` on; returns the first row that is left.
 #[inline(always)]
-fn rows_tile<V: Lanes, const R: usize>(
+fn rows_tiles<V: Lanes, const R: usize, const P: usize>(
     a: &[f32],
     a_stride: usize,
-    row: usize,
-    panel: &[[f32; LANES]],
+    mut row: usize,
+    panels: [&[[f32; LANES]]; P],
     out: &mut [f32],
     block: &Block<'_>,
-    width: usize,
-) {
-    let rows: [&[f32]; R] = std::array::from_fn(
-        #[inline(always)]
-        |r| &a[(row + r) * a_stride..][..panel.len()],
-    );
-    let mut sums = [V::splat(0.0); R];
-    for (k, b) in panel.iter().enumerate() {
-        let b = V::load(b);
-        for r in 0..R {
-            sums[r] = V::splat(rows[r][k]).mul_add(b, sums[r]);
+    first: usize,
+) -> usize {
+    while row + R <= block.m {
+        let rows: [&[f32]; R] = std::array::from_fn(
+            #[inline(always)]
+            |r| &a[(row + r) * a_stride..][..block.k.len()],
+        );
+        let mut sums = [[V::splat(0.0); P]; R];
+        for k in 0..block.k.len() {
+            let b = right::<V, P>(&panels, k);
+            for r in 0..R {
+                add::<V, P>(rows[r][k], &b, &mut sums[r]);
+            }
         }
+        put::<V, R, P>(sums, &mut out[row * block.stride..], block, R, first);
+        row += R;
     }
-    put::<V, R>(sums, &mut out[row * block.stride..], block, R, width);
+    row
 }
 
 #[inline(always)]
-fn packed_tiles<V: Lanes, const R: usize>(
+fn packed_tiles<V: Lanes, const R: usize, const P: usize>(
     a: &[f32],
-    panel: &[[f32; LANES]],
+    panels: [&[[f32; LANES]]; P],
     out: &mut [f32],
     block: &Block<'_>,
-    width: usize,
+    first: usize,
 ) {
-    for (tile_idx, tile) in a.chunks_exact(R * panel.len()).enumerate() {
+    for (tile_idx, tile) in a.chunks_exact(R * block.k.len()).enumerate() {
         let (columns, _) = tile.as_chunks::<R>();
-        let mut sums = [V::splat(0.0); R];
-        for (a, b) in columns.iter().zip(panel) {
-            let b = V::load(b);
+        let mut sums = [[V::splat(0.0); P]; R];
+        for (k, a) in columns.iter().enumerate() {
+            let b = right::<V, P>(&panels, k);
             for r in 0..R {
-                sums[r] = V::splat(a[r]).mul_add(b, sums[r]);
+                add::<V, P>(a[r], &b, &mut sums[r]);
             }
         }
         let row = tile_idx * R;
-        put::<V, R>(sums, &mut out[row * block.stride..], block, R.min(block.m - row), width);
+        put::<V, R, P>(sums, &mut out[row * block.stride..], block, R.min(block.m - row), first);
     }
 }
 
 #[inline(always)]
-fn put<V: Lanes, const R: usize>(sums: [V; R], out: &mut [f32], block: &Block<'_>, n_rows: usize, width: usize) {
-    for r in 0..R {
-        if r == n_rows {
-            break;
+fn right<V: Lanes, const P: usize>(panels: &[&[[f32; LANES]]; P], k: usize) -> [V; P] {
+    std::array::from_fn(
+        #[inline(always)]
+        |p| V::load(&panels[p][k]),
+    )
+}
+
+#[inline(always)]
+fn add<V: Lanes, const P: usize>(a: f32, b: &[V; P], sums: &mut [V; P]) {
+    let a = V::splat(a);
+    for p in 0..P {
+        sums[p] = a.mul_add(b[p], sums[p]);
+    }
+}
+
+/// Writes the sums of a tile whose first column is `first`, the rows that there are.
+#[inline(always)]
+fn put<V: Lanes, const R: usize, const P: usize>(
+    sums: [[V; P]; R],
+    out: &mut [f32],
+    block: &Block<'_>,
+    n_rows: usize,
+    first: usize,
+) {
+    let out = &mut out[first - block.n.start..];
+    // Of a whole tile, no sum leaves its register before it is written.
+    if n_rows == R && first + P * LANES <= block.n.end {
+        for r in 0..R {
+            for p in 0..P {
+                let out = crate::lanes::head_mut(&mut out[r * block.stride + p * LANES..]);
+                let sum = if block.write == Write::Add { V::load(out).add(sums[r][p]) } else { sums[r][p] };
+                sum.store(out);
+            }
         }
-        let out = &mut out[r * block.stride..];
-        if width == LANES {
-            let out: &mut [f32; LANES] = out.first_chunk_mut().expect("the row has sixteen more");
-            let sum = if block.write == Write::Add { V::load(out).add(sums[r]) } else { sums[r] };
-            sum.store(out);
-        } else {
+        return;
+    }
+    for p in 0..P {
+        let width = LANES.min(block.n.end - first - p * LANES);
+        for r in 0..n_rows {
             let mut aside = [0.0; LANES];
-            sums[r].store(&mut aside);
-            for (out, sum) in out[..width].iter_mut().zip(aside) {
+            sums[r][p].store(&mut aside);
+            for (out, sum) in out[r * block.stride + p * LANES..][..width].iter_mut().zip(aside) {
                 *out = if block.write == Write::Add { *out + sum } else { sum };
             }
         }
