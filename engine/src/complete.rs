@@ -421,4 +421,6 @@ fn overlay_path(path: &str) -> String {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
