@@ -381,7 +381,7 @@ impl Completer {
 
     /// What is said of the next token where nothing is known.
     fn uniform(&self) -> Vec<f32> {
-        uniform(self.tokenizer.vocab_size())
+        uniform(self.tokenizer.vocab_size()).collect()
     }
 
     /// Bits that the text costs, token by token, given nothing before it: bits/byte = bits / bytes.
@@ -409,10 +409,10 @@ impl Completer {
 }
 
 /// The same for every token but the specials.
-fn uniform(vocab_size: usize) -> Vec<f32> {
+fn uniform(vocab_size: usize) -> impl Iterator<Item = f32> {
     let n_specials = usize::from(N_SPECIALS);
     let p = 1.0 / (vocab_size - n_specials) as f32;
-    (0..vocab_size).map(|token| if token < n_specials { 0.0 } else { p }).collect()
+    (0..vocab_size).map(move |token| if token < n_specials { 0.0 } else { p })
 }
 
 /// A file without a name replaces none.

@@ -31,18 +31,7 @@ const MAX_BALANCED: usize = 16 << 10;
 
 /// Judges `completion` between `prefix` and `suffix`.
 pub fn check(prefix: &str, completion: &str, suffix: &str) -> Verdict {
-    let mut without = Scanner::after(prefix);
-    let mut with = without.clone();
-    with.feed(completion);
-    if with.is_broken() || (with.in_char() && !first_line(suffix).contains('\'')) {
-        return Verdict::Broken;
-    }
-    without.feed(suffix);
-    with.feed(suffix);
-    // A quote too many turns the rest of the file inside out; a bracket too many leaves one without a partner.
-    if (without.in_code() && !with.in_code()) || with.n_stray() > without.n_stray() {
-        return Verdict::Broken;
-    }
+    let Some(with) = Scanner::after(prefix).across(completion, suffix) else { return Verdict::Broken };
     let n_bytes = prefix.len() + completion.len() + suffix.len();
     let balanced = with.in_code() && with.depth() == 0 && with.n_stray() == 0;
     if balanced && with.deepest() <= MAX_PARSED_DEPTH && n_bytes < MAX_PARSED_BYTES {
@@ -60,6 +49,26 @@ pub fn trim_overlap<'a>(completion: &'a str, suffix: &str) -> &'a str {
 }
 
 impl Scanner {
+    /// Where the text stands after `completion` and `suffix`; `None` if the completion breaks it: closes what is not open
+    /// or leaves a literal open. `self` stands at the cursor.
+    fn across(&self, completion: &str, suffix: &str) -> Option<Self> {
+        let (mut without, mut with) = (self.clone(), self.clone());
+        with.feed(completion);
+        if with.is_broken() || (with.in_char() && !first_line(suffix).contains('\'')) {
+            return None;
+        }
+        without.feed(suffix);
+        with.feed(suffix);
+        // A quote too many turns the rest of the file inside out; a bracket too many leaves one without a partner.
+        let is_broken = (without.in_code() && !with.in_code()) || with.n_stray() > without.n_stray();
+        (!is_broken).then_some(with)
+    }
+
+    /// Whether `completion` breaks nothing, as far as the begin of the suffix tells. `self` stands at the cursor.
+    pub fn fits(&self, completion: &str, suffix: &str) -> bool {
+        self.across(completion, &suffix[..suffix.floor_char_boundary(MAX_BALANCED)]).is_some()
+    }
+
     /// The completion without the tail that already follows the cursor. `self` stands at the cursor. A closing
     /// bracket stays where the brackets before the cursor need both it and the suffix's.
     pub fn trim_overlap<'a>(&self, completion: &'a str, suffix: &str) -> &'a str {
@@ -68,6 +77,10 @@ impl Scanner {
             let Some((kept, tail)) = completion.split_at_checked(at) else { continue };
             if tail.trim().is_empty() || !suffix.starts_with(tail) {
                 continue;
+            }
+            // Two of these in a row are never meant.
+            if matches!(tail.trim(), ";" | ",") && self.is_code_after(kept) {
+                return kept;
             }
             let trimmed = self.imbalance(kept, suffix);
             // With brackets that speak for neither, only the whole of a line counts as a repetition.
@@ -81,15 +94,17 @@ impl Scanner {
         completion
     }
 
-    /// Brackets and literals without a partner once `completion` and the suffix are read.
-    fn imbalance(&self, completion: &str, suffix: &str) -> usize {
-        let mut end = suffix.len().min(MAX_BALANCED);
-        while !suffix.is_char_boundary(end) {
-            end -= 1;
-        }
+    fn is_code_after(&self, completion: &str) -> bool {
         let mut scanner = self.clone();
         scanner.feed(completion);
-        scanner.feed(&suffix[..end]);
+        scanner.in_code() && !scanner.in_comment()
+    }
+
+    /// Brackets and literals without a partner once `completion` and the suffix are read.
+    fn imbalance(&self, completion: &str, suffix: &str) -> usize {
+        let mut scanner = self.clone();
+        scanner.feed(completion);
+        scanner.feed(&suffix[..suffix.floor_char_boundary(MAX_BALANCED)]);
         scanner.n_stray() + scanner.depth() + usize::from(!scanner.in_code())
     }
 }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use lsp_types::{
     DidChangeConfigurationParams, DidChangeTextDocumentParams, DidCloseTextDocumentParams, DidOpenTextDocumentParams,
     DidSaveTextDocumentParams, ExecuteCommandOptions, ExecuteCommandParams, InitializeParams, InitializeResult,
-    InlineCompletionItem, InlineCompletionParams, InlineCompletionResponse, LspAny, MessageType, Range, RootPath,
-    ServerCapabilities, ServerInfo, TextDocumentSyncKind, TextDocumentSyncOptions, WorkspaceFolders,
+    InlineCompletionItem, InlineCompletionParams, InlineCompletionResponse, InlineCompletionTriggerKind, LspAny,
+    MessageType, Range, RootPath, ServerCapabilities, ServerInfo, TextDocumentSyncKind, TextDocumentSyncOptions,
+    WorkspaceFolders,
 };
 use nanochat_engine::{Cancel, Completion, Limits};
 use serde::Serialize;
@@ -69,7 +70,9 @@ struct Counts {
     requests: u64,
     /// Questions answered with a suggestion.
     shown: u64,
-    /// Of these, answered from the last suggestion, of which the user had typed the beginning.
+    /// Suggestions that were too improbable to be shown.
+    withheld: u64,
+    /// Of those shown, answered from the last suggestion, of which the user had typed the beginning.
     typed_through: u64,
     /// Suggestions accepted.
     accepted: u64,
@@ -294,7 +297,9 @@ impl Desk {
             Readiness::Loading if !state.setup.folders.is_empty() => Some(HOLD),
             _ => return Asked::Nothing,
         };
-        let Settings { max_tokens, max_lines, .. } = state.setup.settings;
+        let Settings { max_tokens, max_lines, min_confidence, .. } = state.setup.settings;
+        let is_asked_for = params.context.trigger_kind == InlineCompletionTriggerKind::Invoked;
+        let least_confidence = if is_asked_for { 0.0 } else { min_confidence as f32 / 100.0 };
         let limits = Limits { max_tokens, max_lines, ..Limits::default() };
         let cancel = Cancel::new();
         let (answer, arrival) = oneshot::channel();
@@ -302,7 +307,16 @@ impl Desk {
         self.worker.submit(Job { document, query, limits, cancel: cancel.clone(), answer });
         let guard = CancelOnDrop(cancel);
         let address = address.clone();
-        Asked::Waiting(Box::new(Waiting { arrival, patience, guard, address, question, begins_with, range }))
+        Asked::Waiting(Box::new(Waiting {
+            arrival,
+            patience,
+            guard,
+            address,
+            question,
+            begins_with,
+            range,
+            least_confidence,
+        }))
     }
 
     fn show(&self, waiting: &Waiting, completion: Option<Completion>) -> Option<InlineCompletionItem> {
@@ -311,7 +325,12 @@ impl Desk {
         if waiting.guard.0.is_cancelled() {
             return None;
         }
-        let text = ghost::visible(&completion?.text)?.to_owned();
+        let completion = completion?;
+        if completion.confidence < waiting.least_confidence {
+            state.counts.withheld += 1;
+            return None;
+        }
+        let text = ghost::visible(&completion.text)?.to_owned();
         let Query { prefix, suffix, .. } = waiting.question.clone();
         state.shown.insert(waiting.address.clone(), Shown { prefix, suffix, text: text.clone() });
         state.counts.shown += 1;
@@ -349,6 +368,8 @@ struct Waiting {
     question: Query,
     begins_with: String,
     range: Range,
+    /// A suggestion that is less probable is not shown.
+    least_confidence: f32,
 }
 
 /// Stops the work when the request is dropped: that is how the protocol's cancellation arrives here.

@@ -14,6 +14,8 @@ pub struct Settings {
     pub max_lines: usize,
     /// Most tokens generated for one suggestion, within 1..=512.
     pub max_tokens: usize,
+    /// Per cent: a less probable suggestion does not appear while typing, only where it is asked for. Within 0..=100.
+    pub min_confidence: usize,
     /// Whether cargo may be run here: it executes what the workspace configures.
     pub trusted: bool,
     /// Whether the memory also holds the sources of locked dependencies and of the standard library.
@@ -31,6 +33,7 @@ impl Default for Settings {
         Self {
             max_lines: 1,
             max_tokens: 48,
+            min_confidence: 10,
             trusted: false,
             dependencies: true,
             threads: 0,
@@ -49,13 +52,20 @@ struct Setting {
     doc: &'static str,
 }
 
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 8] = [
     Setting { key: "maxLines", kind: "integer", within: Some((1, 64)), doc: "Most lines of one suggestion." },
     Setting {
         key: "maxTokens",
         kind: "integer",
         within: Some((1, 512)),
         doc: "Most tokens generated for one suggestion.",
+    },
+    Setting {
+        key: "minConfidence",
+        kind: "integer",
+        within: Some((0, 100)),
+        doc: "Per cent: a suggestion that is right less often than this does not appear while typing, only where it is \
+              asked for.",
     },
     Setting {
         key: "trusted",

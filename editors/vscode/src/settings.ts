@@ -9,6 +9,7 @@ export function settings(): Record<string, unknown> {
     return {
         maxLines: configuration.get("maxLines"),
         maxTokens: configuration.get("maxTokens"),
+        minConfidence: configuration.get("minConfidence"),
         dependencies: configuration.get("dependencies"),
         threads: configuration.get("threads"),
         cacheMegabytes: configuration.get("cacheMegabytes"),

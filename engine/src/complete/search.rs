@@ -9,6 +9,10 @@
 //! The bound of a branch is the probability of its tokens so far, which only falls: what is found within the tokens that
 //! may be tried is the most probable of all lines that begin as a branch did. The end of a line counts as one choice,
 //! whatever indentation follows it.
+//!
+//! The memory reads from left to right and cannot know what stands behind the cursor. So lines that are nearly as
+//! probable as the best are judged by what follows as well: ln p(line) + w · ln p(begin of the suffix | line). A line that
+//! breaks the brackets or literals around it is not taken.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -23,6 +27,14 @@ use crate::{Cancel, Cancelled, Sampling};
 
 /// A choice that is less probable than this is not followed.
 const LEAST_P: f32 = 0.04;
+/// How much less probable (ln p) than the best a line may be for what follows the cursor to speak for it.
+const WITHIN: f32 = 2.0;
+/// Tokens of the suffix that speak for a line, and the bytes that hold as many.
+const N_BEHIND: usize = 4;
+const BYTES_BEHIND: usize = 96;
+/// Their weight, chosen on the suite `develop`: of next lines 29.2 % are exact in place of 27.4, of rests of lines 43.1 in
+/// place of 42.3. With a weight of 1 it is 29.2 and 42.2.
+const WEIGHT_BEHIND: f32 = 0.5;
 
 /// Text so far.
 #[derive(Clone)]
@@ -85,6 +97,8 @@ struct Search<'a, 'v> {
     /// Tokens that may still be tried; `None` while the first path is found.
     n_left: Option<usize>,
     best: f32,
+    /// What follows the cursor, as far as it speaks for a line; empty where nothing does.
+    behind: Vec<TokenId>,
 }
 
 /// What is found, or `None` where silence is the better answer. The session, if there is one, holds the prompt.
@@ -97,6 +111,8 @@ pub(super) fn search(
     on_token: &mut dyn FnMut(TokenId),
 ) -> Result<Option<Completion>, Cancelled> {
     let PromptTokens { tokens: all, healed } = prompt_tokens;
+    let behind = if limits.n_tried > 0 && voice.memory.is_some() { behind(&voice, prompt.suffix) } else { Vec::new() };
+    let within = if behind.is_empty() { 0.0 } else { WITHIN };
     let mut search = Search {
         newlines: voice.tokenizer.tokens_compatible_with(b"\n"),
         voice,
@@ -110,28 +126,51 @@ pub(super) fn search(
         n_branches: 0,
         n_left: None,
         best: f32::NEG_INFINITY,
+        behind,
     };
     let text = Text::new(prompt, limits.max_lines, healed);
     let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, text };
     let first = search.follow(begin, None, on_token)?;
-    let Some(mut best) = first else { return Ok(None) };
-    search.best = best.0.log_p;
+    let Some((path, stop)) = first else { return Ok(None) };
+    search.best = path.log_p - within;
     search.n_left = Some(limits.n_tried);
+    let mut found = vec![(path, stop)];
     while let Some(branch) = search.branches.pop().filter(|branch| branch.bound > search.best) {
         let Branch { mut path, choice, bound, .. } = branch;
         path.log_p = bound;
         search.all.truncate(search.n_prompt);
         search.all.extend_from_slice(&path.tokens);
-        if let Some(found) = search.follow(path, Some(choice), &mut |_| ())? {
-            search.best = found.0.log_p;
-            best = found;
+        if let Some((path, stop)) = search.follow(path, Some(choice), &mut |_| ())? {
+            search.best = search.best.max(path.log_p - within);
+            found.push((path, stop));
         }
         if search.n_left == Some(0) {
             break;
         }
     }
-    let (path, stop) = best;
+    found.retain(|(path, _)| path.text.fits(prompt.suffix));
+    // Of equals the one that was found first.
+    let best = match &mut found[..] {
+        [] => return Ok(None),
+        [_] => 0,
+        found => {
+            let scores: Vec<f32> = found.iter().map(|(path, _)| search.score(path)).collect();
+            (1..scores.len()).fold(0, |best, idx| if scores[idx] > scores[best] { idx } else { best })
+        }
+    };
+    let (path, stop) = found.swap_remove(best);
     Ok(finish(path, stop, prompt.suffix))
+}
+
+/// The first tokens of what follows the cursor. The last one of a part could be longer in the whole.
+fn behind(voice: &Voice<'_>, suffix: &str) -> Vec<TokenId> {
+    let part = &suffix[..suffix.floor_char_boundary(BYTES_BEHIND)];
+    let mut tokens = voice.tokenizer.encode(part.as_bytes());
+    if part.len() < suffix.len() {
+        tokens.pop();
+    }
+    tokens.truncate(N_BEHIND);
+    tokens
 }
 
 /// What is new of a path.
@@ -155,6 +194,13 @@ fn finish(path: Path, stop: Stop, suffix: &str) -> Option<Completion> {
 }
 
 impl Search<'_, '_> {
+    /// How well a line fits between what stands before and after it.
+    fn score(&mut self, path: &Path) -> f32 {
+        self.all.truncate(self.n_prompt);
+        self.all.extend_from_slice(&path.tokens);
+        path.log_p + WEIGHT_BEHIND * self.voice.log_p_of(&mut self.all, self.file_start, &self.behind)
+    }
+
     /// Extends a path to its end, first by `choice` where there is one (the session is then behind). `None` where it falls
     /// below the best or there is no more to try.
     fn follow(

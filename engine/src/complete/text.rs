@@ -23,6 +23,8 @@ pub(super) struct Text {
     scanned: usize,
     /// Brackets open at the cursor that the suffix does not close.
     n_to_close: usize,
+    /// The bracket that ended the text, which the suffix has too.
+    closer: Option<char>,
 }
 
 impl Text {
@@ -40,6 +42,7 @@ impl Text {
             scanned: 0,
             n_to_close: at_cursor.depth() - at_cursor.closed_by(prompt.suffix),
             at_cursor,
+            closer: None,
         }
     }
 
@@ -118,10 +121,17 @@ impl Text {
             self.scanned += c.len_utf8();
             self.scanner.feed(c.encode_utf8(&mut [0; 4]));
             if self.scanner.n_outer_closed() > self.n_to_close || self.scanner.is_broken() {
+                self.closer = Some(c);
                 return Some(before);
             }
         }
         None
+    }
+
+    /// Whether what is new breaks nothing in its place.
+    pub(super) fn fits(&self, suffix: &str) -> bool {
+        let new = self.bytes.get(self.healed.len()..).unwrap_or_default();
+        self.at_cursor.fits(valid(new), suffix)
     }
 
     /// Where a run of tokens begins to be repeated, once it stands there four times.
@@ -139,21 +149,28 @@ impl Text {
     /// What is new at the cursor, if anything is.
     pub(super) fn finish(self, suffix: &str) -> Option<String> {
         let new = self.bytes.get(self.healed.len()..).filter(|_| self.bytes.starts_with(&self.healed))?;
-        let valid = match std::str::from_utf8(new) {
-            Ok(text) => text,
-            Err(error) => std::str::from_utf8(&new[..error.valid_up_to()]).ok()?,
+        let valid = valid(new);
+        // What stands before the bracket may stand before the suffix's too: `g(▮, b)` and `a, b)`.
+        let closed = self.closer.map(|closer| format!("{valid}{closer}"));
+        let trimmed = closed.as_deref().map(|closed| self.at_cursor.trim_overlap(closed, suffix));
+        let text = match trimmed.filter(|trimmed| trimmed.len() < valid.len()) {
+            Some(trimmed) => trimmed,
+            None => self.at_cursor.trim_overlap(valid, suffix),
         };
-        let text = self.at_cursor.trim_overlap(valid, suffix).trim_end();
+        let text = text.trim_end();
         (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+/// The text of bytes that may end in the middle of a character, without that.
+fn valid(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid up to here"),
     }
 }
 
 /// The first character of bytes that may end in the middle of one.
 fn next_char(bytes: &[u8]) -> Option<char> {
-    let head = &bytes[..bytes.len().min(4)];
-    let valid = match std::str::from_utf8(head) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).expect("valid up to here"),
-    };
-    valid.chars().next()
+    valid(&bytes[..bytes.len().min(4)]).chars().next()
 }

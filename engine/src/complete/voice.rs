@@ -47,6 +47,24 @@ impl Voice<'_> {
         self.session.is_some() || !lookup.is_empty()
     }
 
+    /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
+    pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
+        let Some(memory) = &self.memory else { return 0.0 };
+        let State { lookup, mixture, probabilities } = &mut *self.state;
+        let n_before = all.len();
+        let mut log_p = 0.0;
+        for token in next {
+            memory.lookup(&all[start..], "", lookup);
+            probabilities.clear();
+            probabilities.extend(uniform(self.tokenizer.vocab_size()));
+            self.blend.mix(probabilities, false, lookup, mixture);
+            log_p += probabilities[usize::from(*token)].max(f32::MIN_POSITIVE).ln();
+            all.push(*token);
+        }
+        all.truncate(n_before);
+        log_p
+    }
+
     /// Which voice is behind more than half of `p`, the blended probability of a token.
     pub(super) fn source(&self, token: TokenId, p: f32) -> TokenSource {
         let from_memory = self.state.mixture.memory(token) > 0.5 * p;

@@ -25,11 +25,13 @@ impl Engine for TestEngine {
         cancel: &Cancel,
     ) -> std::result::Result<Option<Completion>, CompleteError> {
         let text = (self.0)(query, cancel);
+        // What begins with a question mark is doubted.
+        let confidence = if text.as_ref().is_some_and(|text| text.starts_with('?')) { 0.05 } else { 1.0 };
         cancel.check()?;
         let completion = |text| Completion {
             text,
             stop: Stop::Lines,
-            confidence: 1.0,
+            confidence,
             sources: vec![],
             n_reused: 0,
             n_prompt: 0,
@@ -368,6 +370,18 @@ async fn a_selected_menu_item_is_continued_in_its_range() {
         assert_eq!(text(&items), "unwrap();");
         assert_eq!(items[0]["range"], range);
     }
+}
+
+#[tokio::test]
+async fn what_is_improbable_is_shown_only_where_it_is_asked_for() {
+    let mut editor = Editor::ready("a\n", |_, _| Some("?;".to_owned())).await;
+    assert_eq!(editor.suggest(1, 0, 1).await, json!([]));
+    assert_eq!(editor.status(2).await["counts"]["withheld"], 1);
+    editor.ask(3, "textDocument/inlineCompletion", inline(0, 1, json!({"triggerKind": 1}))).await;
+    assert_eq!(text(&editor.response(3).await["result"]), "?;");
+    editor.change(2, json!([{"text": "b\n"}])).await;
+    editor.notify("workspace/didChangeConfiguration", json!({"settings": {"nanochat": {"minConfidence": 5}}})).await;
+    assert_eq!(text(&editor.suggest(4, 0, 1).await), "?;");
 }
 
 #[tokio::test]
