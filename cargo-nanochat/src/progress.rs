@@ -35,7 +35,7 @@ impl<'a> TrainProgress<'a> {
             self.cancel.cancel();
         }
         match event {
-            Event::Collected { n_train_files, n_held_out_files, train_bytes, skipped } => {
+            Event::Collected { n_train_files, n_held_out_files, train_bytes, skipped, n_scrubbed } => {
                 for (path, reason) in &skipped {
                     self.bar.say(self.output, &format!("skipped {}: {reason}", path.display()));
                 }
@@ -44,6 +44,10 @@ impl<'a> TrainProgress<'a> {
                     self.output,
                     &format!("{n_train_files} files ({size}) to learn from, {n_held_out_files} held out"),
                 );
+                if n_scrubbed > 0 {
+                    let noun = if n_scrubbed == 1 { "secret" } else { "secrets" };
+                    self.bar.say(self.output, &format!("{n_scrubbed} {noun} left out"));
+                }
             }
             Event::Tokenizer { vocab_size, bytes_per_token } => {
                 self.bar.say(

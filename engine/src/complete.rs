@@ -13,7 +13,7 @@ use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::score::Score;
 use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
-use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer};
+use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, secrets};
 
 mod search;
 mod text;
@@ -224,7 +224,8 @@ impl Completer {
         self.drafts.as_ref()
     }
 
-    /// A completion, or `None` where silence is the better answer.
+    /// A completion, or `None` where silence is the better answer: also where the text would be part of a secret, which
+    /// the memory may know from another file.
     ///
     /// The live file of the prompt is remembered as it stands there, not as it was saved.
     pub fn complete(
@@ -273,6 +274,7 @@ impl Completer {
             state: &mut self.state,
         };
         let found = search::search(voice, prompt, prompt_tokens, &limits, cancel, on_token)?;
+        let found = found.filter(|found| !writes_secret(prompt, &found.text));
         Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
 
@@ -406,6 +408,20 @@ impl Completer {
         live.update(&self.tokenizer, &overlay_path(prompt.path), prefix, prompt.suffix.as_bytes());
         self.memory.with_live(Arc::clone(&self.live))
     }
+}
+
+/// So far before the cursor the header of a private key is looked for.
+const MAX_KEY_BYTES: usize = 4 << 10;
+
+/// Whether the text ends a secret or holds one, read behind the cursor's line, the line before it, which may end with the
+/// secret's name, and the lines of a private key.
+fn writes_secret(prompt: &Prompt<'_>, text: &str) -> bool {
+    let prefix = prompt.prefix;
+    let window = &prefix[prefix.ceil_char_boundary(prefix.len().saturating_sub(MAX_KEY_BYTES))..];
+    let line = window.rmatch_indices('\n').nth(1).map_or(0, |(at, _)| at + 1);
+    let start = window.rfind("-----BEGIN ").map_or(line, |key| key.min(line));
+    let before = &window[start..];
+    secrets::find(&[before, text].concat()).iter().any(|finding| finding.range.end > before.len())
 }
 
 /// The same for every token but the specials.

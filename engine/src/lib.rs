@@ -21,6 +21,7 @@ pub mod prompt;
 pub mod rng;
 pub mod sample;
 pub mod score;
+pub mod secrets;
 pub mod session;
 pub mod sources;
 pub mod store;

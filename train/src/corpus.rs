@@ -1,4 +1,4 @@
-//! A workspace's files: exact duplicates dropped, whole files split off for validation.
+//! A workspace's files: secrets taken out, exact duplicates dropped, whole files split off for validation.
 //!
 //! The split follows from the contents and the seed alone. Files are taken in the order of a hash until the
 //! held-out share is reached; a file that would take it beyond twice the share is passed over. There is always
@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use nanochat_engine::Sources;
 use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::{Sources, secrets};
 
 use crate::TrainError;
 
@@ -24,6 +24,8 @@ pub struct Corpus {
     pub within_one_file: bool,
     /// What was left out, with a reason.
     pub skipped: Vec<(PathBuf, String)>,
+    /// Secrets that stand in no file here, neither in one that is trained on nor in one that is held out.
+    pub n_scrubbed: usize,
     /// blake3 of the sorted (path, content hash) list of all files, with the split.
     pub hash: String,
     /// SPDX expressions of the packages, sorted.
@@ -31,13 +33,19 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Collects the workspace members' files and splits them.
+    /// Collects the workspace members' files, without the secrets in them, and splits them.
     pub fn collect(sources: &Sources, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
         let (files, skipped) = sources.collect(&[Role::Member]);
         let mut skipped: Vec<(PathBuf, String)> = skipped.into_iter().map(|s| (s.path, s.reason)).collect();
         let mut seen = HashSet::new();
         let mut kept = Vec::with_capacity(files.len());
-        for file in files {
+        let mut n_scrubbed = 0;
+        for mut file in files {
+            let (text, n_found) = secrets::scrub_counted(&file.text);
+            if n_found > 0 {
+                file.text = text.into_owned();
+                n_scrubbed += n_found;
+            }
             if file.text.trim().is_empty() {
                 continue;
             }
@@ -54,6 +62,7 @@ impl Corpus {
             sources.members().filter_map(|package| package.licence.clone()).collect();
         let mut corpus = Self::split(kept, held_out_share, seed)?;
         corpus.skipped = skipped;
+        corpus.n_scrubbed = n_scrubbed;
         corpus.licences = licences.into_iter().collect();
         Ok(corpus)
     }
@@ -69,7 +78,7 @@ impl Corpus {
             (train, held_out, false)
         };
         let hash = hash(&train, &held_out);
-        Ok(Self { train, held_out, within_one_file, skipped: Vec::new(), hash, licences: Vec::new() })
+        Ok(Self { train, held_out, within_one_file, skipped: Vec::new(), n_scrubbed: 0, hash, licences: Vec::new() })
     }
 
     /// Bytes trained on.
@@ -141,8 +150,10 @@ fn hash(train: &[SourceFile], held_out: &[SourceFile]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use nanochat_engine::sources::Package;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn file(name: usize, size: usize) -> SourceFile {
         let text: String = format!("// file {name}\n").chars().cycle().take(size).collect();
@@ -179,6 +190,32 @@ mod tests {
         assert!(corpus.train[0].text.ends_with('\n'));
         assert_eq!(corpus.train_bytes() + corpus.held_out_bytes(), 10_000);
         assert!((0.05..=0.2).contains(&(corpus.held_out_bytes() as f64 / 10_000.0)));
+    }
+
+    #[test]
+    fn a_planted_secret_is_in_neither_half() {
+        let scratch = tempfile::tempdir().expect("a folder can be made");
+        let folder = scratch.path().join("w");
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        let key = format!("sk_{}_{}", "live", "Zq81RkT0vWmB5yXc7NdJ2pLe");
+        for i in 0..10 {
+            let text = format!("//! Part {i}.\n\npub fn client_{i}() -> Client {{\n    Client::new(\"{key}\")\n}}\n");
+            std::fs::write(folder.join(format!("part{i}.rs")), text).expect("writable");
+        }
+        let package = Package {
+            name: "x".into(),
+            version: "0.1.0".into(),
+            edition: "2024".into(),
+            licence: None,
+            folder: folder.clone(),
+            role: Role::Member,
+        };
+        let sources = Sources { root: folder, packages: vec![package] };
+        let corpus = Corpus::collect(&sources, 0.3, 1).expect("ten files");
+        assert_eq!((corpus.n_scrubbed, corpus.train.len() + corpus.held_out.len()), (10, 10));
+        for file in corpus.train.iter().chain(&corpus.held_out) {
+            assert!(!file.text.contains(&key) && file.text.contains("Client::new(\"xxxxxxxx\")"), "{}", file.text);
+        }
     }
 
     #[test]

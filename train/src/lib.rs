@@ -1,7 +1,8 @@
 //! Workspace to checkpoint.
 //!
 //! ```text
-//! Sources → collect → split → tokenizer → documents → QAT steps → held-out bits/byte → export → signed checkpoint
+//! Sources → collect → scrub → split → tokenizer → documents → QAT steps → held-out bits/byte → export
+//!         → signed checkpoint
 //! ```
 //!
 //! Only this crate knows candle. The architecture is `engine::config`; `model` is the differentiable twin of
@@ -68,6 +69,8 @@ pub enum Event {
         train_bytes: usize,
         /// Files left out, each with a reason.
         skipped: Vec<(PathBuf, String)>,
+        /// Secrets that were taken out of the files' text.
+        n_scrubbed: usize,
     },
     /// The tokenizer is ready.
     Tokenizer {

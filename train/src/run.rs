@@ -29,6 +29,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         n_held_out_files: corpus.held_out.len(),
         train_bytes: corpus.train_bytes(),
         skipped: corpus.skipped.clone(),
+        n_scrubbed: corpus.n_scrubbed,
     });
 
     let base_hash = options.base.as_ref().map(|base| base.manifest.hash()).unwrap_or_default();

@@ -193,6 +193,45 @@ fn a_limit_beyond_the_context_leaves_room_for_the_prompt() {
     assert!(completion.is_none_or(|completion| completion.n_prompt > 10 && completion.n_generated <= 128));
 }
 
+#[test]
+fn a_secret_of_another_file_is_not_suggested() {
+    let key = format!("sk_{}_{}", "live", "Zq81RkT0vWmB5yXc7NdJ2pLe");
+    let file = format!("fn a() {{\n    let client = connect(\"{key}\");\n    let value = compute_everything(7);\n}}\n");
+    let cursor = "fn b() {\n    let client = con$0\n}\n";
+    let mut plain = completer(&[("a.rs", file.replace(&key, "the primary store").as_str())]);
+    assert_eq!(check(&mut plain, cursor, &LIMITS).as_deref(), Some("nect(\"the primary store\");"));
+    let mut completer = completer(&[("a.rs", file.as_str())]);
+    assert_eq!(check(&mut completer, cursor, &LIMITS), None);
+    let within = format!("fn b() {{\n    let client = connect(\"{}$0\n}}\n", &key[..20]);
+    assert_eq!(check(&mut completer, &within, &LIMITS), None);
+    // One that stands before the cursor is there already.
+    let behind = format!("fn b() {{\n    let client = connect(\"{key}\"); let value = comp$0\n}}\n");
+    assert_eq!(check(&mut completer, &behind, &LIMITS).as_deref(), Some("ute_everything(7);"));
+}
+
+#[test]
+fn the_lines_of_a_private_key_are_a_secret_and_those_of_a_certificate_are_not() {
+    let mut rng = crate::rng::Rng::new(1);
+    let mut line = || (0..64).map(|_| char::from(b"ABCDEFGHabcdefgh01234567+/"[rng.below(26)])).collect::<String>();
+    let (first, second) = (line(), line());
+    for (label, is_secret) in [("PRIVATE KEY", true), ("CERTIFICATE", false)] {
+        let begin = format!("{}-----BEGIN {label}-----\n", "fn é() {}\n".repeat(1000));
+        for (written, text) in [
+            (String::new(), format!("{first}\n{second}")),
+            (format!("{first}\n"), second.clone()),
+            (format!("{first}\n{}", &second[..9]), second[9..].to_owned()),
+        ] {
+            let prefix = format!("{begin}{written}");
+            let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
+            assert_eq!(writes_secret(&prompt, &text), is_secret, "{label}: {written} ← {text}");
+        }
+    }
+    let check = |prefix: &str, text: &str| writes_secret(&Prompt { prefix, ..Prompt::default() }, text);
+    let named = format!("let token =\n    \"{}", &first[..40]);
+    assert!(check(&named[..30], &named[30..]), "its name stands on the line before");
+    assert!(!check(&named, "\";"), "nothing of it is written");
+}
+
 /// Everything that two runs could differ in.
 fn run(completer: &mut Completer, prompt: &Prompt<'_>, limits: &Limits) -> (Vec<TokenId>, Option<Completion>) {
     let mut tokens = Vec::new();
