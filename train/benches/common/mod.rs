@@ -1,0 +1,189 @@
+//! What the benchmarks of a training step share: flags, random tokens, clocks and what is printed. A folder with a
+//! `mod.rs`, because cargo takes each file beside it for a benchmark of its own.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nanochat_engine::Config;
+use nanochat_engine::rng::Rng;
+use nanochat_train::model::Batch;
+use serde_json::{Map, Value};
+
+/// 6M and 20M parameters.
+const SHAPES: [&str; 2] = ["d256 l5 h4 kv1 ff768 v8192 n1", "d384 l9 h6 kv2 ff1152 v8192 n1"];
+
+/// Share of the recipe's top rates that each step is made with.
+pub(crate) const RATE: f64 = 0.1;
+
+/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--json]`.
+pub(crate) struct Setting {
+    pub(crate) shapes: Vec<String>,
+    pub(crate) n_threads: usize,
+    pub(crate) seq_len: usize,
+    /// Sequences in one step.
+    pub(crate) sequences: usize,
+    /// Sequences whose gradients are taken together.
+    pub(crate) micro: usize,
+    /// Steps that are timed, after one that is not.
+    pub(crate) n_steps: usize,
+    /// One JSON object per shape instead of text.
+    json: bool,
+}
+
+impl Setting {
+    pub(crate) fn from_args() -> Result<Self, Box<dyn Error>> {
+        let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+        let value = |name: &str, default: usize| match args.iter().position(|arg| arg == name) {
+            Some(at) => args.get(at + 1).map_or(Ok(default), |value| value.parse()),
+            None => Ok(default),
+        };
+        let mut shapes: Vec<String> = args.iter().filter(|arg| arg.starts_with('d')).cloned().collect();
+        if shapes.is_empty() {
+            shapes = SHAPES.map(String::from).to_vec();
+        }
+        let setting = Self {
+            shapes,
+            n_threads: value("--threads", 1)?,
+            seq_len: value("--seq", 512)?,
+            sequences: value("--sequences", 16)?,
+            micro: value("--micro", 2)?,
+            n_steps: value("--steps", 5)?,
+            json: args.iter().any(|arg| arg == "--json"),
+        };
+        let Self { n_threads, sequences, micro, n_steps, .. } = setting;
+        if n_threads == 0 || n_steps == 0 || micro == 0 || !sequences.is_multiple_of(micro) {
+            return Err("--threads, --steps and --micro are at least 1, and --micro divides --sequences".into());
+        }
+        Ok(setting)
+    }
+
+    /// The architecture that `shape` names, at this length.
+    pub(crate) fn config(&self, shape: &str) -> Result<Config, Box<dyn Error>> {
+        Ok(Config { context: self.seq_len, ..shape.parse()? })
+    }
+
+    /// Random tokens after which random ones should follow: the micro-batches of a step, the same in each.
+    pub(crate) fn batches(&self, config: &Config) -> Vec<Batch> {
+        let mut rng = Rng::new(1);
+        let n_rows = self.micro * self.seq_len;
+        let mut tokens = || Arc::new((0..n_rows).map(|_| rng.below(config.vocab_size) as u32).collect());
+        (0..self.sequences / self.micro)
+            .map(|_| Batch {
+                tokens: tokens(),
+                targets: tokens(),
+                starts: Arc::new(vec![0; n_rows]),
+                seq_len: self.seq_len,
+            })
+            .collect()
+    }
+
+    /// The weight of one token's loss, so that a step's is their mean.
+    pub(crate) fn weight(&self) -> f64 {
+        1.0 / (self.sequences * self.seq_len) as f64
+    }
+}
+
+/// Times of repeated steps, part by part.
+#[derive(Default)]
+pub(crate) struct Clock {
+    parts: Vec<(&'static str, Vec<f64>)>,
+    cpu: Vec<f64>,
+    losses: Vec<f64>,
+}
+
+/// A step that is being timed.
+pub(crate) struct Step<'a> {
+    clock: &'a mut Clock,
+    cpu_begin: f64,
+    last: Instant,
+}
+
+impl Clock {
+    pub(crate) fn begin(&mut self) -> Step<'_> {
+        Step { clock: self, cpu_begin: cpu_seconds(), last: Instant::now() }
+    }
+
+    /// Prints the medians of all steps but the first, which makes the buffers.
+    pub(crate) fn report(&self, setting: &Setting, shape: &str, n_values: usize) {
+        let Setting { n_threads, seq_len, sequences, micro, n_steps, .. } = *setting;
+        let totals: Vec<f64> =
+            (1..=n_steps).map(|step| self.parts.iter().map(|(_, times)| times[step]).sum()).collect();
+        let total = median(&totals);
+        let n_tokens = (sequences * seq_len) as f64;
+        let rate = n_tokens / total;
+        let gflops = 6.0 * n_values as f64 * rate / n_threads as f64 / 1e9;
+        let cpu_rate = n_tokens / median(&self.cpu[1..]);
+        let parts = self.parts.iter().map(|(name, times)| (*name, median(&times[1..]) * 1e3));
+        let peak = peak_kib();
+        if setting.json {
+            let parts: Map<String, Value> = parts.map(|(name, ms)| (name.to_owned(), ms.into())).collect();
+            let report = serde_json::json!({
+                "shape": shape,
+                "n_values": n_values,
+                "threads": n_threads,
+                "sequences": sequences,
+                "seq_len": seq_len,
+                "micro": micro,
+                "tokens_per_s": rate,
+                "gflops_per_thread": gflops,
+                "tokens_per_cpu_s": cpu_rate,
+                "peak_kib": peak,
+                "parts_ms": parts,
+                "losses": self.losses,
+            });
+            println!("{report}");
+            return;
+        }
+        println!(
+            "{shape}: {:.1}M, {n_threads} threads, {sequences} × {seq_len}: {rate:.0} tokens/s, {gflops:.1} GFLOP/s per thread, {cpu_rate:.0} tokens per CPU second, peak {}",
+            n_values as f64 / 1e6,
+            peak.map_or_else(|| "unknown".to_owned(), |kib| format!("{kib} kB")),
+        );
+        for (name, ms) in parts {
+            println!("  {name:10} {ms:8.1} ms {:5.1} %", ms / total / 10.0);
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Ends a part. A step has the same parts each time.
+    pub(crate) fn lap(&mut self, name: &'static str) {
+        let now = Instant::now();
+        let seconds = (now - self.last).as_secs_f64();
+        self.last = now;
+        let parts = &mut self.clock.parts;
+        match parts.iter_mut().find(|(part, _)| *part == name) {
+            Some((_, times)) => times.push(seconds),
+            None => parts.push((name, vec![seconds])),
+        }
+    }
+
+    /// Ends the step, whose mean loss tells whether two benchmarks do the same.
+    pub(crate) fn end(self, loss: f64) {
+        self.clock.cpu.push(cpu_seconds() - self.cpu_begin);
+        self.clock.losses.push(loss);
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What this process has used of all cores: on a machine with neighbours it says more than the clock.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields behind the name, which may hold anything, in hundredths of a second: user and system are the 12th and 13th.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// The most memory this process ever held, as Linux says.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim_end().parse().ok()
+}
