@@ -67,6 +67,25 @@ fn training_reports_each_step_and_ends_with_a_checkpoint_that_verifies() {
 }
 
 #[test]
+fn a_base_is_where_training_begins() {
+    let trained = trained();
+    let work = Workspace::new(&sample());
+    let file = work.root.join("base.ncz");
+    trained.run(&format!("pack --offline -o {}", file.display())).ok();
+    work.run("train --base base.ncz --recipe test --offline").fails(REFUSED);
+    work.write("key.pub", trained.run("key show").ok().as_bytes());
+    work.run("key trust key.pub").ok();
+    let reports = lines(&work.run("train --base base.ncz --recipe test --steps 2 --offline --message-format json").ok());
+    let last = reports.last().expect("a last report");
+    let [before, unigram] = ["model", "unigram"].map(|key| last["before"][key].as_f64().expect("a number"));
+    assert!(before < unigram, "the base knows this code before the first step: {last}");
+    let checkpoint = last["checkpoint"].as_str().expect("a path");
+    let manifest: Value =
+        serde_json::from_str(&work.run(&format!("verify {checkpoint} --message-format json")).ok()).expect("json");
+    assert_eq!(manifest["lineage"].as_array().map(Vec::len), Some(1), "{manifest}");
+}
+
+#[test]
 fn evaluation_judges_the_held_out_files_beside_baselines() {
     // Files that differ: one that repeats what training saw would be dropped as a leak.
     let mut files = sample();

@@ -165,6 +165,7 @@ pub(crate) struct Try {
 Examples:
   cargo nanochat train
   cargo nanochat train --time 10m
+  cargo nanochat train --base team/base.ncz --time 10m
   cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
   cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
 
@@ -173,9 +174,13 @@ json: one object per step (step, tokens, loss, bits_per_byte, tokens_per_s), the
 after and checkpoint.
 Writes to the data folder only: the key, the training state and the checkpoint.")]
 pub(crate) struct Train {
-    /// Recipe: a built-in name or a .toml file [default: `default`]
+    /// Recipe: a built-in name or a .toml file [default: `default`, from a base `adapt`]
     #[arg(long, value_name = "NAME")]
     pub(crate) recipe: Option<String>,
+    /// Begin with the weights, the tokenizer and the shape of this checkpoint instead of fresh ones; `before` is what it
+    /// is worth here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: Option<PathBuf>,
     /// Optimizer steps, instead of the recipe's number
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,

@@ -96,6 +96,7 @@ pub enum RecipeError {
 
 const BUILT_IN: [(&str, &str); 3] = [
     ("default", include_str!("../recipes/default.toml")),
+    ("adapt", include_str!("../recipes/adapt.toml")),
     ("try", include_str!("../recipes/try.toml")),
     ("test", include_str!("../recipes/test.toml")),
 ];

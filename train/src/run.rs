@@ -55,7 +55,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
             run.resume(state, options.time_budget_s);
             events(Event::Resumed { step: run.step });
         }
-        None => match run.measure(Blend::default(), cancel)? {
+        None => match run.measure(run.first_blend(), cancel)? {
             Some((_, figures)) => run.before = figures,
             None => return run.unfinished(),
         },
@@ -253,6 +253,11 @@ impl Run {
         Ok(figures.ok().map(|figures| (checkpoint, figures)))
     }
 
+    /// The gates before those of this workspace are found.
+    fn first_blend(&self) -> Blend {
+        self.base.as_ref().map_or_else(Blend::default, |base| base.blend.clone())
+    }
+
     fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
         let n_tokens: usize =
             self.corpus.train.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
@@ -282,7 +287,7 @@ impl Run {
     }
 
     fn unfinished(self) -> Result<Outcome, TrainError> {
-        let checkpoint = self.checkpoint(Blend::default())?;
+        let checkpoint = self.checkpoint(self.first_blend())?;
         let held_out = self.held_out();
         Ok(Outcome { checkpoint, before: self.before, after: self.before, held_out, finished: false })
     }
@@ -291,7 +296,7 @@ impl Run {
     fn finish(self, options: &Options, cancel: &Cancel) -> Result<Outcome, TrainError> {
         let (calibration, _) = measure::halves(&self.corpus.held_out);
         let memory = measure::memory(&self.tokenizer, &self.corpus.train);
-        let untuned = self.checkpoint(Blend::default())?;
+        let untuned = self.checkpoint(self.first_blend())?;
         let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
         let Ok(blend) = blend else { return self.unfinished() };
         let Some((mut checkpoint, after)) = self.measure(blend, cancel)? else { return self.unfinished() };

@@ -32,16 +32,18 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
     let workspace = context.current_workspace()?;
     let settings = workspace.settings;
     let root = workspace.sources.root.clone();
+    let base = args.base.as_ref().map(|file| context.store.open_checkpoint(file)).transpose()?;
+    let default_recipe = if base.is_some() { BASE_RECIPE } else { DEFAULT_RECIPE };
     let options = Options {
         sources: workspace.sources,
-        recipe: args.recipe.clone().or(settings.recipe).unwrap_or_else(|| DEFAULT_RECIPE.to_owned()),
+        recipe: args.recipe.clone().or(settings.recipe).unwrap_or_else(|| default_recipe.to_owned()),
         state_dir: context.store.state_dir(&root),
         restart: args.restart,
         seed: args.seed.or(settings.seed),
         steps: args.steps,
         time_budget_s: args.time.map(|time| time.as_secs_f64()),
         threads: args.threads.or(settings.threads).unwrap_or(0),
-        base: None,
+        base,
     };
     let stopped = "stopped; the state is saved and the same command goes on from there";
     let outcome = train(&context.output, &options, Interrupt::install()?, stopped)?;
@@ -65,6 +67,8 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
 
 /// What `train` uses where nothing else is said.
 const DEFAULT_RECIPE: &str = "default";
+/// And what it uses with a base.
+const BASE_RECIPE: &str = "adapt";
 
 /// Trains with progress. An interrupted run is an error, `stopped`: there is no checkpoint to go on with.
 pub(super) fn train(
