@@ -15,7 +15,7 @@ use crate::measure::{self, Watch};
 use crate::model::{Graph, Params};
 use crate::pool::Pool;
 use crate::schedule::Schedule;
-use crate::state::{Snapshot, State};
+use crate::state::{Lock, Snapshot, State};
 use crate::{Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
@@ -23,6 +23,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     let mut recipe = Recipe::load(&options.recipe)?;
     recipe.seed = options.seed.unwrap_or(recipe.seed);
     recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
+    let _lock = Lock::take(&options.state_dir)?;
     let corpus = Corpus::collect(&options.sources, recipe.data.held_out_share, recipe.seed)?;
     events(Event::Collected {
         n_train_files: corpus.train.len(),

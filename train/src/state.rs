@@ -76,6 +76,12 @@ pub enum StateError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Another process trains there.
+    #[error("this workspace is being trained by another process ({folder}); wait for it, or stop it with Ctrl-C")]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// It belongs to another run.
     #[error("training state {path} is of another {what}; pass --restart to begin afresh")]
     Foreign {
@@ -99,6 +105,27 @@ struct Header {
     now: (usize, usize),
     stable: Option<(usize, usize)>,
     payload_hash: String,
+}
+
+/// Keeps other trainers away from a folder while it lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
+
+impl Lock {
+    /// Takes the folder, which is made if there is none. The system frees it when the process ends, however it ends.
+    pub fn take(folder: &Path) -> Result<Self, StateError> {
+        let path = folder.join("lock");
+        let open = || {
+            std::fs::create_dir_all(folder)?;
+            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)
+        };
+        let file = open().map_err(|source| StateError::Io { path: path.clone(), source })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(StateError::Busy { folder: folder.to_owned() }),
+            Err(std::fs::TryLockError::Error(source)) => Err(StateError::Io { path, source }),
+        }
+    }
 }
 
 impl State {

@@ -59,6 +59,22 @@ fn run(options: &Options) -> Outcome {
     train(options, &mut |_| {}, &Cancel::new()).expect("training works")
 }
 
+#[test]
+fn two_trainers_do_not_share_a_state() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (sources, _) = random_crate(folder.path(), 5);
+    let options = options(&sources, &folder.path().join("state"), 2);
+    let mut refused = Vec::new();
+    let mut second = |event: Event| {
+        if matches!(event, Event::Step { .. }) {
+            refused.push(train(&options, &mut |_| {}, &Cancel::new()).expect_err("the first one trains").to_string());
+        }
+    };
+    train(&options, &mut second, &Cancel::new()).expect("training works");
+    assert!(refused.len() == 2 && refused[0].contains("another process"), "{refused:?}");
+    run(&options);
+}
+
 /// Runs until `n` steps of this call are made, then cancels.
 fn interrupt_after(options: &Options, n: usize) -> (Outcome, Vec<Event>) {
     let cancel = Cancel::new();
