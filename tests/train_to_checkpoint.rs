@@ -75,7 +75,8 @@ fn a_base_is_where_training_begins() {
     work.run("train --base base.ncz --recipe test --offline").fails(REFUSED);
     work.write("key.pub", trained.run("key show").ok().as_bytes());
     work.run("key trust key.pub").ok();
-    let reports = lines(&work.run("train --base base.ncz --recipe test --steps 2 --offline --message-format json").ok());
+    let reports =
+        lines(&work.run("train --base base.ncz --recipe test --steps 2 --offline --message-format json").ok());
     let last = reports.last().expect("a last report");
     let [before, unigram] = ["model", "unigram"].map(|key| last["before"][key].as_f64().expect("a number"));
     assert!(before < unigram, "the base knows this code before the first step: {last}");
