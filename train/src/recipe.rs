@@ -94,7 +94,7 @@ pub enum RecipeError {
     },
 }
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("default", include_str!("../recipes/default.toml")),
     ("adapt", include_str!("../recipes/adapt.toml")),
     ("try", include_str!("../recipes/try.toml")),
