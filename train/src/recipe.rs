@@ -94,8 +94,9 @@ pub enum RecipeError {
     },
 }
 
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("default", include_str!("../recipes/default.toml")),
+    ("base", include_str!("../recipes/base.toml")),
     ("adapt", include_str!("../recipes/adapt.toml")),
     ("try", include_str!("../recipes/try.toml")),
     ("test", include_str!("../recipes/test.toml")),
