@@ -96,10 +96,10 @@ pub enum RecipeError {
 
 const BUILT_IN: [(&str, &str); 5] = [
     ("default", include_str!("../recipes/default.toml")),
-    ("base", include_str!("../recipes/base.toml")),
-    ("adapt", include_str!("../recipes/adapt.toml")),
     ("try", include_str!("../recipes/try.toml")),
     ("test", include_str!("../recipes/test.toml")),
+    ("base", include_str!("../recipes/base.toml")),
+    ("adapt", include_str!("../recipes/adapt.toml")),
 ];
 
 impl Recipe {

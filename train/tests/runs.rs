@@ -210,7 +210,8 @@ fn scoring_can_be_interrupted_and_is_made_up_for() {
     let cancelled = Cancel::new();
     cancelled.cancel();
     let first = train(&options, &mut |_| {}, &cancelled).expect("an interruption is no error");
-    assert!(!first.finished && !options.state_dir.exists(), "the first figures are missing, so there is no state yet");
+    let has_state = || options.state_dir.join("state.nct").exists();
+    assert!(!first.finished && !has_state(), "the first figures are missing, so there is no state yet");
     let (second, _) = interrupt_after(&options, 3); // after the last step
     assert!(!second.finished);
     let (third, events) = interrupt_after(&options, usize::MAX);

@@ -1,9 +1,14 @@
 //! Leaves its session by forking twice, and stays.
+use std::io::Read;
+
 unsafe extern "C" {
     fn fork() -> i32;
     fn setsid() -> i32;
+    fn close(fd: i32) -> i32;
 }
+
 fn main() {
+    let (mut gone, going) = std::io::pipe().expect("a pipe");
     unsafe {
         if fork() == 0 {
             setsid();
@@ -17,10 +22,11 @@ fn main() {
                     std::thread::sleep(std::time::Duration::from_millis(50));
                 }
             }
+            return;
         }
     }
+    // Whoever ends before the other has left takes it along. The pipe's other end is closed once it has.
+    drop(going);
+    let _ = gone.read(&mut [0]);
     println!("left");
-}
-unsafe extern "C" {
-    fn close(fd: i32) -> i32;
 }
