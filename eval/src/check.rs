@@ -147,10 +147,7 @@ impl Checker {
         if !sources.root.join("Cargo.toml").is_file() {
             return Err(CheckError::NoManifest { root: sources.root.clone() });
         }
-        let outside =
-            |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
-        let beside: Vec<PathBuf> =
-            sources.packages.iter().filter(outside).map(|package| package.folder.clone()).collect();
+        let beside: Vec<PathBuf> = beside(sources).map(|package| package.folder.clone()).collect();
         let origin = Origin { root: &sources.root, beside: &beside, with_ignored: options.with_ignored };
         let sandbox = Sandbox::of(&origin, options.n_workers, options.sandbox)?;
         let packages: BTreeMap<String, String> =
@@ -464,6 +461,13 @@ impl CheckError {
             _ => None,
         }
     }
+}
+
+/// The packages outside of the root that are copied with it: cargo did not download them, so they may change.
+pub(crate) fn beside(sources: &Sources) -> impl Iterator<Item = &Package> {
+    let is_outside =
+        move |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
+    sources.packages.iter().filter(is_outside)
 }
 
 /// The member that holds a file, as cargo's `-p` takes it.

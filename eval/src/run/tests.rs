@@ -384,6 +384,22 @@ fn each_gate_drops_what_it_is_for() {
 }
 
 #[test]
+fn a_dependency_beside_the_root_that_changed_is_of_another_plan() {
+    let workspace = Workspace::new(MAPS);
+    let near = tempfile::tempdir().expect("a temporary folder");
+    let sources = workspace.sources_with(near.path());
+    let suite = Suite::workspace(&sources, &["src/points.rs".into()], 3).expect("files of the workspace");
+    let folder = workspace.records("run");
+    let open = || Run::open(&plan(&suite, &folder), &mut |_| {}, &Cancel::new()).map(drop);
+    open().expect("a new run");
+    std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 1;\n").expect("a file");
+    open().expect("it holds the same");
+    std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 2;\n").expect("a file");
+    let error = open();
+    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { .. }))), "{error:?}");
+}
+
+#[test]
 fn gates_are_kept_where_a_build_script_makes_code() {
     let workspace = Workspace::new(MAPS);
     let near = tempfile::tempdir().expect("a temporary folder");
