@@ -3,11 +3,13 @@
 //! ```text
 //! <root>/builds/<key>/   a target folder without the crates that holes are cut from
 //! <root>/gates/<key>     the lines of one project in gates.jsonl
+//! <root>/locks/          one file for all keys of a kind that end alike
 //! ```
 //!
-//! A key is a hash of all that the content follows from. Entries are written beside their place and renamed into it, so
-//! runs that share the folder see whole ones or none; candidates see none of it. cargo looks at each artefact's own
-//! fingerprint once more, so a build that does not fit costs time and changes no verdict.
+//! A key is a hash of all that the content follows from. Entries are written beside their place and renamed into it, and
+//! a build that is being copied stays in its place, so runs that share the folder see whole ones or none; candidates see
+//! none of it. cargo looks at each artefact's own fingerprint once more, so a build that does not fit costs time and
+//! changes no verdict.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,7 +20,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Most builds that are kept; of more, the one that was not used for the longest time goes.
+/// Most builds that are kept; of more, the one that was not used for the longest time goes, unless it is being copied.
 const MAX_BUILDS: usize = 6;
 /// Most outcomes of gates, of a few kilobytes each.
 const MAX_GATES: usize = 2000;
@@ -39,16 +41,22 @@ impl Cache {
     /// Copies the build of that key into a target folder that is empty; whether there was one. What went wrong half way
     /// leaves the folder empty.
     pub(crate) fn take_build(&self, key: &str, target: &Path) -> bool {
-        let place = self.place("builds", key);
-        if !place.is_dir() {
-            return false;
-        }
-        let taken = copy(&place, target, &|_| true).and_then(|()| fs::write(place.join(USED), ""));
-        if let Err(error) = &taken {
+        let taken = || -> io::Result<bool> {
+            let lock = self.lock_file("builds", key)?;
+            lock.lock_shared()?;
+            let place = self.place("builds", key);
+            if !place.is_dir() {
+                return Ok(false);
+            }
+            copy(&place, target, &|_| true)?;
+            fs::write(place.join(USED), "")?;
+            Ok(true)
+        };
+        taken().unwrap_or_else(|error| {
             tracing::debug!("a kept build cannot be used: {error}");
             let _ = fs::remove_dir_all(target).and_then(|()| fs::create_dir_all(target));
-        }
-        taken.is_ok()
+            false
+        })
     }
 
     /// Keeps a target folder but for what has one of these words in its name.
@@ -82,46 +90,71 @@ impl Cache {
         self.root.join(kind).join(key)
     }
 
-    /// A cache that cannot be written is none: the next run is slower.
+    /// A cache that cannot be written, or not be locked, is none: the next run is slower.
     fn keep(&self, kind: &str, key: &str, most: usize, write: impl FnOnce(&Path) -> io::Result<()>) {
         let kept = || -> io::Result<()> {
             let folder = self.root.join(kind);
             fs::create_dir_all(&folder)?;
             let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&folder)?;
-            let whole = new.path().join(key);
+            let whole = new.path().join("whole");
             write(&whole)?;
-            let place = folder.join(key);
-            // A reader of the old one notices that files are gone, and does without.
-            let _ = fs::rename(&place, new.path().join("old"));
-            match fs::rename(&whole, &place) {
-                Err(_) if place.is_dir() => Ok(()), // another run was faster, with the same
-                renamed => renamed,
-            }?;
-            prune(&folder, most)
+            // Where another run is at it, what is there stays: it is as good.
+            if let Some(_lock) = self.lock_unused(kind, key)? {
+                let place = folder.join(key);
+                let _ = fs::rename(&place, new.path().join("old"));
+                fs::rename(&whole, &place)?;
+            }
+            self.prune(kind, most, new.path())
         };
         if let Err(error) = kept() {
             tracing::debug!("nothing is kept for the next run: {error}");
         }
     }
-}
 
-/// Removes entries until `most` are left, and what a killed run left half written a day ago.
-fn prune(folder: &Path, most: usize) -> io::Result<()> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_new = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".new-"));
-        let used = if is_new { path.clone() } else { path.join(USED) };
-        let used = used.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if !is_new {
-            entries.push((used, path));
-        } else if used.elapsed().is_ok_and(|age| age.as_secs() > 86_400) {
-            fs::remove_dir_all(path)?;
+    /// Moves entries away until `most` are left, those in use aside, and removes what a killed run left half written a
+    /// day ago. Nothing is removed in its place, where a run that is killed meanwhile would leave half of it.
+    fn prune(&self, kind: &str, most: usize, away: &Path) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(self.root.join(kind))? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let is_new = name.starts_with(".new-");
+            let used = if is_new { path.clone() } else { path.join(USED) };
+            let used = used.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            if !is_new {
+                entries.push((used, name));
+            } else if used.elapsed().is_ok_and(|age| age.as_secs() > 86_400) {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        entries.sort();
+        let n = entries.len().saturating_sub(most);
+        for (_, key) in entries.into_iter().take(n) {
+            if let Some(_lock) = self.lock_unused(kind, &key)? {
+                let _ = fs::rename(self.place(kind, &key), away.join(key)); // another run may have been faster
+            }
+        }
+        Ok(())
+    }
+
+    /// What is locked, shared by whoever copies an entry, and by one alone to change which entry is in its place. The
+    /// files stay, so that all runs lock the same one; keys that end alike share one, so that there are few.
+    fn lock_file(&self, kind: &str, key: &str) -> io::Result<File> {
+        let folder = self.root.join("locks");
+        fs::create_dir_all(&folder)?;
+        let end = key.chars().next_back().unwrap_or_default();
+        File::options().create(true).truncate(false).write(true).open(folder.join(format!("{kind}-{end}")))
+    }
+
+    /// The lock of an entry for this run alone; `None` where another one has it.
+    fn lock_unused(&self, kind: &str, key: &str) -> io::Result<Option<File>> {
+        let file = self.lock_file(kind, key)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
-    entries.sort();
-    let n = entries.len().saturating_sub(most);
-    entries.into_iter().take(n).try_for_each(|(_, path)| fs::remove_dir_all(path))
 }
 
 /// Files and folders, with the times by which cargo tells what is fresh. There are no links in a target folder.
@@ -170,6 +203,55 @@ mod tests {
         assert!(cache.take_build("k", &again));
         assert_eq!(fs::read_to_string(again.join("debug/deps/libdep-0a.rmeta")).expect("a file"), "newer");
         assert!(again.join("debug/deps/libown-ff.rmeta").exists());
+    }
+
+    #[test]
+    fn a_build_that_is_being_copied_is_neither_replaced_nor_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cache, target) = (Cache::new(folder.path()), folder.path().join("target"));
+        fs::create_dir_all(&target).expect("a folder");
+        let keep = |key: &str, text: &str| {
+            fs::write(target.join("a.rmeta"), text).expect("a file");
+            cache.keep_build(key, &target, &[]);
+        };
+        let kept = || fs::read_to_string(folder.path().join("builds/k/a.rmeta")).ok();
+        keep("k", "first");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let copying = cache.lock_file("builds", "k").expect("a file");
+        copying.lock_shared().expect("nobody changes it");
+        keep("k", "second");
+        (0..MAX_BUILDS).for_each(|at| keep(&at.to_string(), "other"));
+        assert_eq!(kept().as_deref(), Some("first"));
+        drop(copying);
+        keep("0", "other");
+        assert_eq!(kept(), None);
+        keep("k", "second");
+        keep("k", "third");
+        assert_eq!(kept().as_deref(), Some("third"));
+    }
+
+    #[test]
+    fn what_is_taken_is_one_build_while_others_take_its_place() {
+        const N_FILES: usize = 40;
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::new(&folder.path().join("cache"));
+        let targets = ["first", "second"].map(|text| {
+            let target = folder.path().join(text);
+            fs::create_dir_all(&target).expect("a folder");
+            (0..N_FILES).for_each(|at| fs::write(target.join(at.to_string()), text).expect("a file"));
+            target
+        });
+        cache.keep_build("k", &targets[0], &[]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| targets.iter().cycle().take(60).for_each(|target| cache.keep_build("k", target, &[])));
+            for at in 0..30 {
+                let taken = folder.path().join(format!("taken-{at}"));
+                assert!(cache.take_build("k", &taken));
+                let files = fs::read_dir(&taken).expect("it was taken").map(|entry| entry.expect("a file").path());
+                let texts: Vec<String> = files.map(|path| fs::read_to_string(path).expect("a file")).collect();
+                assert_eq!(texts, vec![texts[0].clone(); N_FILES]);
+            }
+        });
     }
 
     #[test]

@@ -147,10 +147,7 @@ impl Checker {
         if !sources.root.join("Cargo.toml").is_file() {
             return Err(CheckError::NoManifest { root: sources.root.clone() });
         }
-        let outside =
-            |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
-        let beside: Vec<PathBuf> =
-            sources.packages.iter().filter(outside).map(|package| package.folder.clone()).collect();
+        let beside: Vec<PathBuf> = beside(sources).map(|package| package.folder.clone()).collect();
         let origin = Origin { root: &sources.root, beside: &beside, with_ignored: options.with_ignored };
         let sandbox = Sandbox::of(&origin, options.n_workers, options.sandbox)?;
         let packages: BTreeMap<String, String> =
@@ -217,6 +214,19 @@ impl Checker {
     fn hash_compiled(&self) -> String {
         let base = self.sandbox.whole(0);
         let base = base.parent().unwrap_or(&base).to_string_lossy().into_owned();
+        // The copy's path is in what build scripts write, and for a package beside the root also in the hash that names the
+        // folder they write to.
+        let made_in: BTreeSet<(&str, &str)> = self
+            .units
+            .iter()
+            .filter_map(|unit| Some((unit.variable("OUT_DIR")?, unit.variable("CARGO_PKG_NAME")?)))
+            .collect();
+        let anywhere = |text: &str| {
+            let named = made_in.iter().fold(text.to_owned(), |text, (folder, package)| {
+                text.replace(*folder, &format!("OUT_DIR of {package}"))
+            });
+            named.replace(&base, "")
+        };
         let mut words: Vec<String> = vec![self.locked.clone(), self.options.timeout.as_secs().to_string()];
         let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base)).cloned();
         // And what the commands do not name: features of dependencies, what cargo is told, and all files where one of the
@@ -228,15 +238,20 @@ impl Checker {
                 || path.extension().is_some_and(|extension| extension == "rs")
         };
         let tree = tree.flatten().map(ignore::DirEntry::into_path).filter(|path| path.is_file() && is_read(path));
-        for file in own.chain(tree).collect::<BTreeSet<_>>() {
+        let hash = |file: PathBuf| {
             let text = std::fs::read(&file).unwrap_or_default();
-            words.push(short_hash(&[&file.to_string_lossy().replace(&base, ""), &String::from_utf8_lossy(&text)]));
-        }
+            short_hash(&[&anywhere(&file.to_string_lossy()), &anywhere(&String::from_utf8_lossy(&text))])
+        };
+        // Sorted as hashes: neither those folders' names nor the order in which cargo comes to crates is always the same.
+        words.extend(own.chain(tree).collect::<BTreeSet<_>>().into_iter().map(hash).collect::<BTreeSet<_>>());
         // The hashes in artefacts' names are of the copy's path.
         let is_of_copy =
             |flag: &String| ["metadata=", "-filename=", ".rmeta", ".so", ".rlib"].iter().any(|of| flag.contains(of));
-        let flags = self.units.iter().flat_map(|unit| &unit.invocation.args);
-        words.extend(flags.map(|flag| flag.to_string_lossy().replace(&base, "")).filter(|flag| !is_of_copy(flag)));
+        let flags = |unit: &Unit| {
+            let flags = unit.invocation.args.iter().map(|flag| anywhere(&flag.to_string_lossy()));
+            flags.filter(|flag| !is_of_copy(flag)).collect::<Vec<_>>().join("\n")
+        };
+        words.extend(self.units.iter().map(flags).collect::<BTreeSet<_>>());
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         short_hash(&words)
     }
@@ -446,6 +461,13 @@ impl CheckError {
             _ => None,
         }
     }
+}
+
+/// The packages outside of the root that are copied with it: cargo did not download them, so they may change.
+pub(crate) fn beside(sources: &Sources) -> impl Iterator<Item = &Package> {
+    let is_outside =
+        move |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
+    sources.packages.iter().filter(is_outside)
 }
 
 /// The member that holds a file, as cargo's `-p` takes it.

@@ -27,8 +27,6 @@ pub use server::Server;
 /// A project whose holes come next.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// Its name.
-    pub project: &'a str,
     /// The texts that holes are cut from, by file. Only the truth may look.
     pub texts: &'a BTreeMap<String, String>,
     /// What may be known besides the file at hand. A file of this name is the one at hand as it was saved: it is to be

@@ -22,6 +22,11 @@ impl Unit {
     pub(crate) fn is_within(&self, folder: &Path) -> bool {
         self.files.iter().any(|file| file.starts_with(folder))
     }
+
+    /// The value of a variable that cargo sets for the compiler.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.invocation.env.iter().find(|(of, _)| of == name).and_then(|(_, value)| value.to_str())
+    }
 }
 
 /// The units whose compilation `stderr` reports, in that order. A command that cannot be read is left out: its

@@ -23,12 +23,12 @@ use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::Fingerprint;
 
 use crate::audit::{Audit, audit};
-use crate::check::{CheckError, CheckOptions, Checker};
+use crate::check::{CheckError, CheckOptions, Checker, beside};
 use crate::contestant::Contestant;
 use crate::holes::short_hash;
 use crate::known::Knowledge;
 use crate::record::{Findings, Gated, Generated, Scored, Timing};
-use crate::sandbox::Mode;
+use crate::sandbox::{Mode, hash_of_copy};
 use crate::stage::{self, StageError};
 use crate::suite::{Group, Project, Shard, Suite};
 use crate::{EvalError, Event};
@@ -82,7 +82,8 @@ struct Header {
     projects: Vec<String>,
     /// What contestants may know besides the file at hand.
     known: Knowledge,
-    /// Of the texts that holes are cut from, what may be known, and what the checkpoint was trained on.
+    /// Of the texts that holes are cut from, what may be known, what is copied from beside the root, and what the
+    /// checkpoint was trained on.
     content: String,
 }
 
@@ -157,7 +158,7 @@ impl<'a, 'e> Run<'a, 'e> {
             shard: plan.shard,
             projects: plan.suite.projects().map(|(_, project)| project.name.clone()).collect(),
             known: plan.suite.knowledge,
-            content: content(plan),
+            content: content(plan)?,
         };
         settle(plan.folder, "run.json", &header, |there: &Header| match () {
             () if there.suite != header.suite => "suites",
@@ -251,7 +252,7 @@ impl Findings {
     }
 }
 
-fn content(plan: &Plan<'_>) -> String {
+fn content(plan: &Plan<'_>) -> Result<String, CheckError> {
     let mut parts: Vec<String> = Vec::new();
     for (_, project) in plan.suite.projects() {
         parts.extend([project.name.clone(), project.version.clone(), project.max_holes.to_string()]);
@@ -260,10 +261,15 @@ fn content(plan: &Plan<'_>) -> String {
         // What a registry holds under a name and a version does not change.
         parts.extend(project.dependencies.iter().flat_map(|package| [package.name.clone(), package.version.clone()]));
     }
+    // What lies beside the root does, and is compiled whether it may be known or not.
+    for package in plan.suite.groups.iter().flat_map(|group| beside(&group.sources)) {
+        let copied = hash_of_copy(&package.folder, plan.with_ignored)?;
+        parts.extend([package.name.clone(), package.version.clone(), copied]);
+    }
     parts.extend(plan.trained_on.map(Fingerprint::hash));
     parts.push(plan.label.to_owned());
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    short_hash(&parts)
+    Ok(short_hash(&parts))
 }
 
 /// Writes a small file, or compares what is there.

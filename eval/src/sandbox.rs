@@ -112,6 +112,12 @@ pub(crate) fn is_downloaded(path: &Path) -> bool {
     real(path).starts_with(real(&cargo_home))
 }
 
+/// A hash of the names and bytes of what [`Sandbox::of`] copies of a folder.
+pub(crate) fn hash_of_copy(root: &Path, with_ignored: bool) -> Result<String, SandboxError> {
+    let failed = |source| SandboxError::Copy { path: root.to_path_buf(), source };
+    copy::hash_tree(&root.canonicalize().map_err(failed)?, with_ignored)
+}
+
 /// Call it first in `main`: where this process was started as a sandbox's helper, it does that and does not return.
 /// From then on this program is its own helper.
 pub fn become_helper_if_asked() {

@@ -157,7 +157,7 @@ mod tests {
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
         let files = Known::of(files.iter().map(file).collect());
         let task = Task { file: "a.rs", kind: HoleKind::LineTail, prefix, suffix };
-        let scene = Scene { project: "p", texts: &BTreeMap::new(), known: &files };
+        let scene = Scene { texts: &BTreeMap::new(), known: &files };
         let mut copy = Copy::default();
         copy.enter(&scene, &Cancel::new()).expect("it is not cancelled");
         copy.fill(&task, &Cancel::new()).expect("it is not cancelled").text
@@ -184,7 +184,7 @@ mod tests {
         let line = "let total = sum(&values);\n";
         let known = Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: line.into() }]);
         let mut copy = Copy::default();
-        copy.enter(&Scene { project: "p", texts: &BTreeMap::new(), known: &known }, &Cancel::new()).expect("it can");
+        copy.enter(&Scene { texts: &BTreeMap::new(), known: &known }, &Cancel::new()).expect("it can");
         let mut cost = |text: &str| {
             let hole = 4..text.len();
             let text = FileText { file: "a.rs", text, holes: std::slice::from_ref(&hole) };

@@ -27,9 +27,8 @@ pub struct Model<'a> {
 #[derive(Debug)]
 struct Shared<'a> {
     completer: &'a mut Completer,
-    /// Which project the memory is of.
-    project: Option<String>,
-    /// By file of the project, what the model alone and what both say of each token: to ask it is most of the work.
+    /// By file of the project that the memory is of, what the model alone and what both say of each token: to ask it is
+    /// most of the work.
     observed: HashMap<String, Vec<Observed>>,
 }
 
@@ -50,7 +49,7 @@ impl<'a> Model<'a> {
 
     /// Under another name, as a base checkpoint has.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
-        let shared = Rc::new(RefCell::new(Shared { completer, project: None, observed: HashMap::new() }));
+        let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
         Self { name: name.to_owned(), voices: Voices::Both, shared }
     }
 
@@ -74,11 +73,11 @@ impl Contestant for Model<'_> {
     fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
-        if shared.project.as_deref() != Some(scene.project) {
-            let memory = scene.known.memory(shared.completer.tokenizer());
+        let memory = scene.known.memory(shared.completer.tokenizer());
+        // A name does not tell projects apart: members of two workspaces may share it.
+        if !Arc::ptr_eq(shared.completer.memory(), &memory) {
             shared.completer.set_memory(memory);
             shared.observed.clear();
-            shared.project = Some(scene.project.to_owned());
         }
         Ok(())
     }
@@ -129,5 +128,35 @@ impl Shared<'_> {
             observed.push(Observed { end, p_model: observation.p_model, p: observation.p });
         });
         observed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nanochat_engine::Tokenizer;
+    use nanochat_engine::sources::SourceFile;
+
+    use super::*;
+    use crate::known::Known;
+
+    #[test]
+    fn projects_of_one_name_have_memories_of_their_own() {
+        let line = "let total = sum(&values);\n";
+        let known =
+            |text: &str| Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: text.into() }]);
+        let (with, without) = (known(line), known("fn other() {}\n"));
+        let mut completer = Completer::without_model(Arc::new(Tokenizer::bytes()));
+        let mut model = Model::new(&mut completer);
+        let mut bits = |known: &Known| {
+            model.enter(&Scene { texts: &BTreeMap::new(), known }, &Cancel::new()).expect("it can");
+            let hole = 4..line.len() - 1;
+            let text = FileText { file: "a.rs", text: line, holes: std::slice::from_ref(&hole) };
+            model.costs(&text, &Cancel::new()).expect("it can").expect("it has probabilities")[0].bits
+        };
+        let seen = bits(&with);
+        assert!(bits(&without) > seen);
+        assert_eq!(bits(&with), seen);
     }
 }

@@ -344,7 +344,7 @@ mod tests {
         let file =
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
         let known = Known::of(files.iter().map(file).collect());
-        let scene = Scene { project: "p", texts: &BTreeMap::new(), known: &known };
+        let scene = Scene { texts: &BTreeMap::new(), known: &known };
         ngram.enter(&scene, &Cancel::new()).expect("it is not cancelled");
         ngram
     }

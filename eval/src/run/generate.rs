@@ -47,7 +47,7 @@ pub(super) fn run(
             }
             let known =
                 known.get_or_insert_with(|| library.known(&project.known, &project.dependencies, &project.texts));
-            contestant.enter(&Scene { project: &project.name, texts: &project.texts, known }, run.cancel)?;
+            contestant.enter(&Scene { texts: &project.texts, known }, run.cancel)?;
             let mut costs = Costs { project, holes, by_file: BTreeMap::new() };
             for hole in left {
                 run.cancel.check()?;

@@ -96,6 +96,36 @@ impl Workspace {
         Sources { root: self.root.path().to_path_buf(), packages: vec![package] }
     }
 
+    /// As [`Self::sources`], after the workspace was made to depend on a package in that folder, which lies beside the root.
+    /// Its code is what its build script finds in `made.txt`, under a comment that says where it was made.
+    fn sources_with(&self, near: &Path) -> Sources {
+        let write = |path: PathBuf, text: &str| {
+            std::fs::create_dir_all(path.parent().expect("below a root")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        };
+        let manifest = self.root.path().join("Cargo.toml");
+        let name = near.file_name().expect("a temporary folder").to_string_lossy();
+        let dependency = format!("[dependencies]\nnear = {{ path = \"../{name}\" }}\n");
+        let text = std::fs::read_to_string(&manifest).expect("it was written");
+        write(manifest, &format!("{text}{dependency}"));
+        let build = "fn main() {\n    let variable = |name| std::env::var(name).expect(\"cargo sets it\");\n    \
+                     let made = std::fs::read_to_string(\"made.txt\").expect(\"it was copied\");\n    \
+                     let made = format!(\"// {}\\n{made}\", variable(\"CARGO_MANIFEST_DIR\"));\n    \
+                     std::fs::write(variable(\"OUT_DIR\") + \"/made.rs\", made).expect(\"there is room\");\n}\n";
+        for (name, text) in [
+            ("Cargo.toml", "[package]\nname = \"near\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+            ("build.rs", build),
+            ("made.txt", "pub const MADE: u8 = 1;\n"),
+            ("src/lib.rs", "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\n"),
+        ] {
+            write(near.join(name), text);
+        }
+        let mut sources = self.sources();
+        let (folder, role) = (near.to_path_buf(), Role::Dependency);
+        sources.packages.push(Package { name: "near".into(), folder, role, ..sources.packages[0].clone() });
+        sources
+    }
+
     fn suite(&self, files: &[&str], max_holes: usize) -> Suite {
         let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
         Suite::workspace(&self.sources(), &files, max_holes).expect("files of the workspace")
@@ -351,6 +381,40 @@ fn each_gate_drops_what_it_is_for() {
     assert!(matches!(with_controls(&leaking, &mut []), Err(EvalError::NoHoles)));
     let gates = Findings::load(&folder).expect("gates").gated;
     assert!(gates.iter().filter(|(_, gate)| *gate == Gate::Leaks).count() > 5);
+}
+
+#[test]
+fn a_dependency_beside_the_root_that_changed_is_of_another_plan() {
+    let workspace = Workspace::new(MAPS);
+    let near = tempfile::tempdir().expect("a temporary folder");
+    let sources = workspace.sources_with(near.path());
+    let suite = Suite::workspace(&sources, &["src/points.rs".into()], 3).expect("files of the workspace");
+    let folder = workspace.records("run");
+    let open = || Run::open(&plan(&suite, &folder), &mut |_| {}, &Cancel::new()).map(drop);
+    open().expect("a new run");
+    std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 1;\n").expect("a file");
+    open().expect("it holds the same");
+    std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 2;\n").expect("a file");
+    let error = open();
+    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { .. }))), "{error:?}");
+}
+
+#[test]
+fn gates_are_kept_where_a_build_script_makes_code() {
+    let workspace = Workspace::new(MAPS);
+    let near = tempfile::tempdir().expect("a temporary folder");
+    let sources = workspace.sources_with(near.path());
+    let suite = Suite::workspace(&sources, &["src/points.rs".into()], 3).expect("files of the workspace");
+    let cache = workspace.records("cache");
+    let n_kept = |name: &str| {
+        let folder = workspace.records(name);
+        let plan = Plan { cache: Some(cache.as_path()), ..plan(&suite, &folder) };
+        with_controls(&plan, &mut []).expect("findings");
+        std::fs::read_dir(cache.join("gates")).expect("gates are kept").count()
+    };
+    assert_eq!((n_kept("first"), n_kept("second")), (1, 1));
+    std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 2;\n").expect("a file");
+    assert_eq!(n_kept("changed"), 2);
 }
 
 #[test]

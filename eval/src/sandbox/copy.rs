@@ -1,7 +1,7 @@
 //! Copies of a workspace: its sources, and nothing that was built.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::SandboxError;
 
@@ -10,13 +10,36 @@ const MAX_COPY_BYTES: u64 = 512 << 20;
 
 /// As [`super::Sandbox::confined`] says.
 pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<(), SandboxError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| SandboxError::Copy { path, source }
-    };
     std::fs::create_dir_all(to).map_err(failed(to))?;
+    for (from, relative) in files(root, with_ignored)? {
+        let to = to.join(relative);
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(failed(parent))?;
+        }
+        std::fs::copy(&from, &to).map_err(failed(&from))?;
+    }
+    Ok(())
+}
+
+/// A hash of the names and bytes of what [`copy_tree`] copies, the same wherever `root` lies.
+pub(super) fn hash_tree(root: &Path, with_ignored: bool) -> Result<String, SandboxError> {
+    let mut files = files(root, with_ignored)?;
+    files.sort_by(|(_, a), (_, b)| a.cmp(b));
+    let mut hasher = blake3::Hasher::new();
+    for (from, relative) in files {
+        let bytes = std::fs::read(&from).map_err(failed(&from))?;
+        for part in [relative.as_os_str().as_encoded_bytes(), bytes.as_slice()] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The files that are copied: where each lies, and its place in the copy.
+fn files(root: &Path, with_ignored: bool) -> Result<Vec<(PathBuf, PathBuf)>, SandboxError> {
+    let mut files = Vec::new();
     let mut n_bytes = 0u64;
-    let mut copy = |from: &Path, relative: &Path| -> Result<(), SandboxError> {
+    let mut add = |from: &Path, relative: &Path| -> Result<(), SandboxError> {
         let metadata = std::fs::metadata(from).map_err(failed(from))?;
         if !metadata.is_file() {
             return Ok(()); // sockets and pipes are not sources
@@ -25,11 +48,8 @@ pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<()
         if n_bytes > MAX_COPY_BYTES {
             return Err(SandboxError::TooLarge { root: root.to_path_buf(), limit: MAX_COPY_BYTES >> 20 });
         }
-        let to = to.join(relative);
-        if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(failed(parent))?;
-        }
-        std::fs::copy(from, &to).map(drop).map_err(failed(from))
+        files.push((from.to_path_buf(), relative.to_path_buf()));
+        Ok(())
     };
     let walk = ignore::WalkBuilder::new(root)
         .standard_filters(!with_ignored)
@@ -51,19 +71,24 @@ pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<()
         })?;
         let Ok(relative) = entry.path().strip_prefix(root) else { continue };
         match entry.file_type() {
-            Some(kind) if kind.is_file() => copy(entry.path(), relative)?,
+            Some(kind) if kind.is_file() => add(entry.path(), relative)?,
             Some(kind) if kind.is_symlink() => match entry.path().canonicalize() {
-                Ok(real) if real.starts_with(root) && real.is_file() => copy(&real, relative)?,
+                Ok(real) if real.starts_with(root) && real.is_file() => add(&real, relative)?,
                 _ => tracing::debug!("a link that leaves the workspace is not copied"),
             },
             _ => {}
         }
     }
     let lock = root.join("Cargo.lock");
-    if lock.is_file() && !to.join("Cargo.lock").exists() {
-        copy(&lock, Path::new("Cargo.lock"))?; // libraries often ignore it, yet it says what is built here
+    if lock.is_file() && !files.iter().any(|(_, relative)| relative.as_os_str() == "Cargo.lock") {
+        files.push((lock, "Cargo.lock".into())); // libraries often ignore it, yet it says what is built here
     }
-    Ok(())
+    Ok(files)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
+    let path = path.to_path_buf();
+    move |source| SandboxError::Copy { path, source }
 }
 
 /// Makes a folder and everything below it the property of one user.

@@ -1,5 +1,6 @@
 //! A suite of the user's own: a TOML file that lists workspaces and files.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use nanochat_engine::Sources;
@@ -91,12 +92,29 @@ impl Suite {
             }
             groups.push(Group::workspace(sources, &files, max_holes)?);
         }
+        name_apart(&mut groups);
         Ok(Self { name: list.name.clone(), groups, knowledge: Knowledge::Both })
+    }
+}
+
+/// Gives members of several workspaces that share a name the place of their workspace too, from 1: records know a
+/// project by its name, and a path would differ from machine to machine.
+fn name_apart(groups: &mut [Group]) {
+    let mut n_of: HashMap<String, usize> = HashMap::new();
+    for project in groups.iter().flat_map(|group| &group.projects) {
+        *n_of.entry(project.name.clone()).or_default() += 1;
+    }
+    for (at, group) in groups.iter_mut().enumerate() {
+        for project in group.projects.iter_mut().filter(|project| n_of[&project.name] > 1) {
+            project.name = format!("{} (workspace {})", project.name, at + 1);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nanochat_engine::sources::{Package, Role};
+
     use super::*;
 
     fn load(text: &str) -> Result<List, ListError> {
@@ -115,6 +133,31 @@ mod tests {
         );
         let list = list.expect("a suite");
         assert_eq!((list.name.as_str(), list.workspace.len(), list.workspace[1].touched_last), ("mine", 2, 3));
+    }
+
+    #[test]
+    fn members_of_one_name_are_told_apart_by_their_workspaces() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let workspace = |at: &str, name: &str| {
+            let root = folder.path().join(at);
+            std::fs::create_dir_all(root.join("src")).expect("a folder");
+            std::fs::write(root.join("src/lib.rs"), at).expect("a file");
+            let package = Package {
+                name: name.into(),
+                version: "0.1.0".into(),
+                edition: "2024".into(),
+                licence: None,
+                folder: root.clone(),
+                role: Role::Member,
+            };
+            let listed = Workspace { path: root.clone(), files: vec!["src/lib.rs".into()], touched_last: 0 };
+            (listed, Sources { root, packages: vec![package] })
+        };
+        let (workspace, sources): (Vec<Workspace>, Vec<Sources>) =
+            [workspace("a", "core"), workspace("b", "tools"), workspace("c", "core")].into_iter().unzip();
+        let suite = Suite::listed(&List { name: "mine".into(), workspace }, &sources, 4).expect("a suite");
+        let names: Vec<&str> = suite.projects().map(|(_, project)| project.name.as_str()).collect();
+        assert_eq!(names, ["core (workspace 1)", "tools", "core (workspace 3)"]);
     }
 
     #[test]
