@@ -64,7 +64,11 @@ pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Res
     let mut share = 0;
     for (done, size) in sizes.iter().enumerate() {
         share = n_left.div_ceil(sizes.len() - done);
-        n_left -= share.min(*size);
+        // All that are left have as many, for sizes ascend.
+        if *size >= share {
+            break;
+        }
+        n_left -= size;
     }
     let total = n.min(sizes.iter().sum());
     let mut audit = Audit::default();
