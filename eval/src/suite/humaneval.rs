@@ -14,7 +14,7 @@ use crate::known::Knowledge;
 
 const NAME: &str = "humaneval-x";
 /// Imported by every problem, and what a problem says that needs it.
-const FOREIGN: [(&str, &str); 3] = [("rand", "Rng"), ("regex", "Regex"), ("md5", "md5::")];
+const FOREIGN: [(&str, &str); 3] = [("rand", "rand::"), ("regex", "Regex"), ("md5", "md5::")];
 /// The package that depends on what they need.
 const MANIFEST: &str = include_str!("../../suites/humaneval-x/Cargo.toml");
 const LOCK: &str = include_str!("../../suites/humaneval-x/Cargo.lock");
@@ -32,7 +32,7 @@ struct Problem {
 }
 
 impl Suite {
-    /// Writes the package that depends on the crates which two of the problems need, for cargo to fetch from and to be
+    /// Writes the package that depends on the crates which some of the problems or their tests need, for cargo to fetch from and to be
     /// loaded as [`Sources`].
     pub fn write_humaneval(folder: &Path) -> Result<(), SuiteError> {
         write(&folder.join("Cargo.toml"), MANIFEST)?;
@@ -57,7 +57,7 @@ impl Suite {
             let problem: Problem =
                 serde_json::from_str(line).map_err(|error| form(format!("line {}: {error}", at + 1)))?;
             let own = problem.declaration.lines().filter(|line| !FOREIGN.iter().any(|(name, _)| imports(line, name)));
-            let own: Vec<&str> = own.chain(problem.canonical_solution.lines()).collect();
+            let own: Vec<&str> = own.chain(problem.canonical_solution.lines()).chain(problem.test.lines()).collect();
             let is_needed = |word: &str| own.iter().any(|line| line.contains(word));
             let needed: Vec<&str> = FOREIGN.iter().filter(|(_, word)| is_needed(word)).map(|(name, _)| *name).collect();
             if !needed.iter().all(|name| is_there(name)) {
