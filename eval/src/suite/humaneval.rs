@@ -56,6 +56,10 @@ impl Suite {
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let problem: Problem =
                 serde_json::from_str(line).map_err(|error| form(format!("line {}: {error}", at + 1)))?;
+            // The tests of Rust/32 are in a comment, so nothing passes them.
+            if problem.test.trim_start().starts_with("/*") {
+                continue;
+            }
             let own = problem.declaration.lines().filter(|line| !FOREIGN.iter().any(|(name, _)| imports(line, name)));
             let own: Vec<&str> = own.chain(problem.canonical_solution.lines()).chain(problem.test.lines()).collect();
             let is_needed = |word: &str| own.iter().any(|line| line.contains(word));
