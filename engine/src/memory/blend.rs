@@ -51,7 +51,7 @@ pub enum BlendError {
 /// Larger weights come from no calibration; sums of products of such stay finite.
 const MAX_WEIGHT: f32 = 1e6;
 
-/// What the shipped default was calibrated to, by `cargo nanochat eval calibrate` on the `develop` crates.
+/// What the shipped default was calibrated to, by the example `calibrate` on the `develop` crates.
 const DEFAULT: &[u8; 4 * N_WEIGHTS] = include_bytes!("blend/default.f32");
 
 impl Default for Blend {

@@ -32,8 +32,8 @@ struct Problem {
 }
 
 impl Suite {
-    /// Writes the package that depends on the crates which some of the problems or their tests need, for cargo to fetch from and to be
-    /// loaded as [`Sources`].
+    /// Writes the package that depends on the crates which some of the problems or their tests need, for cargo to fetch
+    /// from and to be loaded as [`Sources`].
     pub fn write_humaneval(folder: &Path) -> Result<(), SuiteError> {
         write(&folder.join("Cargo.toml"), MANIFEST)?;
         write(&folder.join("Cargo.lock"), LOCK)?;
