@@ -14,14 +14,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nanochat_engine::memory::{Blend, Lookup, Samples, Schedule};
-use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Package, Role, SourceFile};
+use nanochat_engine::sources::SourceFile;
 use nanochat_engine::store::Store;
-use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Sources, Tokenizer};
+use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Tokenizer};
 
-/// Files of one crate, and lines and bytes of one file, at most: large crates shall not outvote small ones.
-const MAX_FILES: usize = 12;
-const MAX_LINES: usize = 10;
+mod holes;
+
+/// Bytes of one file's begin, at most.
 const MAX_BYTES: usize = 3 << 10;
 
 /// Of one half of the files: beside a model, and alone.
@@ -85,25 +84,12 @@ fn read(
     held_out: &mut Half,
     copied: &mut Copied,
 ) -> Result<(), Box<dyn Error>> {
-    let package = Package {
-        name: String::new(),
-        version: String::new(),
-        edition: String::new(),
-        licence: None,
-        folder: folder.to_owned(),
-        role: Role::Member,
-    };
-    let sources = Sources { root: folder.to_owned(), packages: vec![package] };
-    let (files, _) = sources.collect(&[Role::Member]);
     let tokenizer = Arc::clone(completer.tokenizer());
-    let streams = files.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect();
-    let memory = Arc::new(Memory::build(streams));
+    let krate = holes::Crate::read(folder);
+    let memory = krate.memory(&tokenizer);
     completer.set_memory(Arc::clone(&memory));
-    let large: Vec<&SourceFile> = files.iter().filter(|file| file.text.len() >= 2048).collect();
-    let mut rng = Rng::new(20_261_123);
-    for (n, file) in large.iter().step_by(large.len().div_ceil(MAX_FILES).max(1)).enumerate() {
+    for (n, (file, holes)) in krate.holes().into_iter().enumerate() {
         let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };
-        let holes = holes(&file.text, &mut rng);
         copied.count(&memory, &tokenizer, file, &holes);
         for hole in holes {
             let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
@@ -136,28 +122,4 @@ impl Copied {
             } += 1;
         }
     }
-}
-
-/// Lines to be completed, whole or from a character of their middle half on.
-fn holes(text: &str, rng: &mut Rng) -> Vec<Range<usize>> {
-    let mut lines = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let content = line.trim();
-        let first = start + line.len() - line.trim_start().len();
-        start += line.len();
-        let n_letters = content.chars().filter(|c| c.is_alphanumeric()).count();
-        if n_letters >= 4 && !content.starts_with("//") && first > start - line.len() {
-            lines.push(first..first + content.len());
-        }
-    }
-    rng.shuffle(&mut lines);
-    lines.truncate(MAX_LINES);
-    for line in &mut lines {
-        if rng.below(2) == 0 {
-            let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
-            line.start = text.floor_char_boundary(at).max(line.start);
-        }
-    }
-    lines
 }

@@ -15,6 +15,7 @@ use crate::score::Score;
 use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, secrets};
 
+mod rank;
 mod search;
 mod text;
 mod voice;
@@ -81,7 +82,8 @@ pub struct Completion {
     pub text: String,
     /// Why it ends there.
     pub stop: Stop,
-    /// The probability of the whole text, its end included, within 0..=1.
+    /// The probability that this is what was meant, within 0..=1: of a line that was weighed against others as the crates of
+    /// the suite `develop` taught it, of others the probability of the whole text, its end included.
     pub confidence: f32,
     /// One per generated token that is part of `text`.
     pub sources: Vec<TokenSource>,
@@ -126,6 +128,15 @@ pub struct Observation {
     pub p_model: f32,
     /// Its probability by both.
     pub p: f32,
+}
+
+/// A line that could be the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighed {
+    /// As it would be shown; empty if nothing of it is new.
+    pub text: String,
+    /// What is known of it.
+    pub features: Vec<f32>,
 }
 
 /// Answers prompts, one at a time. Keeps a session, so the next prompt costs what changed.
@@ -245,6 +256,35 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
+        let (lines, n_reused, n_prompt) = self.lines(prompt, limits, cancel, on_token)?;
+        let found = search::best(lines, prompt.suffix).filter(|found| !writes_secret(prompt, &found.text));
+        Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
+    }
+
+    /// The lines that [`Completer::complete`] chooses from, as they would be shown, with what is known of each: what the
+    /// weights of its choice are found from. Empty where lines are not weighed: see [`Limits::n_tried`].
+    pub fn weighed(
+        &mut self,
+        prompt: &Prompt<'_>,
+        limits: &Limits,
+        cancel: &Cancel,
+    ) -> Result<Vec<Weighed>, CompleteError> {
+        let (lines, ..) = self.lines(prompt, limits, cancel, &mut |_| ())?;
+        let weighed = lines.into_iter().filter_map(|line| {
+            let features = line.features?.to_vec();
+            let text = search::finish(line, prompt.suffix).map_or_else(String::new, |found| found.text);
+            Some(Weighed { text, features })
+        });
+        Ok(weighed.collect())
+    }
+
+    fn lines(
+        &mut self,
+        prompt: &Prompt<'_>,
+        limits: &Limits,
+        cancel: &Cancel,
+        on_token: &mut dyn FnMut(TokenId),
+    ) -> Result<(Vec<search::Line>, usize, usize), CompleteError> {
         let voices = self.voices();
         if voices == Voices::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
             return Err(CompleteError::Nothing);
@@ -273,9 +313,8 @@ impl Completer {
             blend: &self.blend,
             state: &mut self.state,
         };
-        let found = search::search(voice, prompt, prompt_tokens, &limits, cancel, on_token)?;
-        let found = found.filter(|found| !writes_secret(prompt, &found.text));
-        Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
+        let lines = search::search(voice, prompt, prompt_tokens, &limits, cancel, on_token)?;
+        Ok((lines, n_reused, n_prompt))
     }
 
     /// What each voice says of each token of `text`, given what stands before it in the text. The memory knows the file

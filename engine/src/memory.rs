@@ -11,6 +11,7 @@
 //! A file counts once, in the nearest tier that has it.
 
 mod blend;
+mod bridge;
 pub mod cache;
 mod calibrate;
 mod index;
@@ -24,10 +25,11 @@ use crate::tokenizer::TokenId;
 #[cfg(test)]
 pub(crate) use blend::N_WEIGHTS;
 pub use blend::{Blend, BlendError, Mixture};
+pub use bridge::Sides;
 pub use calibrate::{Samples, Schedule};
 use index::Index;
 pub use live::LiveFile;
-pub use lookup::{Continuation, Lookup, N_TIERS, Order, Tier};
+pub use lookup::{Bridge, Lookup, N_TIERS, Order, Tier};
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;
@@ -158,24 +160,18 @@ impl Memory {
         self.look_behind(&tokens[..next], "", out);
     }
 
-    /// What followed the longest match of each tier: at most `n` runs of at most `most` tokens from each, the nearest
-    /// tier first; in the live file the runs nearest the cursor first.
-    pub fn continuations(&self, context: &[TokenId], n: usize, most: usize) -> Vec<Continuation> {
-        let mut found = Vec::new();
-        let mut add = |tier, runs: Option<(usize, Vec<Vec<TokenId>>)>| {
-            if let Some((match_len, runs)) = runs {
-                let match_len = match_len as u32;
-                found.extend(runs.into_iter().map(|tokens| Continuation { tier, match_len, tokens }));
-            }
-        };
+    /// Rests of lines that stood between text as it stands before the cursor and text as it stands behind it, or after the
+    /// longest matches of one side.
+    pub fn bridges(&self, sides: &Sides<'_>, out: &mut Vec<Bridge>) {
+        out.clear();
+        let behind = &sides.behind[..sides.behind.len().min(bridge::MOST_TOKENS)];
+        let sides = Sides { behind, ..*sides };
         if let Some(live) = &self.live {
-            add(Tier::File, live.following(context, n, most));
+            live.bridges(&sides, out);
         }
         for (tier, parts) in Tier::ALL.into_iter().zip(&self.tiers) {
-            let runs = parts.iter().filter_map(|part| part.index.following(context, &part.left_out, n, most));
-            add(tier, runs.reduce(|best, other| if other.0 > best.0 { other } else { best }));
+            parts.iter().for_each(|part| part.index.bridges(tier, &sides, &part.left_out, out));
         }
-        found
     }
 
     /// Fills all tiers but the live file's.

@@ -1,4 +1,4 @@
-//! f32 × f32 matrix products for training, on the caller's own core.
+//! Matrix products for training, on the caller's own core: of f32, or of numbers rounded to bf16.
 //!
 //! ```text
 //! for blocks of K columns                                    C keeps its sums in between
@@ -12,6 +12,12 @@
 //! a general product cannot do; the left side is put into tiles, unless it is read too few times for that to pay.
 
 use std::ops::Range;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+mod bf16;
 
 use crate::isa::{Isa, compiled_per_isa};
 use crate::lanes::{LANES, Lanes};
@@ -25,19 +31,96 @@ const M_BLOCK: usize = 96;
 /// costs a quarter, at 256 reading six rows at once a third.
 const FEW: usize = 128;
 
+/// What the numbers of both sides are rounded to before they are multiplied. Sums are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Not at all: the same bits on every CPU.
+    #[default]
+    F32,
+    /// Eight bits of significand, as the CPU's own bf16 instructions sum them.
+    Bf16,
+}
+
+impl Precision {
+    /// The instructions that multiply bf16 on this CPU, if it has any: `amx` or `avx512bf16`.
+    pub fn bf16_unit() -> Option<&'static str> {
+        bf16::unit_name()
+    }
+
+    /// Whichever multiplies faster on this CPU, by a measurement of about a millisecond that is made once: there are CPUs
+    /// whose bf16 instructions take four times as long as those of f32.
+    pub fn fastest() -> Self {
+        static FASTEST: OnceLock<Precision> = OnceLock::new();
+        *FASTEST.get_or_init(|| {
+            if Self::bf16_unit().is_none() {
+                return Self::F32;
+            }
+            let [f32, bf16] = [Self::F32, Self::Bf16].map(Self::seconds);
+            if bf16 < 0.8 * f32 { Self::Bf16 } else { Self::F32 }
+        })
+    }
+
+    /// The least time of a small product.
+    fn seconds(self) -> f64 {
+        const SIDE: usize = 128;
+        let left = vec![1.0; SIDE * SIDE];
+        let (mut right, mut out, mut aside) = (Panels::new(self), vec![0.0; SIDE * SIDE], Aside::default());
+        right.fill_rows(SIDE, SIDE, &left, SIDE);
+        let product = Product::new(SIDE, Left::Rows(&left, SIDE), &right);
+        let once = |_| {
+            let start = Instant::now();
+            product.write(Isa::best(), &mut out, SIDE, Write::Store, &mut aside);
+            start.elapsed().as_secs_f64()
+        };
+        (0..12).map(once).fold(f64::INFINITY, f64::min)
+    }
+}
+
 /// A right side `[k, n]` in panels of 16 columns, `[n/16][k][16]`; columns that are missing are 0. Keeps its buffer.
 #[derive(Clone, Debug, Default)]
 pub struct Panels {
+    precision: Precision,
     k: usize,
     n: usize,
+    /// Of f32.
     values: Vec<f32>,
+    /// Of bf16: `[n/16][k/2][16][2]`.
+    lines: Vec<bf16::Line>,
+}
+
+/// What products lay their left sides out in, kept from one to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Aside {
+    values: Vec<f32>,
+    lines: Vec<bf16::Line>,
 }
 
 impl Panels {
+    /// Empty. The default is f32.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+
+    /// What is laid out next is rounded to `precision`.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
+    /// What its numbers are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Lays out `k × n` numbers: `fill(k, column, out)` writes those of row k from `column` on, at most 16.
     #[inline(always)]
     pub fn fill(&mut self, k: usize, n: usize, fill: impl Fn(usize, usize, &mut [f32])) {
         (self.k, self.n) = (k, n);
+        if self.precision == Precision::Bf16 {
+            return self.fill_pairs(
+                #[inline(always)]
+                |k, first, out| fill(k, first, &mut out[..LANES.min(n - first)]),
+            );
+        }
         // Not cleared: all but the padding is written.
         self.values.resize(n.div_ceil(LANES) * k * LANES, 0.0);
         for (panel_idx, panel) in self.values.chunks_exact_mut((k * LANES).max(1)).enumerate() {
@@ -64,6 +147,9 @@ impl Panels {
     /// Lays out the transpose of a row-major `[n, k]` whose rows begin `stride` apart.
     pub fn fill_columns(&mut self, k: usize, n: usize, values: &[f32], stride: usize) {
         (self.k, self.n) = (k, n);
+        if self.precision == Precision::Bf16 {
+            return bf16::fill_columns(self, values, stride);
+        }
         self.values.resize(n.div_ceil(LANES) * k * LANES, 0.0);
         for (panel_idx, panel) in self.values.chunks_exact_mut((k * LANES).max(1)).enumerate() {
             let (panel, _) = panel.as_chunks_mut::<LANES>();
@@ -125,8 +211,9 @@ impl<'a> Product<'a> {
     /// Writes rows of `n.len()` numbers, `stride` apart. `aside` is scratch.
     ///
     /// # Panics
-    /// If a range is not within the right side, `n` does not begin at a multiple of 16, or a side or `out` is too short.
-    pub fn write(&self, isa: Isa, out: &mut [f32], stride: usize, write: Write, aside: &mut Vec<f32>) {
+    /// If a range is not within the right side, `n` does not begin at a multiple of 16 or, in bf16, `k` at an even row, or
+    /// a side or `out` is too short.
+    pub fn write(&self, isa: Isa, out: &mut [f32], stride: usize, write: Write, aside: &mut Aside) {
         let Self { m, left, right, k, n } = self;
         assert!(k.end <= right.k && n.end <= right.n, "{k:?} × {n:?} of {} × {}", right.k, right.n);
         assert!(n.start.is_multiple_of(LANES), "columns from {} on", n.start);
@@ -138,6 +225,10 @@ impl<'a> Product<'a> {
         if k.is_empty() && write == Write::Store {
             out.chunks_mut(stride).take(*m).for_each(|row| row[..n.len()].fill(0.0));
         }
+        if right.precision == Precision::Bf16 {
+            return self.write_bf16(isa, out, stride, write, &mut aside.lines);
+        }
+        let aside = &mut aside.values;
         for k_block in blocks(k.clone(), K_BLOCK) {
             for rows in blocks(0..*m, M_BLOCK) {
                 let first = k_block.start - k.start;
@@ -426,9 +517,21 @@ mod tests {
             for isa in Isa::available() {
                 for right in [&by_rows, &by_columns] {
                     let mut out = vec![f32::NAN; m * n];
-                    Product::new(m, Left::Rows(&a, k), right).write(isa, &mut out, n, Write::Store, &mut Vec::new());
+                    Product::new(m, Left::Rows(&a, k), right).write(
+                        isa,
+                        &mut out,
+                        n,
+                        Write::Store,
+                        &mut Aside::default(),
+                    );
                     assert_eq!(out, sums, "{} {m} × {k} × {n}", isa.name());
-                    Product::new(m, Left::Columns(&a, m), right).write(isa, &mut out, n, Write::Store, &mut Vec::new());
+                    Product::new(m, Left::Columns(&a, m), right).write(
+                        isa,
+                        &mut out,
+                        n,
+                        Write::Store,
+                        &mut Aside::default(),
+                    );
                     assert_eq!(out, sums_of_columns, "{} {m} × {k} × {n}, columns", isa.name());
                 }
             }
@@ -445,7 +548,7 @@ mod tests {
         let sums = expected(m, 8..31, 16..39, |row, i| a[row * k + i], &b[..31 * n]);
         for isa in Isa::available() {
             let mut out = vec![1.0; m * 30];
-            part.write(isa, &mut out, 30, Write::Add, &mut Vec::new());
+            part.write(isa, &mut out, 30, Write::Add, &mut Aside::default());
             for (row, sums) in out.chunks_exact(30).zip(sums.chunks_exact(23)) {
                 let added: Vec<f32> = sums.iter().map(|sum| 1.0 + sum).collect();
                 assert_eq!(row[..23], added);
@@ -460,9 +563,9 @@ mod tests {
         right.fill_rows(4, 16, &numbers(64, 1), 16);
         let product = Product { m: 2, left: Left::Rows(&[], 0), right: &right, k: 2..2, n: 0..16 };
         let mut out = [1.0; 32];
-        product.write(Isa::best(), &mut out, 16, Write::Add, &mut Vec::new());
+        product.write(Isa::best(), &mut out, 16, Write::Add, &mut Aside::default());
         assert_eq!(out, [1.0; 32]);
-        product.write(Isa::best(), &mut out, 16, Write::Store, &mut Vec::new());
+        product.write(Isa::best(), &mut out, 16, Write::Store, &mut Aside::default());
         assert_eq!(out, [0.0; 32]);
     }
 }

@@ -85,7 +85,8 @@ fn compare(
     let weight = 1.0 / batch.tokens.len() as f64;
     let leaves: Vec<Vec<Var>> = masters.iter().map(Master::leaves).collect::<Result<_>>()?;
     let (loss, gradients) = model.gradients(&leaves, &[Tokens::new(batch)?], weight)?;
-    let (our_loss, our_gradients) = Graph::new(params)?.gradients(batch, weight as f32)?;
+    let (our_loss, our_gradients) =
+        Graph::new(params, nanochat_kernels::Precision::F32)?.gradients(batch, weight as f32)?;
     if (loss - our_loss).abs() > 1e-3 {
         return Err(format!("the loss is {loss}, ours {our_loss}").into());
     }

@@ -14,6 +14,7 @@ use common::{Clock, RATE, Setting};
 use nanochat_train::Recipe;
 use nanochat_train::gradients::Gradients;
 use nanochat_train::model::{Graph, Params};
+use nanochat_train::optim::Update;
 use nanochat_train::pool::Pool;
 
 // glibc gives large pages back on each free, which is 40 % of a step.
@@ -39,13 +40,14 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let mut clock = Clock::default();
     for _ in 0..=setting.n_steps {
         let mut step = clock.begin();
-        let graph = Graph::new(&params)?;
+        let graph = Graph::new(&params, setting.precision)?;
         step.lap("round");
         let loss = gradients.take(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");
         let sum = gradients.sum(&pool);
         step.lap("sum");
-        optimizer.step(&mut params, &mut momenta, sum, RATE, &pool);
+        let update = Update { factor: RATE, precision: setting.precision };
+        optimizer.step(&mut params, &mut momenta, sum, update, &pool);
         step.lap("optimizer");
         drop(graph);
         step.lap("free");

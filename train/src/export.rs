@@ -12,7 +12,7 @@ use crate::model::{Graph, Params};
 
 /// The weights that the training graph computes with.
 pub fn weights(params: &Params) -> Result<Weights> {
-    let graph = Graph::new(params)?;
+    let graph = Graph::new(params, nanochat_kernels::Precision::F32)?;
     let places = Places::of(&params.config);
     let values = |place: usize| params.list[place].values.clone();
     let parts = |place: usize| -> std::vec::IntoIter<TernaryMatrix> {

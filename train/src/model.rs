@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor, Var};
 use nanochat_engine::Config;
+use nanochat_kernels::Precision;
 
 pub use params::{Kind, Param, Params};
 
@@ -64,8 +65,9 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Rounds the masters.
-    pub fn new(params: &Params) -> Result<Self> {
+    /// Rounds the masters. The products that follow are made in `precision`; those of rounded numbers are exact in
+    /// both.
+    pub fn new(params: &Params, precision: Precision) -> Result<Self> {
         let config = params.config.clone();
         let mut vars = Vec::with_capacity(params.list.len());
         let mut stacks = Vec::with_capacity(params.list.len());
@@ -73,13 +75,15 @@ impl Graph {
             vars.push(Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu)?);
             stacks.push(match &param.kind {
                 Kind::Hidden { part_rows } => {
-                    Some(Arc::new(TernaryStack::quantize(&param.values, part_rows, param.shape[1], config.scales)))
+                    let (values, cols) = (&param.values, param.shape[1]);
+                    Some(Arc::new(TernaryStack::quantize(values, part_rows, cols, config.scales, precision)))
                 }
                 _ => None,
             });
         }
         let places = Places::of(&config);
-        let head = Int8Head::quantize(&params.list[places.embed].values, config.vocab_size, config.d_model);
+        let embed = &params.list[places.embed].values;
+        let head = Int8Head::quantize(embed, config.vocab_size, config.d_model, precision);
         Ok(Self { places, vars, stacks, head: Arc::new(head), config })
     }
 
@@ -91,6 +95,11 @@ impl Graph {
     /// The rounded embedding.
     pub fn head(&self) -> &Int8Head {
         &self.head
+    }
+
+    /// What products are made in.
+    pub fn precision(&self) -> Precision {
+        self.head.precision()
     }
 
     /// Sizes.

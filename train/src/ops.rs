@@ -13,7 +13,7 @@ pub mod simd;
 pub mod swiglu;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
-use nanochat_kernels::{Isa, Panels, Pool};
+use nanochat_kernels::{Aside, Isa, Panels, Pool};
 
 /// What a worker needs beside its data, kept from one use to the next.
 pub struct Scratch {
@@ -21,9 +21,10 @@ pub struct Scratch {
     /// One thread: a step is spread over cores by its sequences.
     pub(crate) pool: Pool,
     /// Left sides that a product lays out.
-    aside: Vec<f32>,
-    /// Right sides that are used once.
+    aside: Aside,
+    /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
+    right: Panels,
     rows: [Vec<f32>; 4],
 }
 
@@ -32,8 +33,9 @@ impl Default for Scratch {
         Self {
             isa: Isa::best(),
             pool: Pool::new(1),
-            aside: Vec::new(),
+            aside: Aside::default(),
             panels: Default::default(),
+            right: Panels::default(),
             rows: Default::default(),
         }
     }

@@ -19,7 +19,7 @@ use crate::model::params::{BlockPlaces, Params};
 use crate::model::{Batch, Graph, rope};
 use crate::ops::attention::{Given, Kept};
 use crate::ops::head::Targets;
-use crate::ops::linear::{TernaryStack, norm_backward, weight_gradient};
+use crate::ops::linear::{TernaryStack, norm_backward};
 use crate::ops::{Scratch, embed, sized, swiglu};
 
 /// The buffers of one worker.
@@ -150,26 +150,29 @@ impl Pass {
         let down = step.stack(block.mlp.down);
         let da_down = sized(da, n_rows * down.dims().1);
         down.input_gradient(dx, da_down, scratch);
-        weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], scratch);
+        down.weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], scratch);
         let d_gate_up = &mut layer.gate_up;
         let norm = step.norm(block.mlp.norm_down);
         swiglu::norm_backward(d_gate_up, norm, da_down, &mut gradients[block.mlp.norm_down]);
         let da_gate_up = sized(da, x.len());
-        step.stack(block.mlp.gate_up).input_gradient(d_gate_up, da_gate_up, scratch);
-        weight_gradient(&layer.before_gate_up, d_gate_up, &mut gradients[block.mlp.gate_up], scratch);
+        let gate_up = step.stack(block.mlp.gate_up);
+        gate_up.input_gradient(d_gate_up, da_gate_up, scratch);
+        gate_up.weight_gradient(&layer.before_gate_up, d_gate_up, &mut gradients[block.mlp.gate_up], scratch);
         let norm = step.norm(block.mlp.norm);
         norm_backward(middle, norm, da_gate_up, dx, Write::Add, &mut gradients[block.mlp.norm]);
 
-        step.stack(block.attn.o).input_gradient(dx, da, scratch);
-        weight_gradient(&layer.before_o, dx, &mut gradients[block.attn.o], scratch);
+        let o = step.stack(block.attn.o);
+        o.input_gradient(dx, da, scratch);
+        o.weight_gradient(&layer.before_o, dx, &mut gradients[block.attn.o], scratch);
         let d_out = sized(d_out, x.len());
         let norm = step.norm(block.attn.norm_out);
         norm_backward(&layer.out, norm, da, d_out, Write::Store, &mut gradients[block.attn.norm_out]);
         let d_qkv = sized(d_qkv, layer.qkv.len());
         let given = Given { qkv: &layer.qkv, kept: &layer.kept, out: &layer.out, d_out };
         step.graph.attention(step.batch, &step.rope).backward(&given, d_qkv, scratch);
-        step.stack(block.attn.qkv).input_gradient(d_qkv, da, scratch);
-        weight_gradient(&layer.before_qkv, d_qkv, &mut gradients[block.attn.qkv], scratch);
+        let qkv = step.stack(block.attn.qkv);
+        qkv.input_gradient(d_qkv, da, scratch);
+        qkv.weight_gradient(&layer.before_qkv, d_qkv, &mut gradients[block.attn.qkv], scratch);
         let norm = step.norm(block.attn.norm);
         norm_backward(x, norm, da, dx, Write::Add, &mut gradients[block.attn.norm]);
     }

@@ -14,6 +14,8 @@ use crate::schedule::Schedule;
 pub struct Recipe {
     /// Initial weights, batches and split follow from it.
     pub seed: u64,
+    /// What products are made in.
+    pub precision: Precision,
     /// Architecture; `vocab_size` is an upper bound that a small workspace may not reach.
     pub model: Config,
     /// What is shown to it.
@@ -24,6 +26,30 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// How it is watched.
     pub measure: Measure,
+}
+
+/// What the products of a step are made in. Weights, gradients, momenta and all sums are f32 always, and products of
+/// rounded numbers exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The same bits on every CPU with as many threads.
+    F32,
+    /// Both sides rounded to bf16 before they are multiplied: the same bits on CPUs with the same bf16 instructions.
+    Bf16,
+    /// Whichever this CPU multiplies faster.
+    Fastest,
+}
+
+impl Precision {
+    /// What it comes to on this CPU.
+    pub fn resolve(self) -> nanochat_kernels::Precision {
+        match self {
+            Self::F32 => nanochat_kernels::Precision::F32,
+            Self::Bf16 => nanochat_kernels::Precision::Bf16,
+            Self::Fastest => nanochat_kernels::Precision::fastest(),
+        }
+    }
 }
 
 /// What is shown to the model.

@@ -13,6 +13,7 @@ use crate::documents::Documents;
 use crate::gradients::Gradients;
 use crate::measure::{self, Watch};
 use crate::model::{Graph, Params};
+use crate::optim::Update;
 use crate::pool::Pool;
 use crate::schedule::Schedule;
 use crate::state::{Lock, Snapshot, State};
@@ -97,6 +98,7 @@ struct Run {
     base_hash: String,
     model_id: String,
     n_threads: usize,
+    precision: nanochat_kernels::Precision,
     pool: Pool,
     documents: Documents,
     watch: Watch,
@@ -124,6 +126,7 @@ impl Run {
         };
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
+            precision: recipe.precision.resolve(),
             pool: Pool::new(options.threads)?,
             documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
             watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
@@ -205,7 +208,7 @@ impl Run {
             let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
             let measure = &self.recipe.measure;
             let bits_per_byte = if self.step.is_multiple_of(measure.every) || pace.done >= 1.0 {
-                Some(self.watch.bits_per_byte(&Graph::new(&self.params)?, &self.pool)?)
+                Some(self.watch.bits_per_byte(&Graph::new(&self.params, self.precision)?, &self.pool)?)
             } else {
                 None
             };
@@ -228,14 +231,15 @@ impl Run {
     fn one_step(&mut self, factor: f64) -> Result<f64, TrainError> {
         let data = &self.recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
-        let graph = Graph::new(&self.params)?;
+        let graph = Graph::new(&self.params, self.precision)?;
         let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
         let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
         drop(graph);
         let gradients = self.gradients.sum(&self.pool);
-        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, factor, &self.pool);
+        let update = Update { factor, precision: self.precision };
+        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, update, &self.pool);
         if !(loss.is_finite() && norm.is_finite()) {
             return Err(TrainError::Diverged { step: self.step });
         }

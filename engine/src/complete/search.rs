@@ -11,15 +11,17 @@
 //! whatever indentation follows it.
 //!
 //! The memory reads from left to right and cannot know what stands behind the cursor. So lines that are nearly as
-//! probable as the best are judged by what follows as well: ln p(line) + w · ln p(begin of the suffix | line). A line that
-//! breaks the brackets or literals around it is not taken.
+//! probable as the best, and lines that stand elsewhere between the same texts, are weighed by all that is known of them
+//! ([`super::rank`]). A line that breaks the brackets or literals around it is not taken.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap};
 
+use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
 use super::text::Text;
 use super::voice::Voice;
 use super::{Completion, Limits, Stop, TokenSource};
+use crate::memory::{Bridge, Sides, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
 use crate::tokenizer::{END, PREFIX, TokenId};
@@ -29,12 +31,12 @@ use crate::{Cancel, Cancelled, Sampling};
 const LEAST_P: f32 = 0.04;
 /// How much less probable (ln p) than the best a line may be for what follows the cursor to speak for it.
 const WITHIN: f32 = 2.0;
-/// Tokens of the suffix that speak for a line, and the bytes that hold as many.
+/// Tokens of the suffix whose probability behind a line is asked for.
 const N_BEHIND: usize = 4;
-const BYTES_BEHIND: usize = 96;
-/// Their weight, chosen on the suite `develop`: of next lines 29.2 % are exact in place of 27.4, of rests of lines 43.1 in
-/// place of 42.3. With a weight of 1 it is 29.2 and 42.2.
-const WEIGHT_BEHIND: f32 = 0.5;
+/// Bytes of the suffix that are compared with other places.
+const BYTES_BEHIND: usize = 256;
+/// Lines that stand elsewhere and were not found by the search, at most.
+const MOST_BRIDGES: usize = 6;
 
 /// Text so far.
 #[derive(Clone)]
@@ -101,7 +103,19 @@ struct Search<'a, 'v> {
     behind: Vec<TokenId>,
 }
 
-/// What is found, or `None` where silence is the better answer. The session, if there is one, holds the prompt.
+/// A line that was weighed against others.
+pub(super) struct Line {
+    path: Path,
+    stop: Stop,
+    is_searched: bool,
+    bridge: Option<Bridged>,
+    /// What is known of it, where lines were weighed.
+    pub(super) features: Option<[f32; N_FEATURES]>,
+    /// The probability that it is the one that was meant.
+    pub(super) p: f32,
+}
+
+/// All lines that are possible here, those that were found first first. The session, if there is one, holds the prompt.
 pub(super) fn search(
     voice: Voice<'_>,
     prompt: &Prompt<'_>,
@@ -109,9 +123,11 @@ pub(super) fn search(
     limits: &Limits,
     cancel: &Cancel,
     on_token: &mut dyn FnMut(TokenId),
-) -> Result<Option<Completion>, Cancelled> {
+) -> Result<Vec<Line>, Cancelled> {
     let PromptTokens { tokens: all, healed } = prompt_tokens;
-    let behind = if limits.n_tried > 0 && voice.memory.is_some() { behind(&voice, prompt.suffix) } else { Vec::new() };
+    let weighs = limits.n_tried > 0 && limits.max_lines == 1 && limits.sampling == Sampling::Greedy;
+    let weighs = weighs && voice.memory.is_some();
+    let behind = if weighs { behind(&voice, prompt.suffix) } else { Vec::new() };
     let within = if behind.is_empty() { 0.0 } else { WITHIN };
     let mut search = Search {
         newlines: voice.tokenizer.tokens_compatible_with(b"\n"),
@@ -130,8 +146,8 @@ pub(super) fn search(
     };
     let text = Text::new(prompt, limits.max_lines, healed);
     let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, text };
-    let first = search.follow(begin, None, on_token)?;
-    let Some((path, stop)) = first else { return Ok(None) };
+    let first = search.follow(begin.clone(), None, on_token)?;
+    let Some((path, stop)) = first else { return Ok(Vec::new()) };
     search.best = path.log_p - within;
     search.n_left = Some(limits.n_tried);
     let mut found = vec![(path, stop)];
@@ -148,18 +164,29 @@ pub(super) fn search(
             break;
         }
     }
-    found.retain(|(path, _)| path.text.fits(prompt.suffix));
-    // Of equals the one that was found first.
-    let best = match &mut found[..] {
-        [] => return Ok(None),
-        [_] => 0,
-        found => {
-            let scores: Vec<f32> = found.iter().map(|(path, _)| search.score(path)).collect();
-            (1..scores.len()).fold(0, |best, idx| if scores[idx] > scores[best] { idx } else { best })
-        }
+    let line = |(path, stop): (Path, Stop)| Line {
+        p: path.log_p.exp().clamp(0.0, 1.0),
+        path,
+        stop,
+        is_searched: true,
+        bridge: None,
+        features: None,
     };
-    let (path, stop) = found.swap_remove(best);
-    Ok(finish(path, stop, prompt.suffix))
+    let mut lines: Vec<Line> = found.into_iter().map(line).collect();
+    if weighs {
+        search.bridge(&begin, &mut lines);
+    }
+    lines.retain(|line| line.path.text.fits(prompt.suffix));
+    if weighs {
+        search.weigh(&mut lines);
+    }
+    Ok(lines)
+}
+
+/// The most probable line as it is shown, or `None` where silence is the better answer. Of equals the one found first.
+pub(super) fn best(lines: Vec<Line>, suffix: &str) -> Option<Completion> {
+    let best = lines.into_iter().reduce(|best, line| if line.p > best.p { line } else { best })?;
+    finish(best, suffix)
 }
 
 /// The first tokens of what follows the cursor. The last one of a part could be longer in the whole.
@@ -169,36 +196,108 @@ fn behind(voice: &Voice<'_>, suffix: &str) -> Vec<TokenId> {
     if part.len() < suffix.len() {
         tokens.pop();
     }
-    tokens.truncate(N_BEHIND);
     tokens
 }
 
-/// What is new of a path.
-fn finish(path: Path, stop: Stop, suffix: &str) -> Option<Completion> {
-    let Path { tokens, mut sources, log_p, text } = path;
+/// What is new of a line.
+pub(super) fn finish(line: Line, suffix: &str) -> Option<Completion> {
+    let Line { path, stop, p, .. } = line;
+    let Path { tokens, mut sources, text, .. } = path;
     // A source for each token that reaches into what is shown.
     let n_healed = text.healed.len();
     let ends = text.ends.clone();
     let text = text.finish(suffix)?;
     let n_before = ends.iter().take_while(|end| **end < n_healed + text.len()).count();
     sources.truncate(n_before + 1);
-    Some(Completion {
-        text,
-        stop,
-        confidence: log_p.exp().clamp(0.0, 1.0),
-        sources,
-        n_reused: 0,
-        n_prompt: 0,
-        n_generated: tokens.len(),
-    })
+    Some(Completion { text, stop, confidence: p, sources, n_reused: 0, n_prompt: 0, n_generated: tokens.len() })
 }
 
 impl Search<'_, '_> {
-    /// How well a line fits between what stands before and after it.
-    fn score(&mut self, path: &Path) -> f32 {
-        self.all.truncate(self.n_prompt);
-        self.all.extend_from_slice(&path.tokens);
-        path.log_p + WEIGHT_BEHIND * self.voice.log_p_of(&mut self.all, self.file_start, &self.behind)
+    /// Adds lines that stand elsewhere between the same texts, and says of those that were found where they stand.
+    fn bridge(&mut self, begin: &Path, lines: &mut Vec<Line>) {
+        let Some(memory) = &self.voice.memory else { return };
+        let tokenizer = self.voice.tokenizer;
+        let mut bridges = Vec::new();
+        let sides = Sides {
+            before: &self.all[self.file_start..self.n_prompt],
+            healed: &begin.text.healed,
+            behind: &self.behind,
+            tokenizer,
+        };
+        memory.bridges(&sides, &mut bridges);
+        let mut by_text: BTreeMap<Vec<u8>, (Bridge, Bridged)> = BTreeMap::new();
+        for bridge in bridges {
+            let text = tokenizer.decode(&bridge.tokens);
+            let text = text.trim_ascii_end();
+            if !text.starts_with(&begin.text.healed) || text.len() == begin.text.healed.len() {
+                continue;
+            }
+            let this = Bridged {
+                n_before: bridge.n_before,
+                n_behind: bridge.n_behind,
+                is_near: bridge.tier == Tier::File,
+                n_places: 1,
+            };
+            match by_text.get_mut(text) {
+                None => {
+                    by_text.insert(text.to_vec(), (bridge, this));
+                }
+                Some((_, best)) => {
+                    let n_places = best.n_places + 1;
+                    if this.agreement() > best.agreement() {
+                        *best = this;
+                    }
+                    best.n_places = n_places;
+                }
+            }
+        }
+        for line in lines.iter_mut() {
+            line.bridge = by_text.remove(line.path.text.bytes.trim_ascii_end()).map(|(_, bridged)| bridged);
+        }
+        let mut others: Vec<(Bridge, Bridged)> = by_text.into_values().collect();
+        // Stable: of equals in the order of their texts.
+        others.sort_by_key(|(_, bridged)| Reverse(bridged.agreement()));
+        for (bridge, bridged) in others.into_iter().take(MOST_BRIDGES) {
+            let mut path = begin.clone();
+            let mut stop = Stop::Lines;
+            for token in bridge.tokens {
+                path.tokens.push(token);
+                path.sources.push(TokenSource::Memory);
+                if let Some(early) = path.text.push(token, tokenizer.token_bytes(token)) {
+                    stop = early;
+                    break;
+                }
+            }
+            lines.push(Line { path, stop, is_searched: false, bridge: Some(bridged), features: None, p: 0.0 });
+        }
+    }
+
+    /// Gives each line its probability.
+    fn weigh(&mut self, lines: &mut [Line]) {
+        let searched = lines.iter().filter(|line| line.is_searched).map(|line| line.path.log_p);
+        let best = searched.fold(f32::NEG_INFINITY, f32::max);
+        let bridged = || lines.iter().filter_map(|line| line.bridge);
+        let most = (
+            bridged().map(|bridge| bridge.n_before).max().unwrap_or(0),
+            bridged().map(|bridge| bridge.n_behind).max().unwrap_or(0),
+        );
+        let rank = if self.voice.session.is_some() { Rank::BESIDE } else { Rank::ALONE };
+        let n_behind = self.behind.len().min(N_BEHIND);
+        for line in lines {
+            self.all.truncate(self.n_prompt);
+            self.all.extend_from_slice(&line.path.tokens);
+            let log_p = self.voice.log_p_of(&mut self.all, self.file_start, &self.behind[..n_behind]);
+            let features = Evidence {
+                searched: line.is_searched.then_some((line.path.log_p, best)),
+                behind: (log_p, n_behind),
+                bridge: line.bridge,
+                most,
+                n_tokens: line.path.tokens.len(),
+            }
+            .features();
+            line.p = rank.p(&features);
+            line.features = Some(features);
+        }
     }
 
     /// Extends a path to its end, first by `choice` where there is one (the session is then behind). `None` where it falls

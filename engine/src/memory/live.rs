@@ -15,8 +15,9 @@ mod side;
 use std::cmp::Reverse;
 
 use super::MAX_MATCH;
+use super::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
 use super::index::{MAX_COUNTED, backwards, order_of};
-use super::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
+use super::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
 use crate::tokenizer::{END, MAX_PRETOKEN, TokenId, Tokenizer, pretokens};
 use side::{CONTEXTS, Side};
 
@@ -99,17 +100,32 @@ impl LiveFile {
         self.orders_from(&self.before.side.tokens()[start..next], [next, 0], orders);
     }
 
-    /// What follows the longest match: (its length, at most `n` runs of at most `most` tokens, the nearest first).
-    pub(super) fn following(&self, context: &[TokenId], n: usize, most: usize) -> Option<(usize, Vec<Vec<TokenId>>)> {
+    /// Adds what stands around the longest matches of each side.
+    pub(super) fn bridges(&self, sides: &Sides<'_>, out: &mut Vec<Bridge>) {
         let ends = [self.before.side.len(), self.behind.side.len()];
-        let places = self.places(context, ends, 1);
-        let longest = places.first()?.len;
-        let of_length = places.iter().take_while(|place| place.len == longest);
-        let run = |place: &Place| {
+        let mut tokens = Vec::with_capacity(2 * MOST_TOKENS);
+        for place in self.places(sides.before, ends, MOST_PLACES).into_iter().take(MOST_PLACES) {
             let side = self.side(place.is_behind);
-            side.following(place.at, place.is_behind).take(most).take_while(|token| *token != END).collect()
-        };
-        Some((longest, of_length.take(n).map(run).collect()))
+            tokens.clear();
+            tokens.extend(side.following(place.at, place.is_behind).take(2 * MOST_TOKENS));
+            if place.is_behind {
+                tokens.push(END); // the file's end ends a line, the cursor does not
+            }
+            out.extend(sides.from_left(Tier::File, place.len, &tokens));
+        }
+        for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
+            let places = self.places(&sides.behind[..n], ends, MOST_PLACES).into_iter();
+            let n_before = out.len();
+            for place in places.filter(|place| place.len == n).take(MOST_PLACES) {
+                let side = self.side(place.is_behind);
+                tokens.clear();
+                tokens.extend(side.preceding(place.at, place.is_behind).skip(n).take(2 * MOST_TOKENS));
+                out.extend(sides.from_right(Tier::File, n, &tokens));
+            }
+            if out.len() > n_before {
+                break;
+            }
+        }
     }
 
     fn orders_from(&self, context: &[TokenId], ends: [usize; 2], orders: &mut Vec<Order>) {

@@ -78,14 +78,16 @@ impl Lookup {
     }
 }
 
-/// Text that followed a match, to be copied.
+/// The rest of a line that stands elsewhere, between text as it stands before and behind the cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Continuation {
+pub struct Bridge {
     /// Whose text it is.
     pub tier: Tier,
-    /// Tokens of context that matched.
-    pub match_len: u32,
-    /// What followed, up to a boundary.
+    /// Tokens before it that stand before the cursor too.
+    pub n_before: u32,
+    /// Tokens after it that stand behind the cursor too.
+    pub n_behind: u32,
+    /// Never empty; without the line break.
     pub tokens: Vec<TokenId>,
 }
 

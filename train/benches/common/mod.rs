@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use nanochat_engine::Config;
 use nanochat_engine::rng::Rng;
+use nanochat_kernels::Precision;
 use nanochat_train::model::Batch;
 use serde_json::{Map, Value};
 
@@ -16,7 +17,7 @@ const SHAPES: [&str; 2] = ["d256 l5 h4 kv1 ff768 v8192 n1", "d384 l9 h6 kv2 ff11
 /// Share of the recipe's top rates that each step is made with.
 pub(crate) const RATE: f64 = 0.1;
 
-/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--json]`.
+/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--precision f32|bf16] [--json]`.
 pub(crate) struct Setting {
     pub(crate) shapes: Vec<String>,
     pub(crate) n_threads: usize,
@@ -27,6 +28,8 @@ pub(crate) struct Setting {
     pub(crate) micro: usize,
     /// Steps that are timed, after one that is not.
     pub(crate) n_steps: usize,
+    /// What products are made in; the faster of the two by default.
+    pub(crate) precision: Precision,
     /// One JSON object per shape instead of text.
     json: bool,
 }
@@ -49,6 +52,12 @@ impl Setting {
             sequences: value("--sequences", 16)?,
             micro: value("--micro", 2)?,
             n_steps: value("--steps", 5)?,
+            precision: match args.iter().position(|arg| arg == "--precision").map(|at| args.get(at + 1)) {
+                None => Precision::fastest(),
+                Some(Some(name)) if name == "f32" => Precision::F32,
+                Some(Some(name)) if name == "bf16" => Precision::Bf16,
+                Some(_) => return Err("--precision is f32 or bf16".into()),
+            },
             json: args.iter().any(|arg| arg == "--json"),
         };
         let Self { n_threads, sequences, micro, n_steps, .. } = setting;
@@ -106,7 +115,8 @@ impl Clock {
 
     /// Prints the medians of all steps but the first, which makes the buffers.
     pub(crate) fn report(&self, setting: &Setting, shape: &str, n_values: usize) {
-        let Setting { n_threads, seq_len, sequences, micro, n_steps, .. } = *setting;
+        let Setting { n_threads, seq_len, sequences, micro, n_steps, precision, .. } = *setting;
+        let precision = if precision == Precision::Bf16 { "bf16" } else { "f32" };
         let totals: Vec<f64> =
             (1..=n_steps).map(|step| self.parts.iter().map(|(_, times)| times[step]).sum()).collect();
         let total = median(&totals);
@@ -122,6 +132,7 @@ impl Clock {
                 "shape": shape,
                 "n_values": n_values,
                 "threads": n_threads,
+                "precision": precision,
                 "sequences": sequences,
                 "seq_len": seq_len,
                 "micro": micro,
@@ -136,7 +147,7 @@ impl Clock {
             return;
         }
         println!(
-            "{shape}: {:.1}M, {n_threads} threads, {sequences} × {seq_len}: {rate:.0} tokens/s, {gflops:.1} GFLOP/s per thread, {cpu_rate:.0} tokens per CPU second, peak {}",
+            "{shape}: {:.1}M, {precision}, {n_threads} threads, {sequences} × {seq_len}: {rate:.0} tokens/s, {gflops:.1} GFLOP/s per thread, {cpu_rate:.0} tokens per CPU second, peak {}",
             n_values as f64 / 1e6,
             peak.map_or_else(|| "unknown".to_owned(), |kib| format!("{kib} kB")),
         );

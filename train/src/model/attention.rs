@@ -31,6 +31,7 @@ impl Graph {
             seq_len: batch.seq_len,
             starts: batch.starts.clone(),
             rope: rope.clone(),
+            precision: self.precision(),
         }
     }
 }

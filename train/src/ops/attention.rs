@@ -13,12 +13,12 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use nanochat_kernels::{Left, Panels, Product, Write};
+use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
 
 use super::{Scratch, matrix, simd, sized, slice, with_slice};
 
-/// Queries whose scores exist at the same time: a multiple of a product's tile; with 512 keys their scores stay in L2.
-const BLOCK: usize = 48;
+/// Queries whose scores exist at the same time, at most: with 512 keys their scores stay in L2.
+const BLOCK: usize = 64;
 
 /// The operation: `[N, d + 2·kv_dim]` (queries, keys, values side by side) → `[N, d]`.
 pub struct Attention {
@@ -34,6 +34,8 @@ pub struct Attention {
     pub starts: Arc<Vec<u32>>,
     /// cos and sin, `[seq_len, head_dim / 2]` each.
     pub rope: Arc<(Vec<f32>, Vec<f32>)>,
+    /// What queries, keys, values, their weights and all their gradients are rounded to before they are multiplied.
+    pub precision: Precision,
 }
 
 /// What the backward pass needs beside the result.
@@ -60,6 +62,14 @@ impl Attention {
     /// The first column of a key head, and of its values.
     fn columns(&self, kv: usize) -> (usize, usize) {
         ((self.n_heads + kv) * self.head_dim, (self.n_heads + self.n_kv_heads + kv) * self.head_dim)
+    }
+
+    /// Queries at a time: whole tiles of a product.
+    fn block_len(&self) -> usize {
+        match self.precision {
+            Precision::F32 => 48,
+            Precision::Bf16 => BLOCK,
+        }
     }
 
     fn scale(&self) -> f32 {
@@ -98,11 +108,11 @@ impl Attention {
 
     /// The blocks of the heads that share `kv`.
     fn blocks(&self, sequence: Range<usize>, kv: usize) -> impl Iterator<Item = Block> {
-        let rep = self.n_heads / self.n_kv_heads;
+        let (rep, len) = (self.n_heads / self.n_kv_heads, self.block_len());
         (kv * rep..(kv + 1) * rep).flat_map(move |head| {
             let sequence = sequence.clone();
-            sequence.clone().step_by(BLOCK).map(move |first| {
-                let rows = first..sequence.end.min(first + BLOCK);
+            sequence.clone().step_by(len).map(move |first| {
+                let rows = first..sequence.end.min(first + len);
                 let start = self.starts[rows.clone()].iter().min().map_or(0, |start| *start as usize);
                 Block { head, keys: start / 16 * 16..rows.end - sequence.start, rows }
             })
@@ -116,7 +126,7 @@ impl Attention {
     }
 
     /// q·kᵀ `[rows, keys]`, neither scaled nor masked.
-    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Aside<'_>) {
+    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Hands<'_>) {
         let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
         let left = Left::Rows(q, self.width());
         let product = Product { m: block.rows.len(), left, right: keys, k: 0..self.head_dim, n: block.keys.clone() };
@@ -130,7 +140,10 @@ impl Attention {
         self.rotate(qkv, 1.0);
         let log_sums = sized(&mut kept.log_sums, n_rows * self.n_heads);
         let Scratch { isa, aside, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
-        let mut aside = Aside { isa: *isa, aside };
+        let mut aside = Hands { isa: *isa, aside };
+        for panels in [&mut *keys, values] {
+            panels.set_precision(self.precision);
+        }
         for sequence in self.sequences(n_rows) {
             for kv in 0..self.n_kv_heads {
                 let (k, v) = self.columns(kv);
@@ -187,7 +200,10 @@ impl Attention {
         let n_rows = qkv.len() / width;
         let Scratch { isa, aside, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } =
             scratch;
-        let mut aside = Aside { isa: *isa, aside };
+        let mut aside = Hands { isa: *isa, aside };
+        for panels in [&mut *keys, values, key_rows, block_rows] {
+            panels.set_precision(self.precision);
+        }
         for sequence in self.sequences(n_rows) {
             for kv in 0..self.n_kv_heads {
                 let (k, v) = self.columns(kv);
@@ -267,9 +283,10 @@ pub(crate) struct Given<'a> {
     pub(crate) d_out: &'a [f32],
 }
 
-struct Aside<'a> {
-    isa: nanochat_kernels::Isa,
-    aside: &'a mut Vec<f32>,
+/// What a product needs beside its sides.
+struct Hands<'a> {
+    isa: Isa,
+    aside: &'a mut Aside,
 }
 
 /// The candle operation: an [`Attention`] that keeps what its backward pass needs.

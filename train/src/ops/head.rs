@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_engine::weights::Int8Matrix;
-use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Product, Write};
+use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Precision, Product, Write};
 
 use super::linear::norm_backward_tensors;
 use super::{Scratch, matrix, simd, sized, slice, with_slice};
@@ -16,7 +16,7 @@ use super::{Scratch, matrix, simd, sized, slice, with_slice};
 /// A row without a target.
 pub const NO_TARGET: u32 = u32::MAX;
 
-/// Rows whose logits exist at the same time: 4 MB at a vocabulary of 8,192.
+/// Rows whose logits exist at the same time: 4 MB at a vocabulary of 8,192, whole tiles of 12 or of 32 rows.
 const CHUNK_ROWS: usize = 126;
 /// Columns of them that are scaled while they are in L2.
 const CHUNK_COLS: usize = 512;
@@ -34,10 +34,10 @@ pub struct Int8Head {
 
 impl Int8Head {
     /// Rounds the master embedding `[vocab_size, d]`.
-    pub fn quantize(embed: &[f32], vocab_size: usize, d: usize) -> Self {
+    pub fn quantize(embed: &[f32], vocab_size: usize, d: usize, precision: Precision) -> Self {
         let rows = Int8Matrix::quantize(embed, vocab_size, d);
         let whole: Vec<f32> = rows.values.iter().map(|v| f32::from(*v)).collect();
-        let (mut transposed, mut values) = (Panels::default(), Panels::default());
+        let [mut transposed, mut values] = [(); 2].map(|()| Panels::new(precision));
         transposed.fill_columns(d, vocab_size, &whole, d);
         values.fill(vocab_size, d, |row_idx, first, out| {
             let scale = rows.scales[row_idx];
@@ -48,18 +48,28 @@ impl Int8Head {
         Self { rows: Arc::new(rows), transposed, values }
     }
 
+    /// What products are made in.
+    pub(crate) fn precision(&self) -> Precision {
+        self.values.precision()
+    }
+
     /// Logits `[N, V]` of `x` `[N, d]`.
     pub fn logits(&self, x: &Tensor, gain: &[f32], eps: f32) -> Result<Vec<f32>> {
         let scratch = &mut Scratch::default();
         let mut q = Int8Rows::new(self.rows.cols);
         with_slice(x, |x| q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps }))?;
         let rows: Vec<usize> = (0..q.n_rows()).collect();
-        let (mut logits, mut largest) = (vec![0.0; q.n_rows() * self.rows.rows], vec![0.0; q.n_rows()]);
+        let (mut logits, mut largest) = (vec![0.0; q.n_rows() * self.stride()], vec![0.0; q.n_rows()]);
         self.chunk(&q, &rows, &mut logits, &mut largest, scratch);
-        Ok(logits)
+        Ok(logits.chunks_exact(self.stride()).flat_map(|row| &row[..self.rows.rows]).copied().collect())
     }
 
-    /// Logits of `rows` of q, and the largest of each.
+    /// Places of a row of logits. Rows that begin a power of two apart fall into the same few sets of a cache.
+    fn stride(&self) -> usize {
+        self.rows.rows.next_multiple_of(16) + 16
+    }
+
+    /// Logits of `rows` of q, `stride` apart, and the largest of each.
     fn chunk(&self, q: &Int8Rows, rows: &[usize], logits: &mut [f32], largest: &mut [f32], scratch: &mut Scratch) {
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
         let Scratch { isa, aside, rows: [_, whole, ..], .. } = scratch;
@@ -72,11 +82,12 @@ impl Int8Head {
             let n = first..vocab_size.min(first + CHUNK_COLS);
             let left = Left::Rows(whole, d);
             let product = Product { m: rows.len(), left, right: &self.transposed, k: 0..d, n: n.clone() };
-            product.write(*isa, &mut logits[first..], vocab_size, Write::Store, aside);
+            product.write(*isa, &mut logits[first..], self.stride(), Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
-                    for ((logits, row), largest) in logits.chunks_exact_mut(vocab_size).zip(rows).zip(&mut *largest) {
+                    for ((logits, row), largest) in logits.chunks_exact_mut(self.stride()).zip(rows).zip(&mut *largest)
+                    {
                         let (logits, s) = (&mut logits[n.clone()], q.scales()[*row]);
                         for (logit, row_scale) in logits.iter_mut().zip(&self.rows.scales[n.clone()]) {
                             *logit = *logit * row_scale * s; // the order of the kernels
@@ -108,7 +119,7 @@ impl Int8Head {
         mut gradients: Option<(&mut [f32], &mut [f32])>,
         scratch: &mut Scratch,
     ) -> f64 {
-        let (vocab_size, d) = (self.rows.rows, self.rows.cols);
+        let (vocab_size, d, stride) = (self.rows.rows, self.rows.cols, self.stride());
         let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
         if let Some((da, _)) = &mut gradients {
             da.fill(0.0);
@@ -117,16 +128,15 @@ impl Int8Head {
         let mut logits = std::mem::take(&mut scratch.rows[0]);
         let mut part = std::mem::take(&mut scratch.rows[2]);
         for rows in with_target.chunks(CHUNK_ROWS) {
-            let logits = sized(&mut logits, rows.len() * vocab_size);
+            let logits = sized(&mut logits, rows.len() * stride);
             let mut factors = [0.0; CHUNK_ROWS];
             let factors = &mut factors[..rows.len()];
             self.chunk(q, rows, logits, factors, scratch);
             simd::dispatch(
                 #[inline(always)]
                 || {
-                    for ((row, logits), factor) in
-                        rows.iter().zip(logits.chunks_exact_mut(vocab_size)).zip(&mut *factors)
-                    {
+                    for ((row, logits), factor) in rows.iter().zip(logits.chunks_exact_mut(stride)).zip(&mut *factors) {
+                        let logits = &mut logits[..vocab_size];
                         let max = *factor;
                         let at_target = logits[targets.tokens[*row] as usize];
                         let sum = simd::replace_sum(
@@ -140,9 +150,10 @@ impl Int8Head {
                 },
             );
             let Some((da, d_embed)) = &mut gradients else { continue };
-            let Scratch { isa, aside, panels: [panels, ..], .. } = scratch;
+            let Scratch { isa, aside, right, .. } = scratch;
+            right.set_precision(self.precision());
             let part = sized(&mut part, rows.len() * d);
-            Product::new(rows.len(), Left::Rows(logits, vocab_size), &self.values).write(
+            Product::new(rows.len(), Left::Rows(logits, stride), &self.values).write(
                 *isa,
                 part,
                 d,
@@ -152,7 +163,7 @@ impl Int8Head {
             simd::dispatch(
                 #[inline(always)]
                 || {
-                    panels.fill(
+                    right.fill(
                         rows.len(),
                         d,
                         #[inline(always)]
@@ -165,7 +176,7 @@ impl Int8Head {
                     );
                 },
             );
-            let product = Product::new(vocab_size, Left::Columns(logits, vocab_size), panels);
+            let product = Product::new(vocab_size, Left::Columns(logits, stride), right);
             product.write(*isa, d_embed, d, Write::Add, aside);
             simd::dispatch(
                 #[inline(always)]

@@ -11,7 +11,9 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Plan, Prepared, Product, ScaleGroup, TernaryMatrix, Write};
+use nanochat_kernels::{
+    Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
+};
 
 use super::{Scratch, matrix, simd, slice, with_slice};
 
@@ -27,8 +29,15 @@ pub struct TernaryStack {
 }
 
 impl TernaryStack {
-    /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself.
-    pub fn quantize(weights: &[f32], part_rows: &[usize], cols: usize, group: ScaleGroup) -> Self {
+    /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself. Backward products are made in
+    /// `precision`.
+    pub fn quantize(
+        weights: &[f32],
+        part_rows: &[usize],
+        cols: usize,
+        group: ScaleGroup,
+        precision: Precision,
+    ) -> Self {
         let mut parts = Vec::with_capacity(part_rows.len());
         let mut start = 0;
         for rows in part_rows {
@@ -36,11 +45,11 @@ impl TernaryStack {
             parts.push(TernaryMatrix::quantize(&weights[start..][..rows * cols], shape, group));
             start += rows * cols;
         }
-        Self::from_parts(parts)
+        Self::from_parts(parts, precision)
     }
 
     /// Takes matrices that are ternary already.
-    pub fn from_parts(parts: Vec<TernaryMatrix>) -> Self {
+    pub fn from_parts(parts: Vec<TernaryMatrix>, precision: Precision) -> Self {
         let prepared = Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default());
         let nanochat_kernels::Shape { rows, cols } = prepared.shape();
         let mut dequantized = vec![0.0; rows * cols];
@@ -50,7 +59,7 @@ impl TernaryStack {
             part.dequantize_into(&mut dequantized[start..start + n_weights]);
             start += n_weights;
         }
-        let mut values = Panels::default();
+        let mut values = Panels::new(precision);
         values.fill_rows(rows, cols, &dequantized, cols);
         Self { parts, prepared, values }
     }
@@ -71,13 +80,18 @@ impl TernaryStack {
         let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), &self.values);
         product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
     }
+
+    /// Adds the gradient of the weights that met `x` and sent `dy` `[N, rows]` back.
+    pub(crate) fn weight_gradient(&self, x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
+        weight_gradient(x, dy, d_weights, self.values.precision(), scratch);
+    }
 }
 
-/// Adds the gradient of weights `[rows, cols]` that met `x` and sent `dy` `[N, rows]` back.
-pub(crate) fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
+fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], precision: Precision, scratch: &mut Scratch) {
     let (n_rows, cols) = (x.n_rows(), x.cols());
     let rows = dy.len() / n_rows;
-    let panels = &mut scratch.panels[0];
+    let panels = &mut scratch.right;
+    panels.set_precision(precision);
     simd::dispatch(
         #[inline(always)]
         || {
@@ -158,7 +172,7 @@ impl CustomOp3 for NormLinear {
         let scratch = &mut Scratch::default();
         with_slice(grad, |grad| {
             self.stack.input_gradient(grad, &mut da, scratch);
-            weight_gradient(q, grad, &mut d_weights, scratch);
+            self.stack.weight_gradient(q, grad, &mut d_weights, scratch);
         })?;
         let (dx, d_gain) = norm_backward_tensors(x, gain, self.eps, &da)?;
         Ok((Some(dx), Some(d_gain), Some(matrix(d_weights, n_out, cols)?)))

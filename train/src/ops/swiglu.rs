@@ -34,13 +34,16 @@ pub(crate) fn norm_backward(gate_up: &mut [f32], norm: Norm<'_>, da: &[f32], d_g
     simd::dispatch(
         #[inline(always)]
         || {
+            // Slices of one length that the compiler sees: with a check at each index nothing is vectorised.
+            let (sigma, m) = (&mut sigma[..d_ff], &mut m[..d_ff]);
             for (row, da) in gate_up.chunks_exact_mut(2 * d_ff).zip(da.chunks_exact(d_ff)) {
                 let (gate, up) = row.split_at_mut(d_ff);
+                let up = &mut up[..d_ff];
                 for i in 0..d_ff {
                     sigma[i] = 1.0 / (1.0 + simd::exp(-gate[i]));
                     m[i] = gate[i] * sigma[i] * up[i];
                 }
-                NormRow::new(&m, norm, da).each(
+                NormRow::new(m, norm, da).each(
                     d_gain,
                     #[inline(always)]
                     |i, dm| {

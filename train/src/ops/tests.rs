@@ -100,7 +100,7 @@ fn norm_linear_has_the_straight_through_gradient() {
         let mut rng = Rng::new(11);
         let (x, gain, w) = (normals(&mut rng, n * k), normals(&mut rng, k), normals(&mut rng, rows * k));
         let c = normals(&mut rng, n * rows);
-        let stack = Arc::new(TernaryStack::quantize(&w, &parts, k, group));
+        let stack = Arc::new(TernaryStack::quantize(&w, &parts, k, group, nanochat_kernels::Precision::F32));
         let mut fixed = vec![0.0; rows * k];
         let mut at = 0;
         for part in &stack.parts {
@@ -157,6 +157,7 @@ fn attention_has_its_gradient_and_stays_within_documents() {
         seq_len: t,
         starts: Arc::new(starts.clone()),
         rope: rope.clone(),
+        precision: nanochat_kernels::Precision::F32,
     };
     let loss = weighted(&v.apply_op1(AttentionOp::new(op)).expect("shapes agree"), &c);
     assert_gradient("x", &gradient(&loss, &v), &x, |x| {
@@ -203,7 +204,7 @@ fn embed_has_the_straight_through_gradient() {
     let (v, d) = (6, 16);
     let mut rng = Rng::new(2);
     let embed = normals(&mut rng, v * d);
-    let head = Int8Head::quantize(&embed, v, d);
+    let head = Int8Head::quantize(&embed, v, d, nanochat_kernels::Precision::F32);
     let tokens = vec![3u32, 1, 3, 5];
     let c = normals(&mut rng, tokens.len() * d);
     let ve = var(&embed, &[v, d]);
@@ -221,7 +222,7 @@ fn cross_entropy_has_the_straight_through_gradient() {
     let (x, gain, embed) = (normals(&mut rng, n * d), normals(&mut rng, d), normals(&mut rng, v * d));
     let targets = vec![3u32, 39, NO_TARGET, 0, 3, 7];
     let weight = 0.25;
-    let head = Arc::new(Int8Head::quantize(&embed, v, d));
+    let head = Arc::new(Int8Head::quantize(&embed, v, d, nanochat_kernels::Precision::F32));
     let mut fixed = vec![0.0; v * d];
     fixed.chunks_exact_mut(d).enumerate().for_each(|(row, out)| head.rows.row_into(row, out));
     let fixed = wide(&fixed);

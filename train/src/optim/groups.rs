@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::Update;
 use super::clip::clip;
 use super::lion::Lion;
 use super::muon::Muon;
@@ -26,14 +27,14 @@ pub struct Optimizer {
 const EMBED_ROWS: usize = 256;
 
 impl Optimizer {
-    /// One step with the rate at `factor` of its top. `momenta` has the parameters' shapes. Returns the norm of
+    /// One step. `momenta` has the parameters' shapes. Returns the norm of
     /// the gradients before clipping.
     pub fn step(
         &self,
         params: &mut Params,
         momenta: &mut [Vec<f32>],
         gradients: &mut [Vec<f32>],
-        factor: f64,
+        update: Update,
         pool: &Pool,
     ) -> f64 {
         let norm = clip(gradients, self.clip_norm);
@@ -59,9 +60,11 @@ impl Optimizer {
             let taken = work[idx].lock().expect("no holder panics").take();
             let (kind, rows, w, m, g) = taken.expect("each index is visited once");
             match kind {
-                Kind::Hidden { .. } => self.muon.step(w, m, g, rows, (self.muon.lr * factor) as f32),
-                Kind::Embedding => self.lion.step(w, m, g, (self.lion.lr * factor) as f32, self.lion.weight_decay),
-                Kind::Norm | Kind::Mhc => self.lion.step(w, m, g, (self.lion.lr_gains * factor) as f32, 0.0),
+                Kind::Hidden { .. } => self.muon.step(w, m, g, rows, update),
+                Kind::Embedding => {
+                    self.lion.step(w, m, g, (self.lion.lr * update.factor) as f32, self.lion.weight_decay)
+                }
+                Kind::Norm | Kind::Mhc => self.lion.step(w, m, g, (self.lion.lr_gains * update.factor) as f32, 0.0),
             }
         });
         norm

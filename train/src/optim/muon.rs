@@ -8,9 +8,10 @@
 //!
 //! For hidden matrices only; not for embeddings, the head, norms or mHC-lite.
 
-use nanochat_kernels::{Isa, Left, Panels, Product, Write};
+use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
 use serde::{Deserialize, Serialize};
 
+use super::Update;
 use crate::ops::simd;
 
 /// Muon's numbers.
@@ -31,9 +32,9 @@ pub struct Muon {
 const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 
 impl Muon {
-    /// One step of a `[rows, cols]` matrix.
-    pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], rows: usize, lr: f32) {
-        let cols = w.len() / rows;
+    /// One step of a `[rows, cols]` matrix at the rate `update.factor` · η. Its products are made in `update.precision`.
+    pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], rows: usize, update: Update) {
+        let (cols, lr) = (w.len() / rows, (self.lr * update.factor) as f32);
         let mut u = vec![0.0; g.len()];
         simd::dispatch(
             #[inline(always)]
@@ -44,7 +45,7 @@ impl Muon {
                 }
             },
         );
-        let x = orthogonalize(u, rows, cols, self.ns_steps);
+        let x = orthogonalize(u, rows, self.ns_steps, update.precision);
         let gain = (rows as f32 / cols as f32).max(1.0).sqrt();
         simd::dispatch(
             #[inline(always)]
@@ -58,7 +59,8 @@ impl Muon {
 }
 
 /// A matrix with the singular vectors of `u` and singular values near 1.
-fn orthogonalize(mut u: Vec<f32>, rows: usize, cols: usize, ns_steps: usize) -> Vec<f32> {
+fn orthogonalize(mut u: Vec<f32>, rows: usize, ns_steps: usize, precision: Precision) -> Vec<f32> {
+    let cols = u.len() / rows;
     let norm = simd::square_sum(&u).sqrt();
     let inverse = (1.0 / (norm + 1e-7)) as f32; // 1e-7: a gradient of zeros gives zeros
     u.iter_mut().for_each(|u| *u *= inverse);
@@ -67,12 +69,12 @@ fn orthogonalize(mut u: Vec<f32>, rows: usize, cols: usize, ns_steps: usize) -> 
     let (m, n) = (rows.min(cols), rows.max(cols));
     let mut x = if tall { transposed(&u, rows, cols) } else { u };
     let (mut a, mut b, mut next) = (vec![0.0; m * m], vec![0.0; m * m], vec![0.0; m * n]);
-    let (mut panels, mut aside, isa) = (Panels::default(), Vec::new(), Isa::best());
+    let (mut panels, mut aside, isa) = (Panels::new(precision), Aside::default(), Isa::best());
     for _ in 0..ns_steps {
         panels.fill_columns(n, m, &x, n);
-        symmetric(&x, n, &panels, &mut a);
+        symmetric(&x, n, &panels, &mut a, &mut aside);
         panels.fill_rows(m, m, &a, m);
-        symmetric(&a, m, &panels, &mut b);
+        symmetric(&a, m, &panels, &mut b, &mut aside);
         simd::dispatch(
             #[inline(always)]
             || {
@@ -88,13 +90,13 @@ fn orthogonalize(mut u: Vec<f32>, rows: usize, cols: usize, ns_steps: usize) -> 
 }
 
 /// left `[m, k]` · right `[k, m]` where that is symmetric: the part below the diagonal is copied.
-fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32]) {
-    const ROWS: usize = 48;
+fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mut Aside) {
+    const ROWS: usize = 96; // whole tiles of 12 or of 32
     let m = left.len() / k;
     for first in (0..m).step_by(ROWS) {
         let rows = ROWS.min(m - first);
         let product = Product { m: rows, left: Left::Rows(&left[first * k..], k), right, k: 0..k, n: first..m };
-        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, &mut Vec::new());
+        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, aside);
     }
     for row in 1..m {
         let (above, below) = out.split_at_mut(row * m);
@@ -130,11 +132,13 @@ mod tests {
     fn the_update_is_nearly_orthogonal() {
         let mut rng = Rng::new(3);
         for (rows, cols) in [(8, 24), (24, 8), (16, 16)] {
-            let u = (0..rows * cols).map(|_| rng.normal()).collect();
-            let x = orthogonalize(u, rows, cols, 5);
-            // Σ σ² = ‖X‖², with every σ within 0.7..1.2 except very small ones of a square matrix.
-            let mean_square = x.iter().map(|x| x * x).sum::<f32>() / rows.min(cols) as f32;
-            assert!((0.4..1.45).contains(&mean_square), "{rows} × {cols}: {mean_square}");
+            let u: Vec<f32> = (0..rows * cols).map(|_| rng.normal()).collect();
+            for precision in [Precision::F32, Precision::Bf16] {
+                let x = orthogonalize(u.clone(), rows, 5, precision);
+                // Σ σ² = ‖X‖², with every σ within 0.7..1.2 except very small ones of a square matrix.
+                let mean_square = x.iter().map(|x| x * x).sum::<f32>() / rows.min(cols) as f32;
+                assert!((0.4..1.45).contains(&mean_square), "{rows} × {cols}, {precision:?}: {mean_square}");
+            }
         }
     }
 
@@ -142,7 +146,7 @@ mod tests {
     fn a_gradient_of_zeros_moves_nothing() {
         let muon = Muon { lr: 0.1, beta: 0.9, ns_steps: 5, weight_decay: 0.0 };
         let (mut w, mut m) = (vec![1.0; 6], vec![0.0; 6]);
-        muon.step(&mut w, &mut m, &[0.0; 6], 2, 0.1);
+        muon.step(&mut w, &mut m, &[0.0; 6], 2, Update { factor: 1.0, precision: Precision::F32 });
         assert_eq!(w, [1.0; 6]);
     }
 }

@@ -55,9 +55,15 @@ impl World {
     /// What comes after a text, by this library alone.
     fn after(&self, library: &Library, text: &str) -> String {
         let memory = Memory::default().with_tier(Tier::Dependencies, library.clone());
-        let runs = memory.continuations(&self.tokenizer.encode(text.as_bytes()), 1, 5);
-        runs.first()
-            .map_or_else(String::new, |run| String::from_utf8(self.tokenizer.decode(&run.tokens)).expect("text"))
+        let mut context = self.tokenizer.encode(text.as_bytes());
+        let (mut lookup, mut found) = (Lookup::default(), Vec::new());
+        for _ in 0..5 {
+            memory.lookup(&context, "", &mut lookup);
+            let Some(token) = lookup.favourite() else { break };
+            context.push(token);
+            found.push(token);
+        }
+        String::from_utf8(self.tokenizer.decode(&found)).expect("text")
     }
 
     fn files(&self, folder: &str) -> Vec<PathBuf> {

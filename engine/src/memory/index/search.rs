@@ -10,8 +10,9 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::{BLOCK, Index, MAX_COUNTED, MAX_MATCH, backwards, key_of, last_four, token};
-use crate::memory::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
-use crate::tokenizer::{END, TokenId};
+use crate::memory::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
+use crate::memory::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
+use crate::tokenizer::TokenId;
 
 /// Entries on one side of the bounds that are looked at one by one, each twice as far, before the keys are asked.
 const NEAR: usize = BLOCK;
@@ -90,22 +91,36 @@ impl Index {
         }
     }
 
-    /// What follows the longest match: (its length, at most `n` runs of at most `most` tokens, those that lie last in
-    /// the index first).
-    pub(in crate::memory) fn following(
+    /// Adds what stands around the longest matches of each side outside `excluded`.
+    pub(in crate::memory) fn bridges(
         &self,
-        context: &[TokenId],
+        tier: Tier,
+        sides: &Sides<'_>,
         excluded: &[Range<u32>],
-        n: usize,
-        most: usize,
-    ) -> Option<(usize, Vec<Vec<TokenId>>)> {
+        out: &mut Vec<Bridge>,
+    ) {
         let reader = self.reader();
-        let Found { len, bounds } = reader.longest(&Query::new(context), excluded)?;
-        let positions = bounds.map(|rank| reader.position(rank)).filter(|at| !is_excluded(*at, excluded));
-        let mut positions: Vec<usize> = positions.take(MAX_COUNTED).collect();
-        positions.sort_unstable_by(|a, b| b.cmp(a));
-        let run = |at: usize| (at..at + most).map(|at| token(reader.tokens, at)).take_while(|t| *t != END).collect();
-        Some((len, positions.into_iter().take(n).map(run).collect()))
+        let mut tokens = Vec::with_capacity(2 * MOST_TOKENS);
+        reader.each_place(sides.before, excluded, |at, len| {
+            tokens.clear();
+            tokens.extend((at..at + 2 * MOST_TOKENS).map(|at| token(reader.tokens, at)));
+            out.extend(sides.from_left(tier, len, &tokens));
+        });
+        // As many tokens of it as are found, to its end: what stands before them is wanted.
+        for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
+            let mut n_found = 0;
+            reader.each_place(&sides.behind[..n], excluded, |at, len| {
+                if len == n {
+                    n_found += 1;
+                    tokens.clear();
+                    tokens.extend((0..(at - n).min(2 * MOST_TOKENS)).map(|i| token(reader.tokens, at - n - 1 - i)));
+                    out.extend(sides.from_right(tier, n, &tokens));
+                }
+            });
+            if n_found > 0 {
+                break;
+            }
+        }
     }
 
     fn reader(&self) -> Reader<'_> {
@@ -121,6 +136,31 @@ impl Index {
 }
 
 impl Reader<'_> {
+    /// Calls `each` with places and how much of their context agrees: the longest matches first, of each length those that
+    /// lie evenly spaced.
+    fn each_place(&self, context: &[TokenId], excluded: &[Range<u32>], mut each: impl FnMut(usize, usize)) {
+        let query = Query::new(context);
+        let Some(Found { len, mut bounds }) = self.longest(&query, excluded) else { return };
+        let mut seen = 0..0;
+        let mut n_left = MOST_PLACES;
+        for len in std::iter::once(len).chain(LADDER.into_iter().filter(|rung| *rung < len)) {
+            bounds = self.widen(&query, bounds, len);
+            let fresh = || (bounds.start..seen.start.max(bounds.start)).chain(seen.end.max(bounds.start)..bounds.end);
+            let stride = fresh().count().div_ceil(n_left).max(1);
+            for rank in fresh().step_by(stride) {
+                let at = self.position(rank);
+                if !is_excluded(at, excluded) {
+                    each(at, self.compare(at, &query).0);
+                    n_left = n_left.saturating_sub(1);
+                }
+            }
+            seen = bounds.clone();
+            if n_left == 0 {
+                return;
+            }
+        }
+    }
+
     /// The position of a rank.
     #[inline]
     fn position(&self, rank: usize) -> usize {

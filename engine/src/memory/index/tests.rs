@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Tokenizer;
+use crate::memory::{Sides, Tier};
 
 proptest! {
     #[test]
@@ -16,7 +18,8 @@ proptest! {
         let excluded = index.file("");
         index.orders(&context, &[], &mut orders);
         index.orders(&context, &[5..9, 20..90], &mut orders);
-        index.following(&context, &[excluded], 3, 8);
+        let sides = Sides { before: &context, healed: b"", behind: &context, tokenizer: &Tokenizer::bytes() };
+        index.bridges(Tier::Workspace, &sides, &[excluded], &mut Vec::new());
         index.n_tokens();
     }
 

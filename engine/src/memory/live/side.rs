@@ -96,6 +96,12 @@ impl Side {
         down.iter().rev().chain(up).copied()
     }
 
+    /// The tokens before a position, the nearest first.
+    pub(super) fn preceding(&self, at: usize, is_behind: bool) -> impl Iterator<Item = TokenId> {
+        let (up, down) = if is_behind { (&self.tokens[at + 1..], &[][..]) } else { (&[][..], &self.tokens[..at]) };
+        up.iter().chain(down.iter().rev()).copied()
+    }
+
     /// The position whose context of one length the last token completed, and its chain.
     fn newest(&self, link: usize, is_behind: bool) -> Option<(usize, usize)> {
         let last = self.tokens.len() - 1;

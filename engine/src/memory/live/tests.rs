@@ -80,16 +80,6 @@ proptest! {
 }
 
 #[test]
-fn the_nearest_occurrence_is_continued_first_and_none_past_the_cursor() {
-    let tokenizer = Tokenizer::bytes();
-    let mut live = LiveFile::default();
-    live.update(&tokenizer, "a.rs", b"ab1 ab2 ab", b"3 ab4");
-    let (len, runs) = live.following(&tokenizer.encode(b"ab"), 9, 4).expect("it occurs");
-    let runs: Vec<_> = runs.iter().map(|run| String::from_utf8(tokenizer.decode(run)).expect("ASCII")).collect();
-    assert_eq!((len, runs), (2, vec!["2 ab".to_owned(), "1 ab".to_owned(), "4".to_owned()]));
-}
-
-#[test]
 fn a_huge_file_is_remembered_around_the_cursor() {
     let tokenizer = Tokenizer::bytes();
     let mut live = LiveFile::default();

@@ -1,0 +1,615 @@
+//! Products of numbers rounded to bf16, summed in f32: pairs of k side by side, as the instructions want them.
+//!
+//! ```text
+//! left   [rows][k/32 lines]: a line is 32 k of a row       right  [panel][k/2 lines]: a line is 2 k of 16 columns
+//! AMX: tiles of 32 × 32 sums        AVX512-BF16: tiles of 12 × 32        otherwise: plain sums
+//! ```
+//!
+//! Whole numbers within ±256 are exact in bf16, and so are their sums below 2²⁴, on every unit. Of other numbers the
+//! units round their sums differently: a result belongs to a kind of CPU. Denormals may count as 0.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::{Block, Left, Panels, Product, blocks};
+use crate::isa::{Isa, compiled_per_isa};
+use crate::lanes::LANES;
+use crate::prepared::Write;
+
+/// Columns of the left side at a time: with 32 columns of the right one, half of a 32 KB L1.
+const K_BLOCK: usize = 256;
+/// Rows of the left side that stay in L2 meanwhile; a multiple of a tile's 32.
+const M_BLOCK: usize = 128;
+/// Numbers in a line.
+pub(super) const WIDTH: usize = 32;
+
+/// 32 bf16 in pairs: the low half of a place comes first.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Line(pub(super) [u32; LANES]);
+
+/// What multiplies bf16 here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// f32 arithmetic, by whatever the CPU has.
+    Plain,
+    /// AVX512-BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AMX tiles.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
+}
+
+impl Unit {
+    /// All that this CPU and this system have, slowest first.
+    pub(super) fn available() -> &'static [Self] {
+        static AVAILABLE: OnceLock<Vec<Unit>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| {
+            #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "other processors add nothing"))]
+            let mut available = vec![Self::Plain];
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512bf16")
+            {
+                available.push(Self::Avx512);
+                #[cfg(target_os = "linux")]
+                if super::amx::is_available() {
+                    available.push(Self::Amx);
+                }
+            }
+            available
+        })
+    }
+
+    fn best() -> Self {
+        *Self::available().last().expect("plain is always available")
+    }
+}
+
+/// `bf16`'s fastest unit here, or nothing but f32 arithmetic.
+pub(super) fn unit_name() -> Option<&'static str> {
+    match Unit::best() {
+        Unit::Plain => None,
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx512 => Some("avx512bf16"),
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Unit::Amx => Some("amx"),
+    }
+}
+
+/// Rounded half to even; what is not a number stays so.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    // A large payload would overflow into the sign.
+    if x.is_nan() { 0x7FC0 } else { rounded }
+}
+
+/// How f32 become bf16.
+trait Round {
+    /// 32 numbers side by side.
+    fn line(values: &[f32; WIDTH]) -> Line;
+
+    /// Two rows of 16, in pairs.
+    fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Line;
+
+    /// The first 32 numbers, or those that there are and zeros.
+    #[inline(always)]
+    fn row(values: &[f32]) -> Line {
+        match values.first_chunk() {
+            Some(values) => Self::line(values),
+            None => {
+                let mut part = [0.0; WIDTH];
+                part[..values.len()].copy_from_slice(values);
+                Self::line(&part)
+            }
+        }
+    }
+}
+
+/// By integer arithmetic.
+struct Plain;
+
+impl Round for Plain {
+    #[inline(always)]
+    fn line(values: &[f32; WIDTH]) -> Line {
+        let mut halves = [0u16; WIDTH];
+        for i in 0..WIDTH {
+            halves[i] = round(values[i]) as u16;
+        }
+        Line(std::array::from_fn(
+            #[inline(always)]
+            |lane| u32::from(halves[2 * lane]) | u32::from(halves[2 * lane + 1]) << 16,
+        ))
+    }
+
+    #[inline(always)]
+    fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Line {
+        Line(std::array::from_fn(
+            #[inline(always)]
+            |lane| round(low[lane]) | round(high[lane]) << 16,
+        ))
+    }
+}
+
+/// Pairs of rows change places in steps of 1, 2, 4 and 8.
+#[inline(always)]
+fn transpose(lines: &mut [Line; LANES]) {
+    exchange::<1>(lines);
+    exchange::<2>(lines);
+    exchange::<4>(lines);
+    exchange::<8>(lines);
+}
+
+#[inline(always)]
+fn exchange<const STEP: usize>(lines: &mut [Line; LANES]) {
+    for row in (0..LANES).filter(|row| row & STEP == 0) {
+        let (a, b) = (lines[row].0, lines[row + STEP].0);
+        lines[row].0 = std::array::from_fn(
+            #[inline(always)]
+            |lane| if lane & STEP == 0 { a[lane] } else { b[lane - STEP] },
+        );
+        lines[row + STEP].0 = std::array::from_fn(
+            #[inline(always)]
+            |lane| if lane & STEP == 0 { a[lane + STEP] } else { b[lane] },
+        );
+    }
+}
+
+impl Panels {
+    /// Lines of a panel: a whole number of tiles.
+    pub(super) fn n_lines(&self) -> usize {
+        self.k.next_multiple_of(WIDTH) / 2
+    }
+
+    /// Lays out `[k, n]` whose row k, columns from `first` on, `row(k, first, out)` writes.
+    #[inline(always)]
+    pub(super) fn fill_pairs(&mut self, row: impl Fn(usize, usize, &mut [f32; LANES])) {
+        let n_lines = self.n_lines();
+        // A tile may begin at any pair and end behind the last panel: what it meets there is multiplied by 0.
+        self.lines.resize(self.n.div_ceil(LANES) * n_lines + LANES, Line::default());
+        if n_lines == 0 {
+            return;
+        }
+        for (panel_idx, panel) in self.lines.chunks_exact_mut(n_lines).enumerate() {
+            let first = panel_idx * LANES;
+            if first >= self.n {
+                panel.fill(Line::default()); // the places behind the last panel, if they are enough for one
+                continue;
+            }
+            for (pair, line) in panel.iter_mut().enumerate() {
+                let mut rows = [[0.0; LANES]; 2];
+                for (i, out) in rows.iter_mut().enumerate() {
+                    if 2 * pair + i < self.k {
+                        row(2 * pair + i, first, out);
+                    }
+                }
+                *line = Plain::pairs(&rows[0], &rows[1]);
+            }
+        }
+    }
+
+    /// The pairs `k` of one panel and what follows them.
+    fn pairs(&self, panel_idx: usize, k: &Range<usize>) -> &[Line] {
+        &self.lines[panel_idx * self.n_lines() + k.start / 2..]
+    }
+}
+
+/// As [`Panels::fill_columns`]: pairs lie side by side in a row of `values` already.
+pub(super) fn fill_columns(panels: &mut Panels, values: &[f32], stride: usize) {
+    let mut lines = std::mem::take(&mut panels.lines);
+    let (k, n, n_lines) = (panels.k, panels.n, panels.n_lines());
+    lines.resize(n.div_ceil(LANES) * n_lines + LANES, Line::default());
+    let rows = Rows { values, stride, n_rows: n, n_cols: k };
+    match Unit::best() {
+        Unit::Plain => panels_plainly(Isa::best(), rows, &mut lines),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the other units exist only where AVX512-BF16 was found.
+        _ => unsafe { avx512::panels(rows, &mut lines) },
+    }
+    panels.lines = lines;
+}
+
+/// As [`Product::write`] with a right side in bf16; what is added to takes part in the sums' order.
+pub(super) fn write(
+    product: &Product<'_>,
+    unit: Unit,
+    isa: Isa,
+    out: &mut [f32],
+    stride: usize,
+    mut write: Write,
+    aside: &mut Vec<Line>,
+) {
+    let Product { m, left, right, k, n } = product;
+    assert!(k.start.is_multiple_of(2), "pairs from {} on", k.start);
+    for k_block in blocks(k.clone(), K_BLOCK) {
+        for rows in blocks(0..*m, M_BLOCK) {
+            let first = k_block.start - k.start;
+            let left = match *left {
+                Left::Rows(values, stride) => Left::Rows(&values[rows.start * stride + first..], stride),
+                Left::Columns(values, stride) => Left::Columns(&values[first * stride + rows.start..], stride),
+            };
+            match unit {
+                Unit::Plain => pack_plainly(isa, left, rows.len(), k_block.len(), aside),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the other units exist only where AVX512-BF16 was found.
+                _ => unsafe { avx512::pack(left, rows.len(), k_block.len(), aside) },
+            }
+            let out = &mut out[rows.start * stride..];
+            let block = Block { m: rows.len(), right, k: k_block.clone(), n: n.clone(), stride, write };
+            match unit {
+                Unit::Plain => plain(isa, aside, &block, out),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the unit exists only where AVX512-BF16 was found.
+                Unit::Avx512 => unsafe { avx512::tiles(aside, &block, out) },
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                // SAFETY: the unit exists only where AMX was found and allowed.
+                Unit::Amx => unsafe { super::amx::tiles(aside, &block, out) },
+            }
+        }
+        write = Write::Add;
+    }
+}
+
+impl Product<'_> {
+    /// As its right side asks.
+    pub(super) fn write_bf16(&self, isa: Isa, out: &mut [f32], stride: usize, how: Write, aside: &mut Vec<Line>) {
+        write(self, Unit::best(), isa, out, stride, how, aside);
+    }
+}
+
+impl Block<'_> {
+    /// Lines of a row of the left side.
+    pub(super) fn n_lines(&self) -> usize {
+        self.k.len().div_ceil(WIDTH)
+    }
+
+    /// Lines of a panel of the right side from where the block begins, a multiple of a tile's.
+    pub(super) fn lines(&self, first: usize) -> &[Line] {
+        &self.right.pairs(first / LANES, &self.k)[..self.n_lines() * LANES]
+    }
+}
+
+/// A matrix whose rows begin `stride` apart, to be laid out in lines.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    stride: usize,
+    n_rows: usize,
+    n_cols: usize,
+}
+
+impl Rows<'_> {
+    /// `[n_rows, padded to 32][n_cols / 32]`: a left side as it lies.
+    #[inline(always)]
+    fn lines<R: Round>(self, out: &mut Vec<Line>) {
+        let n_lines = self.n_cols.div_ceil(WIDTH);
+        out.resize(self.n_rows.next_multiple_of(2 * LANES) * n_lines, Line::default());
+        for (row_idx, lines) in out.chunks_exact_mut(n_lines).enumerate() {
+            if row_idx >= self.n_rows {
+                lines.fill(Line::default());
+                continue;
+            }
+            let row = &self.values[row_idx * self.stride..][..self.n_cols];
+            for (line_idx, line) in lines.iter_mut().enumerate() {
+                *line = R::row(&row[line_idx * WIDTH..]);
+            }
+        }
+    }
+
+    /// `[n_cols, padded to 32][n_rows / 32]`: a left side that is the transpose.
+    #[inline(always)]
+    fn columns<R: Round>(self, out: &mut Vec<Line>) {
+        let n_lines = self.n_rows.div_ceil(WIDTH);
+        out.resize(self.n_cols.next_multiple_of(2 * LANES) * n_lines, Line::default());
+        for (tile_idx, rows) in out.chunks_exact_mut(LANES * n_lines).enumerate() {
+            let first = tile_idx * LANES;
+            for line_idx in 0..n_lines {
+                let mut columns = [Line::default(); LANES];
+                for (pair, line) in columns.iter_mut().enumerate() {
+                    let [low, high] = [0, 1].map(
+                        #[inline(always)]
+                        |i| self.sixteen(line_idx * WIDTH + 2 * pair + i, first),
+                    );
+                    *line = R::pairs(&low, &high);
+                }
+                transpose(&mut columns);
+                for (row, line) in columns.iter().enumerate() {
+                    rows[row * n_lines + line_idx] = *line;
+                }
+            }
+        }
+    }
+
+    /// Numbers of a row from a column on; 0 where there are none.
+    #[inline(always)]
+    fn sixteen(self, row_idx: usize, first: usize) -> [f32; LANES] {
+        if row_idx < self.n_rows && first + LANES <= self.n_cols {
+            return *crate::lanes::head(&self.values[row_idx * self.stride + first..]);
+        }
+        let mut out = [0.0; LANES];
+        if row_idx < self.n_rows && first < self.n_cols {
+            let row = &self.values[row_idx * self.stride + first..][..self.n_cols - first];
+            out[..row.len()].copy_from_slice(row);
+        }
+        out
+    }
+
+    /// `[n_rows / 16][n_cols / 2, padded to 16]`: panels whose columns are the rows.
+    #[inline(always)]
+    fn panels<R: Round>(self, out: &mut [Line]) {
+        let n_lines = self.n_cols.next_multiple_of(WIDTH) / 2;
+        if n_lines == 0 {
+            return;
+        }
+        for (panel_idx, panel) in out.chunks_exact_mut(n_lines).enumerate() {
+            let first = panel_idx * LANES;
+            for (tile_idx, tile) in panel.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                let k = tile_idx * WIDTH;
+                for (row, line) in tile.iter_mut().enumerate() {
+                    let row_idx = first + row;
+                    *line = match row_idx < self.n_rows && k < self.n_cols {
+                        true => R::row(&self.values[row_idx * self.stride..][..self.n_cols][k..]),
+                        false => Line::default(),
+                    };
+                }
+                transpose(tile);
+            }
+        }
+    }
+}
+
+compiled_per_isa! {
+    fn pack_plainly<V>(left: Left<'_>, m: usize, k: usize, out: &mut Vec<Line>) {
+        match left {
+            Left::Rows(values, stride) => Rows { values, stride, n_rows: m, n_cols: k }.lines::<Plain>(out),
+            Left::Columns(values, stride) => Rows { values, stride, n_rows: k, n_cols: m }.columns::<Plain>(out),
+        }
+    }
+}
+
+compiled_per_isa! {
+    fn panels_plainly<V>(rows: Rows<'_>, out: &mut [Line]) {
+        rows.panels::<Plain>(out);
+    }
+}
+
+compiled_per_isa! {
+    fn plain<V>(a: &[Line], block: &Block<'_>, out: &mut [f32]) {
+        let n_lines = block.n_lines();
+        for first in block.n.clone().step_by(LANES) {
+            let width = LANES.min(block.n.end - first);
+            for (row, out) in a.chunks_exact(n_lines).take(block.m).zip(out.chunks_mut(block.stride)) {
+                let out = &mut out[first - block.n.start..][..width];
+                let mut sums = [0.0; LANES];
+                if block.write == Write::Add {
+                    sums[..width].copy_from_slice(out);
+                }
+                let mut sums = V::load(&sums);
+                let left = row.iter().flat_map(|line| line.0);
+                for (a, b) in left.zip(block.lines(first)) {
+                    let low = b.0.map(|pair| f32::from_bits(pair << 16));
+                    let high = b.0.map(|pair| f32::from_bits(pair & 0xFFFF_0000));
+                    sums = V::splat(f32::from_bits(a << 16)).mul_add(V::load(&low), sums);
+                    sums = V::splat(f32::from_bits(a & 0xFFFF_0000)).mul_add(V::load(&high), sums);
+                }
+                let mut stored = [0.0; LANES];
+                sums.store(&mut stored);
+                out.copy_from_slice(&stored[..width]);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::*;
+
+    use super::*;
+
+    /// Rows of a tile: with two panels, 24 of the 32 registers.
+    const ROWS: usize = 12;
+
+    /// By the CPU's own conversion.
+    struct Native;
+
+    /// Takes the halves of two rows in turn.
+    static IN_TURN: [u16; WIDTH] = {
+        let mut order = [0; WIDTH];
+        let mut i = 0;
+        while i < WIDTH {
+            order[i] = (i / 2 + i % 2 * LANES) as u16;
+            i += 1;
+        }
+        order
+    };
+
+    impl Round for Native {
+        #[inline(always)]
+        fn line(values: &[f32; WIDTH]) -> Line {
+            // SAFETY: named only in functions that have AVX512-BF16; each load is of half of `values`.
+            unsafe {
+                let [low, high] = [0, LANES].map(|start| _mm512_loadu_ps(values.as_ptr().add(start)));
+                std::mem::transmute(_mm512_cvtne2ps_pbh(high, low))
+            }
+        }
+
+        #[inline(always)]
+        fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Line {
+            // SAFETY: as above, and with AVX512-BW; the loads are of 64 bytes each.
+            unsafe {
+                let [low, high] = [low, high].map(|row| _mm512_loadu_ps(row.as_ptr()));
+                let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                let order = _mm512_loadu_si512((&raw const IN_TURN).cast());
+                std::mem::transmute(_mm512_permutexvar_epi16(order, halves))
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn pack(left: Left<'_>, m: usize, k: usize, out: &mut Vec<Line>) {
+        match left {
+            Left::Rows(values, stride) => Rows { values, stride, n_rows: m, n_cols: k }.lines::<Native>(out),
+            Left::Columns(values, stride) => Rows { values, stride, n_rows: k, n_cols: m }.columns::<Native>(out),
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn panels(rows: Rows<'_>, out: &mut [Line]) {
+        rows.panels::<Native>(out);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn tiles(a: &[Line], block: &Block<'_>, out: &mut [f32]) {
+        for first in block.n.clone().step_by(2 * LANES) {
+            let low = block.lines(first);
+            // A panel that is missing is the one beside it: its sums are not written.
+            let high = if first + LANES < block.n.end { block.lines(first + LANES) } else { low };
+            for row in (0..block.m).step_by(ROWS) {
+                tile(a, row, [low, high], block, first, out);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn tile(a: &[Line], first_row: usize, panels: [&[Line]; 2], block: &Block<'_>, first: usize, out: &mut [f32]) {
+        let n_lines = block.n_lines();
+        // The same of rows.
+        let rows: [&[Line]; ROWS] =
+            std::array::from_fn(|r| &a[(first_row + r).min(block.m - 1) * n_lines..][..n_lines]);
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        let (low, _) = panels[0].as_chunks::<LANES>();
+        let (high, _) = panels[1].as_chunks::<LANES>();
+        for (line_idx, (low, high)) in low.iter().zip(high).enumerate() {
+            for pair in 0..LANES {
+                // SAFETY: a line is 64 bytes on a boundary of 64; the bits of a pair are those of two bf16.
+                let b =
+                    unsafe { [&low[pair], &high[pair]].map(|line| half(_mm512_load_si512((&raw const *line).cast()))) };
+                for r in 0..ROWS {
+                    // SAFETY: as above.
+                    let a = unsafe { half(_mm512_set1_epi32(rows[r][line_idx].0[pair].cast_signed())) };
+                    for p in 0..2 {
+                        sums[r][p] = _mm512_dpbf16_ps(sums[r][p], a, b[p]);
+                    }
+                }
+            }
+        }
+        for r in 0..ROWS.min(block.m - first_row) {
+            let out = &mut out[(first_row + r) * block.stride + first - block.n.start..];
+            for p in 0..2 {
+                let start = p * LANES;
+                let width = LANES.min((block.n.end - first).saturating_sub(start));
+                if width == 0 {
+                    break;
+                }
+                let mask = ((1u32 << width) - 1) as __mmask16;
+                let out = &mut out[start..][..width];
+                // SAFETY: the mask lets through what `out` holds.
+                unsafe {
+                    let sum = match block.write {
+                        Write::Store => sums[r][p],
+                        Write::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out.as_ptr()), sums[r][p]),
+                    };
+                    _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, sum);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// None: both are 64 bytes without a meaning of their own.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn half(bits: __m512i) -> __m512bh {
+        // SAFETY: see above.
+        unsafe { std::mem::transmute(bits) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Precision;
+    use super::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n).map(|i| (((i + seed) * 7919) % 1013) as f32 / 506.5 - 1.0).collect()
+    }
+
+    fn rounded(x: f32) -> f64 {
+        f64::from(f32::from_bits(round(x) << 16))
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_even_and_keeps_what_is_no_number() {
+        for (x, expected) in
+            [(0x3F80_8000, 0x3F80), (0x3F81_8000, 0x3F82), (0x3F80_8001, 0x3F81), (0xFF80_0000, 0xFF80)]
+        {
+            assert_eq!(round(f32::from_bits(x)), expected, "{x:x}");
+        }
+        for bits in [0x7FFF_FFFF, 0x7F80_0001, 0xFFFF_FFFF] {
+            assert!(rounded(f32::from_bits(bits)).is_nan());
+        }
+    }
+
+    /// A sum in f32 of k products is off by at most k roundings of the sum of the absolute products.
+    #[test]
+    fn every_unit_sums_within_the_rounding_of_f32_at_awkward_shapes() {
+        for (m, k, n) in
+            [(1, 1, 1), (5, 3, 17), (32, 32, 32), (13, 300, 40), (129, 40, 33), (150, 257, 16), (7, 30, 150)]
+        {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let transposed: Vec<f32> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+            let [mut by_rows, mut by_columns] = [(); 2].map(|()| Panels::new(Precision::Bf16));
+            by_columns.fill_rows(300, 50, &numbers(15_000, 3), 50); // what it held before must not show
+            by_rows.fill_rows(k, n, &b, n);
+            by_columns.fill_columns(k, n, &transposed, k);
+            for (unit, isa) in
+                Unit::available().iter().flat_map(|unit| Isa::available().into_iter().map(|isa| (*unit, isa)))
+            {
+                for right in [&by_rows, &by_columns] {
+                    for (columns, left) in [(false, Left::Rows(&a, k)), (true, Left::Columns(&a, m))] {
+                        let mut out = vec![0.5; m * n];
+                        write(&Product::new(m, left, right), unit, isa, &mut out, n, Write::Add, &mut Vec::new());
+                        for (i, out) in out.iter().enumerate() {
+                            let a = |k_idx: usize| {
+                                rounded(if columns { a[k_idx * m + i / n] } else { a[i / n * k + k_idx] })
+                            };
+                            let terms: Vec<f64> =
+                                (0..k).map(|k_idx| a(k_idx) * rounded(b[k_idx * n + i % n])).collect();
+                            let sum = 0.5 + terms.iter().sum::<f64>();
+                            let bound = (k + 2) as f64
+                                * f64::from(f32::EPSILON)
+                                * (0.5 + terms.iter().map(|t| t.abs()).sum::<f64>());
+                            let off = (f64::from(*out) - sum).abs();
+                            assert!(off <= bound, "{unit:?} {} {m} × {k} × {n} at {i}: {out} for {sum}", isa.name());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_exact_in_a_part_and_their_surroundings_stay() {
+        let (m, k, n) = (37, 290, 70);
+        let whole = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 31 + seed * 7) % 255) as f32 - 127.0).collect()
+        };
+        let (a, b) = (whole(m * k, 1), whole(k * n, 2));
+        let mut right = Panels::new(Precision::Bf16);
+        right.fill_rows(k, n, &b, n);
+        let part = Product { m, left: Left::Rows(&a, k), right: &right, k: 6..281, n: 16..59 };
+        for unit in Unit::available() {
+            let mut out = vec![7.0; m * 50];
+            write(&part, *unit, Isa::best(), &mut out, 50, Write::Store, &mut Vec::new());
+            for (row, out) in out.chunks_exact(50).enumerate() {
+                for (column, out) in out.iter().enumerate() {
+                    let sum: f32 = (0..275).map(|i| a[row * k + i] * b[(i + 6) * n + column + 16]).sum();
+                    assert_eq!(*out, if column < 43 { sum } else { 7.0 }, "{unit:?} row {row} column {column}");
+                }
+            }
+        }
+    }
+}
