@@ -235,8 +235,8 @@ impl Completer {
         self.drafts.as_ref()
     }
 
-    /// A completion, or `None` where silence is the better answer: also where the text would be part of a secret, which
-    /// the memory may know from another file.
+    /// A completion, or `None` where silence is the better answer. No text that would be part of a secret, which the memory
+    /// may know from another file: the next line is taken.
     ///
     /// The live file of the prompt is remembered as it stands there, not as it was saved.
     pub fn complete(
@@ -257,7 +257,7 @@ impl Completer {
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
         let (lines, n_reused, n_prompt) = self.lines(prompt, limits, cancel, on_token)?;
-        let found = search::best(lines, prompt.suffix).filter(|found| !writes_secret(prompt, &found.text));
+        let found = search::best(lines, prompt.suffix, |text| !writes_secret(prompt, text));
         Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
 

@@ -183,10 +183,18 @@ pub(super) fn search(
     Ok(lines)
 }
 
-/// The most probable line as it is shown, or `None` where silence is the better answer. Of equals the one found first.
-pub(super) fn best(lines: Vec<Line>, suffix: &str) -> Option<Completion> {
-    let best = lines.into_iter().reduce(|best, line| if line.p > best.p { line } else { best })?;
-    finish(best, suffix)
+/// The most probable line that may be shown, as it is shown, or `None` where silence is the better answer. Of equals the
+/// one found first.
+pub(super) fn best(mut lines: Vec<Line>, suffix: &str, may_be_shown: impl Fn(&str) -> bool) -> Option<Completion> {
+    // Stable.
+    lines.sort_by(|a, b| b.p.total_cmp(&a.p));
+    for line in lines {
+        let found = finish(line, suffix)?;
+        if may_be_shown(&found.text) {
+            return Some(found);
+        }
+    }
+    None
 }
 
 /// The first tokens of what follows the cursor. The last one of a part could be longer in the whole.

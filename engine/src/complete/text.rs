@@ -134,16 +134,26 @@ impl Text {
         self.at_cursor.fits(valid(new), suffix)
     }
 
-    /// Where a run of tokens begins to be repeated, once it stands there four times.
+    /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand
+    /// there sixteen times.
     fn repetition(&self) -> Option<usize> {
         let n = self.tokens.len();
-        let repeats = |period: &usize| {
-            let tail = &self.tokens[n - 4 * period..];
-            tail.iter().zip(&tail[*period..]).all(|(a, b)| a == b)
+        let repeats = |period: usize, times: usize| {
+            let tail = &self.tokens[n - times * period..];
+            tail.iter().zip(&tail[period..]).all(|(a, b)| a == b)
         };
-        // Rulers, array literals and indentation have a period of one or two tokens; they end with their line.
-        let period = (1..=n / 4).find(repeats).filter(|period| *period >= 3)?;
-        Some(self.ends[n - 3 * period - 1])
+        let period = (1..=n / 4).find(|period| repeats(*period, 4))?;
+        let times = if period < 3 { 16 } else { 4 };
+        if times * period > n || !repeats(period, times) {
+            return None;
+        }
+        let start = self.ends[n - (times - 1) * period - 1];
+        let end = self.ends[n - (times - 2) * period - 1];
+        let (unit, has_word) = (&self.bytes[start..end], has_word(&self.bytes[..end], start));
+        // Rulers, indentation and the equal numbers of an array end with their line.
+        let is_numbers = unit.iter().any(u8::is_ascii_digit) && !unit.contains(&b'\n') && !has_word;
+        let ends_by_itself = if period < 3 { !has_word } else { is_numbers };
+        (!ends_by_itself).then_some(start)
     }
 
     /// What is new at the cursor, if anything is.
@@ -160,6 +170,13 @@ impl Text {
         let text = text.trim_end();
         (!text.is_empty()).then(|| text.to_owned())
     }
+}
+
+/// Whether a word begins at `start` or later. The letters of a number such as `0x1f` or `1u8` are none.
+fn has_word(text: &[u8], start: usize) -> bool {
+    let is_word = |byte: u8| byte == b'_' || byte.is_ascii_alphabetic() || !byte.is_ascii();
+    (start..text.len())
+        .any(|at| is_word(text[at]) && at.checked_sub(1).is_none_or(|before| !text[before].is_ascii_alphanumeric()))
 }
 
 /// The text of bytes that may end in the middle of a character, without that.
