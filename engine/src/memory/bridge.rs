@@ -33,7 +33,7 @@ pub struct Sides<'a> {
 
 impl Sides<'_> {
     /// What follows a place whose text before it has `n_before` tokens in common with that before the cursor.
-    pub(super) fn from_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<Bridge> {
+    pub(super) fn of_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<Bridge> {
         let n_healed = self.healed.len();
         let mut n_bytes = 0;
         // (its end, tokens that follow it here and there)
@@ -61,7 +61,7 @@ impl Sides<'_> {
 
     /// What stands before a place whose text from it on has `n_behind` tokens in common with that behind the cursor;
     /// `preceding` has the nearest first.
-    pub(super) fn from_right(&self, tier: Tier, n_behind: usize, preceding: &[TokenId]) -> Option<Bridge> {
+    pub(super) fn of_right(&self, tier: Tier, n_behind: usize, preceding: &[TokenId]) -> Option<Bridge> {
         let mut best: Option<(usize, usize)> = None;
         let mut text = Vec::new();
         for (at, &token) in preceding.iter().enumerate() {

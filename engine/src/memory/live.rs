@@ -111,7 +111,7 @@ impl LiveFile {
             if place.is_behind {
                 tokens.push(END); // the file's end ends a line, the cursor does not
             }
-            out.extend(sides.from_left(Tier::File, place.len, &tokens));
+            out.extend(sides.of_left(Tier::File, place.len, &tokens));
         }
         for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
             let places = self.places(&sides.behind[..n], ends, MOST_PLACES).into_iter();
@@ -120,7 +120,7 @@ impl LiveFile {
                 let side = self.side(place.is_behind);
                 tokens.clear();
                 tokens.extend(side.preceding(place.at, place.is_behind).skip(n).take(2 * MOST_TOKENS));
-                out.extend(sides.from_right(Tier::File, n, &tokens));
+                out.extend(sides.of_right(Tier::File, n, &tokens));
             }
             if out.len() > n_before {
                 break;

@@ -104,7 +104,7 @@ impl Index {
         reader.each_place(sides.before, excluded, |at, len| {
             tokens.clear();
             tokens.extend((at..at + 2 * MOST_TOKENS).map(|at| token(reader.tokens, at)));
-            out.extend(sides.from_left(tier, len, &tokens));
+            out.extend(sides.of_left(tier, len, &tokens));
         });
         // As many tokens of it as are found, to its end: what stands before them is wanted.
         for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
@@ -114,7 +114,7 @@ impl Index {
                     n_found += 1;
                     tokens.clear();
                     tokens.extend((0..(at - n).min(2 * MOST_TOKENS)).map(|i| token(reader.tokens, at - n - 1 - i)));
-                    out.extend(sides.from_right(tier, n, &tokens));
+                    out.extend(sides.of_right(tier, n, &tokens));
                 }
             });
             if n_found > 0 {
