@@ -9,7 +9,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::Path;
 
-use nanochat_engine::sources::{Package, Role, SourceFile};
+use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Sources, secrets};
 
 #[derive(Default)]
@@ -40,16 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn files(folder: &Path) -> Vec<SourceFile> {
-    let package = Package {
-        name: String::new(),
-        version: String::new(),
-        edition: String::new(),
-        licence: None,
-        folder: folder.to_owned(),
-        role: Role::Member,
-    };
-    let sources = Sources { root: folder.to_owned(), packages: vec![package] };
-    sources.collect(&[Role::Member]).0
+    Sources::folder(folder).collect(&[Role::Member]).0
 }
 
 fn count(file: &SourceFile, shows: bool, counts: &mut Counts) {

@@ -104,6 +104,19 @@ pub enum Role {
 }
 
 impl Sources {
+    /// One folder taken for a member, whatever cargo would say of it.
+    pub fn folder(folder: &Path) -> Self {
+        let package = Package {
+            name: String::new(),
+            version: String::new(),
+            edition: String::new(),
+            licence: None,
+            folder: folder.to_owned(),
+            role: Role::Member,
+        };
+        Self { root: folder.to_owned(), packages: vec![package] }
+    }
+
     /// The workspace's own packages.
     pub fn members(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| package.role == Role::Member)

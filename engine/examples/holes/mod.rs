@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Package, Role, SourceFile};
+use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
 /// Files of one crate, and lines of one file, at most: large crates shall not outvote small ones.
@@ -17,16 +17,7 @@ pub(crate) struct Crate(Vec<SourceFile>);
 
 impl Crate {
     pub(crate) fn read(folder: &Path) -> Self {
-        let package = Package {
-            name: String::new(),
-            version: String::new(),
-            edition: String::new(),
-            licence: None,
-            folder: folder.to_owned(),
-            role: Role::Member,
-        };
-        let sources = Sources { root: folder.to_owned(), packages: vec![package] };
-        Self(sources.collect(&[Role::Member]).0)
+        Self(Sources::folder(folder).collect(&[Role::Member]).0)
     }
 
     /// A memory of all files; the one that is written is left out by its name.

@@ -7,7 +7,7 @@
 pub(super) const N_FEATURES: usize = 16;
 
 /// What is known of a line.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
     /// ln p of the line by the search, and of the best line by it; `None` where the search has not found it.
     pub(super) searched: Option<(f32, f32)>,
