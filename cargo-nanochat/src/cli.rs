@@ -193,6 +193,9 @@ pub(crate) struct Train {
     /// Start afresh even if an interrupted run could go on
     #[arg(long)]
     pub(crate) restart: bool,
+    /// Try growing learning rates on at most 72 steps first, undo these, and use the recipe's rates times what was found
+    #[arg(long)]
+    pub(crate) find_lr: bool,
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -56,13 +56,27 @@ impl<'a> TrainProgress<'a> {
                 );
             }
             Event::Resumed { step } => self.bar.say(self.output, &format!("going on from step {step}")),
-            Event::Step { step, total, tokens: _, loss, bits_per_byte, tokens_per_s, eta_s } => {
+            Event::Searched { step, total, rate, loss } => {
+                let message = format!("loss {loss:.3} at {rate:.3} times the recipe's rates");
+                self.bar.set(self.output, step, total, "rate", &message);
+            }
+            Event::Found { rate } => {
+                self.bar.say(self.output, &format!("going on with {rate:.3} times the recipe's learning rates"));
+            }
+            Event::RolledBack { from, step, rate } => {
+                let text = format!(
+                    "the loss ran away at step {from}; back at step {step}, with {rate:.3} times the recipe's learning rates"
+                );
+                self.bar.say(self.output, &text);
+            }
+            Event::Step { step, total, tokens: _, loss, bits_per_byte, tokens_per_s, utilisation, eta_s } => {
                 self.bits_per_byte = bits_per_byte.or(self.bits_per_byte);
                 let held_out =
                     self.bits_per_byte.map_or_else(String::new, |bits| format!("  held out {bits:.3} bits/byte"));
                 let rate = rate(tokens_per_s);
                 let eta = clock(eta_s);
-                let message = format!("loss {loss:.3}{held_out}  {rate} tokens/s  {eta} left");
+                let used = 100.0 * utilisation;
+                let message = format!("loss {loss:.3}{held_out}  {rate} tokens/s, {used:.0} % of peak  {eta} left");
                 self.bar.set(self.output, step, total, "step", &message);
             }
         }

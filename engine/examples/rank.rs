@@ -87,18 +87,27 @@ fn report(name: &str, holes: &[Hole]) {
     println!("{name}: {:.4?}", weights(&|| holes.iter()));
 }
 
-/// Logistic regression over all lines, by gradient descent on their mean.
+/// Under which the right lines are most probable, by gradient descent on the mean of −ln p over the places: lines compete with
+/// each other and with none of them being right.
 fn weights<'a, I: Iterator<Item = &'a Hole>>(holes: &dyn Fn() -> I) -> Vec<f64> {
-    let lines: Vec<&(Vec<f64>, bool)> = holes().flat_map(|hole| &hole.lines).collect();
-    let n_features = lines.first().map_or(0, |line| line.0.len());
+    let n_holes = holes().count() as f64;
+    let n_features = holes().find_map(|hole| hole.lines.first()).map_or(0, |line| line.0.len());
     let mut weights = vec![0.0; n_features];
     let mut momentum = vec![0.0; n_features];
     for _ in 0..N_STEPS {
         let mut gradient: Vec<f64> = weights.iter().map(|weight| DECAY * weight).collect();
-        for (features, is_right) in &lines {
-            let p = 1.0 / (1.0 + (-dot(&weights, features)).exp());
-            let off = (p - f64::from(u8::from(*is_right))) / lines.len() as f64;
-            gradient.iter_mut().zip(features).for_each(|(sum, feature)| *sum += off * feature);
+        for hole in holes() {
+            let scores: Vec<f64> = hole.lines.iter().map(|(features, _)| dot(&weights, features)).collect();
+            let largest = scores.iter().fold(0.0f64, |m, score| m.max(*score));
+            let exps: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+            let total = (-largest).exp() + exps.iter().sum::<f64>();
+            let right: f64 =
+                hole.lines.iter().zip(&exps).filter(|((_, is_right), _)| *is_right).map(|(_, exp)| exp).sum();
+            for ((features, is_right), exp) in hole.lines.iter().zip(&exps) {
+                let share = if *is_right { exp / right } else { 0.0 };
+                let off = (exp / total - share) / n_holes;
+                gradient.iter_mut().zip(features).for_each(|(sum, feature)| *sum += off * feature);
+            }
         }
         for ((weight, momentum), gradient) in weights.iter_mut().zip(&mut momentum).zip(gradient) {
             *momentum = 0.9 * *momentum + gradient;

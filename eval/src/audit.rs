@@ -21,6 +21,8 @@ pub struct Audit {
     pub false_ok: usize,
     /// The file did not compile in company, and does alone.
     pub false_fail: usize,
+    /// Those that were killed at the timeout alone, which says nothing; in none of the above.
+    pub timed_out: usize,
     /// Where they differ.
     pub differing: Vec<Differing>,
 }
@@ -75,7 +77,7 @@ pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Res
     for (group_idx, project) in run.projects() {
         let Some(mut judged) = by_project.remove(project.name.as_str()) else { continue };
         Rng::new(run.plan.seed).shuffle(&mut judged);
-        judged.truncate(share.min(total - audit.audited));
+        judged.truncate(share.min(total - audit.audited - audit.timed_out));
         let spliced = |(hole, _, text): &(&Hole, &Scored, &str)| Candidate {
             file: hole.file.clone(),
             text: hole.splice(&project.texts[&hole.file], text),
@@ -83,6 +85,10 @@ pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Res
         let candidates: Vec<Candidate> = judged.iter().map(spliced).collect();
         let verdicts = run.checker(group_idx)?.check(&candidates, &mut |_| {}, cancel)?;
         for ((hole, scored, _), verdict) in judged.into_iter().zip(verdicts) {
+            if verdict == Verdict::TimedOut {
+                audit.timed_out += 1;
+                continue;
+            }
             let (together, alone) = (scored.compile, verdict == Verdict::Compiles);
             audit.audited += 1;
             audit.agree += usize::from(together == alone);
@@ -96,7 +102,7 @@ pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Res
                 });
             }
         }
-        run.report(Event::Audited { done: audit.audited, total });
+        run.report(Event::Audited { done: audit.audited + audit.timed_out, total });
     }
     Ok(audit)
 }

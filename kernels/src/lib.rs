@@ -41,6 +41,6 @@ pub use memory::{LargeBytes, as_i8};
 pub use plan::Plan;
 pub use pool::Pool;
 pub use prepared::{Prepared, Write};
-pub use product::{Aside, Left, Panels, Precision, Product};
+pub use product::{Aside, Laid, Left, Panels, Precision, Product, Strips};
 pub use rows::{Int8Rows, Norm};
 pub use streams::{Mixer, Streams};

@@ -189,6 +189,16 @@ impl TernaryMatrix {
         &self.scales
     }
 
+    /// The scale of each row, as products take it; `None` where a row has several.
+    pub fn row_scales(&self) -> Option<Vec<f32>> {
+        let scales = match self.group() {
+            ScaleGroup::Matrix => vec![self.scales()[0]; self.shape().rows],
+            ScaleGroup::Row => self.scales().to_vec(),
+            ScaleGroup::Columns(_) => return None,
+        };
+        Some(scales.into_iter().map(crate::prepared::usable).collect())
+    }
+
     /// Writes the weights as f32, row-major.
     ///
     /// # Panics

@@ -32,6 +32,11 @@ pub(crate) const SCALE_BYTES: usize = SUPERBLOCK * 4;
 /// Scales below count as 0: a 64th of a smaller one would lose bits. 2^−126 is the smallest normal number.
 const MIN_SCALE: f32 = f32::MIN_POSITIVE * 64.0;
 
+/// The scale as products take it.
+pub(crate) fn usable(scale: f32) -> f32 {
+    if scale < MIN_SCALE { 0.0 } else { scale }
+}
+
 /// What happens to the output that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -94,8 +99,7 @@ impl Prepared {
                         ScaleGroup::Row => matrix.scales()[i],
                         ScaleGroup::Columns(_) => matrix.scales()[i * n_groups + group],
                     };
-                    let scale = if scale < MIN_SCALE { 0.0 } else { scale };
-                    layout.put_scale(first + i, group, scale / unit);
+                    layout.put_scale(first + i, group, usable(scale) / unit);
                 }
             }
             first += matrix.shape().rows;

@@ -10,9 +10,11 @@
 //! editor, no terminal and no cargo: progress goes to the caller as [`Event`]s.
 
 pub mod corpus;
+pub mod curve;
 pub mod documents;
 pub mod export;
 pub mod gradients;
+pub mod journal;
 pub mod measure;
 pub mod model;
 pub mod ops;
@@ -53,6 +55,8 @@ pub struct Options {
     pub threads: usize,
     /// Start from these weights and this tokenizer instead of fresh ones.
     pub base: Option<Checkpoint>,
+    /// Begin with a range test and multiply the recipe's rates by what it finds. A run that goes on keeps what it has.
+    pub find_lr: bool,
 }
 
 /// Progress, in the order it happens.
@@ -84,6 +88,31 @@ pub enum Event {
         /// Steps done before.
         step: usize,
     },
+    /// A step of the range test was made.
+    Searched {
+        /// Steps of it.
+        step: usize,
+        /// At most.
+        total: usize,
+        /// What the recipe's rates were multiplied by.
+        rate: f64,
+        /// Mean loss of the step, nats per token.
+        loss: f64,
+    },
+    /// The range test is over, and its steps are undone.
+    Found {
+        /// What the recipe's rates are multiplied by from now on.
+        rate: f64,
+    },
+    /// The numbers ran away: the run is where it was last saved and goes on with lower rates.
+    RolledBack {
+        /// The step that failed.
+        from: usize,
+        /// Steps done now.
+        step: usize,
+        /// What the recipe's rates are multiplied by from now on.
+        rate: f64,
+    },
     /// A step was made.
     Step {
         /// Steps done.
@@ -98,6 +127,8 @@ pub enum Event {
         bits_per_byte: Option<f64>,
         /// Tokens per second of wall clock.
         tokens_per_s: f64,
+        /// 6 · parameters · tokens/s as a share of what small products in cache reach on as many cores.
+        utilisation: f64,
         /// Seconds left.
         eta_s: f64,
     },
@@ -117,6 +148,8 @@ pub struct Outcome {
     pub held_out: Vec<PathBuf>,
     /// False if it was interrupted: the state is saved and the next run goes on.
     pub finished: bool,
+    /// A drawing of how the loss fell, beside the state; a finished run has one.
+    pub curve: Option<PathBuf>,
 }
 
 /// Bits per byte of held-out text that neither training nor the calibration of the blend has seen: half of the
@@ -164,7 +197,7 @@ pub enum TrainError {
     },
     /// The numbers ran away.
     #[error(
-        "the loss of step {step} is not a number: the rates are too high; lower optimizer.muon.lr and optimizer.lion.lr in the recipe and pass --restart"
+        "the loss of step {step} ran away however the rates were lowered; lower optimizer.muon.lr and optimizer.lion.lr in the recipe, or let --find-lr do it, and pass --restart"
     )]
     Diverged {
         /// The step.
@@ -181,6 +214,14 @@ pub enum TrainError {
     /// Worker threads could not be started.
     #[error("starting worker threads: {0}; try fewer with --threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// The most memory that this process ever held, in bytes; `None` where the system does not say.
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// Trains. Saves its state and returns early, with `finished: false`, when cancelled.

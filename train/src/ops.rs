@@ -13,7 +13,7 @@ pub mod simd;
 pub mod swiglu;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
-use nanochat_kernels::{Aside, Isa, Panels, Pool};
+use nanochat_kernels::{Aside, Isa, Panels, Pool, Strips};
 
 /// What a worker needs beside its data, kept from one use to the next.
 pub struct Scratch {
@@ -25,6 +25,8 @@ pub struct Scratch {
     /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
     right: Panels,
+    /// Left sides that are used twice.
+    strips: Strips,
     rows: [Vec<f32>; 4],
 }
 
@@ -36,6 +38,7 @@ impl Default for Scratch {
             aside: Aside::default(),
             panels: Default::default(),
             right: Panels::default(),
+            strips: Strips::default(),
             rows: Default::default(),
         }
     }

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use nanochat_engine::Config;
 use nanochat_kernels::{Int8Rows, Norm, Write};
 
 use crate::model::params::{BlockPlaces, Params};
@@ -35,7 +36,11 @@ pub struct Pass {
     da: Vec<f32>,
     d_out: Vec<f32>,
     d_qkv: Vec<f32>,
+    /// Of the last batch's model and length.
+    rope: Option<((usize, usize, u32), Rope)>,
 }
+
+type Rope = Arc<(Vec<f32>, Vec<f32>)>;
 
 /// What a layer's backward pass needs.
 struct Layer {
@@ -85,7 +90,7 @@ impl Pass {
         }
         self.residuals.resize_with(2 * config.n_layers + 1, Vec::new);
         self.residuals.iter_mut().for_each(|x| _ = sized(x, n_rows * d));
-        let step = Step { graph, params, batch, rope: rope::table(config, batch.seq_len), eps: config.norm_eps };
+        let step = Step { graph, params, batch, rope: self.rope(config, batch.seq_len), eps: config.norm_eps };
         embed::forward(&graph.head().rows, &batch.tokens, &mut self.residuals[0]);
         for (layer_idx, block) in graph.places().blocks.iter().enumerate() {
             self.forward(&step, layer_idx, block);
@@ -96,6 +101,15 @@ impl Pass {
         }
         embed::backward(&batch.tokens, &self.dx, d, &mut gradients[graph.places().embed]);
         loss * f64::from(weight)
+    }
+
+    fn rope(&mut self, config: &Config, seq_len: usize) -> Rope {
+        let key = (seq_len, config.head_dim(), config.rope_theta.to_bits());
+        let (_, rope) = match self.rope.take().filter(|(of, _)| *of == key) {
+            Some(kept) => self.rope.insert(kept),
+            None => self.rope.insert((key, rope::table(config, seq_len))),
+        };
+        Arc::clone(rope)
     }
 
     fn forward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces) {
@@ -183,7 +197,7 @@ struct Step<'a> {
     graph: &'a Graph,
     params: &'a Params,
     batch: &'a Batch,
-    rope: Arc<(Vec<f32>, Vec<f32>)>,
+    rope: Rope,
     eps: f32,
 }
 

@@ -20,6 +20,11 @@ impl Pool {
         Ok(Self { workers: workers.collect::<Result<_, _>>()? })
     }
 
+    /// How many.
+    pub fn n_workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// `f(0), …, f(n − 1)`, in this order.
     pub fn map<R: Send>(&self, n: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
         let next = AtomicUsize::new(0);

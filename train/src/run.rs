@@ -11,12 +11,13 @@ use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 use crate::corpus::Corpus;
 use crate::documents::Documents;
 use crate::gradients::Gradients;
+use crate::journal::{Entry, Journal};
 use crate::measure::{self, Watch};
 use crate::model::{Graph, Params};
 use crate::optim::Update;
 use crate::pool::Pool;
-use crate::schedule::Schedule;
-use crate::state::{Lock, Snapshot, State};
+use crate::schedule::{RangeTest, Schedule};
+use crate::state::{self, Lock, Snapshot, State};
 use crate::{Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
@@ -37,7 +38,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     let base_hash = options.base.as_ref().map(|base| base.manifest.hash()).unwrap_or_default();
     let saved = match options.restart {
         true => None,
-        false => load(options, &recipe, &corpus, &base_hash)?,
+        false => load(options, state::FILE_NAME, &recipe, &corpus, &base_hash)?,
     };
     let tokenizer = match (&saved, &options.base) {
         (Some(state), _) => Arc::new(
@@ -57,15 +58,26 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
             run.resume(state, options.time_budget_s);
             events(Event::Resumed { step: run.step });
         }
-        None => match run.measure(run.first_blend(), cancel)? {
-            Some((_, figures)) => run.before = figures,
-            None => return run.unfinished(),
-        },
+        None => {
+            match run.measure(run.first_blend(), cancel)? {
+                Some((_, figures)) => run.before = figures,
+                None => return run.unfinished(),
+            }
+            if options.find_lr && !run.find_rate(events, cancel)? {
+                return run.unfinished();
+            }
+        }
     }
     if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
 }
 
-fn load(options: &Options, recipe: &Recipe, corpus: &Corpus, base_hash: &str) -> Result<Option<State>, TrainError> {
+fn load(
+    options: &Options,
+    name: &str,
+    recipe: &Recipe,
+    corpus: &Corpus,
+    base_hash: &str,
+) -> Result<Option<State>, TrainError> {
     let lengths = |vocab_size| {
         let config = config(options, recipe, vocab_size);
         match config.validate() {
@@ -73,7 +85,7 @@ fn load(options: &Options, recipe: &Recipe, corpus: &Corpus, base_hash: &str) ->
             Err(_) => Vec::new(), // no state has no parameters, so this matches none
         }
     };
-    let Some(state) = State::load(&options.state_dir, lengths)? else { return Ok(None) };
+    let Some(state) = State::load(&options.state_dir, name, lengths)? else { return Ok(None) };
     match state.check(&options.state_dir, &recipe.hash(), &corpus.hash, base_hash) {
         Ok(()) => Ok(Some(state)),
         // Nothing is lost: what a finished run made is in its checkpoint.
@@ -109,7 +121,14 @@ struct Run {
     tokens: usize,
     stable: Option<Snapshot>,
     before: HeldOut,
+    /// What the recipe's rates are multiplied by.
+    rate: f64,
+    journal: Journal,
+    peak_gflops: f64,
 }
+
+/// The least that the recipe's rates are multiplied by before a run that runs away is given up.
+const LEAST_RATE: f64 = 1.0 / 64.0;
 
 impl Run {
     fn new(
@@ -120,14 +139,16 @@ impl Run {
         base_hash: String,
     ) -> Result<Self, TrainError> {
         let data = &recipe.data;
+        let (precision, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
         let params = match &options.base {
             Some(base) => Params::from_weights(&base.weights.unpack()),
             None => Params::init(&config(options, &recipe, tokenizer.vocab_size()), recipe.seed),
         };
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            precision: recipe.precision.resolve(),
-            pool: Pool::new(options.threads)?,
+            peak_gflops: precision.gflops() * pool.n_workers() as f64,
+            precision,
+            pool,
             documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
             watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
             momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
@@ -141,6 +162,8 @@ impl Run {
             tokens: 0,
             stable: None,
             before: HeldOut::default(),
+            rate: 1.0,
+            journal: Journal::new(&options.state_dir),
             recipe,
             corpus,
             tokenizer,
@@ -157,22 +180,67 @@ impl Run {
     /// Goes on from a state. One that is in the decay of a shorter run goes back to where that decay began:
     /// raising the rate again from a decayed model would throw away what the decay gained.
     fn resume(&mut self, state: State, time_budget_s: Option<f64>) {
-        let State { now, stable, before: [model, memory, blend, unigram], .. } = state;
+        let State { now, stable, before: [model, memory, blend, unigram], rate, .. } = state;
         self.before = HeldOut { model, memory, blend, unigram };
+        self.rate = rate;
         let (now, stable) = match stable {
             Some(stable) if Clock::goes_beyond(stable.step, &self.recipe.schedule, time_budget_s) => (stable, None),
             stable => (now, stable),
         };
-        for (param, values) in self.params.list.iter_mut().zip(now.values) {
-            param.values = values;
-        }
-        self.momenta = now.momenta;
-        self.step = now.step;
-        self.tokens = now.tokens;
+        self.restore(now);
         self.stable = stable;
     }
 
-    fn save(&self, options: &Options, finished: bool) -> Result<(), TrainError> {
+    fn restore(&mut self, snapshot: Snapshot) {
+        (self.step, self.tokens) = (snapshot.step, snapshot.tokens);
+        snapshot.restore(&mut self.params, &mut self.momenta);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.params, &self.momenta, self.step, self.tokens)
+    }
+
+    /// Makes steps at growing rates, undoes them and keeps the rate at which they did best. False if it was cancelled.
+    fn find_rate(&mut self, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<bool, TrainError> {
+        let begin = self.snapshot();
+        let mut test = RangeTest::default();
+        while let Some(rate) = test.next() {
+            if cancel.is_cancelled() {
+                break;
+            }
+            let Some(loss) = self.one_step(rate)? else { break };
+            test.push(loss);
+            events(Event::Searched { step: self.step, total: RangeTest::STEPS, rate, loss });
+        }
+        self.restore(begin);
+        if cancel.is_cancelled() {
+            return Ok(false);
+        }
+        self.rate = test.best();
+        events(Event::Found { rate: self.rate });
+        Ok(true)
+    }
+
+    fn earlier(&self, options: &Options) -> Result<Option<State>, TrainError> {
+        load(options, state::EARLIER_NAME, &self.recipe, &self.corpus, &self.base_hash)
+    }
+
+    /// Goes back to the last step whose number is one to save at, with half of the rates.
+    fn roll_back(&mut self, options: &Options, events: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
+        let (from, rate) = (self.step, self.rate / 2.0);
+        if rate < LEAST_RATE {
+            return Err(TrainError::Diverged { step: from });
+        }
+        let earlier = self.earlier(options)?.ok_or(TrainError::Diverged { step: from })?; // somebody has removed it
+        self.restore(earlier.now);
+        (self.stable, self.rate) = (earlier.stable, rate);
+        self.save(options, state::FILE_NAME, false)?;
+        self.journal.begin(self.step)?;
+        events(Event::RolledBack { from, step: self.step, rate });
+        Ok(())
+    }
+
+    fn save(&self, options: &Options, name: &str, finished: bool) -> Result<(), TrainError> {
         let HeldOut { model, memory, blend, unigram } = self.before;
         let state = State {
             recipe: self.recipe.hash(),
@@ -181,30 +249,41 @@ impl Run {
             merges: self.tokenizer.merges().to_vec(),
             before: [model, memory, blend, unigram],
             finished,
-            now: Snapshot::of(&self.params, &self.momenta, self.step, self.tokens),
+            rate: self.rate,
+            now: self.snapshot(),
             stable: self.stable.clone(),
         };
-        Ok(state.save(&options.state_dir)?)
+        Ok(state.save(&options.state_dir, name)?)
     }
 
     /// Makes the steps that are left. False if it was cancelled; the state is saved either way, as unfinished: the
     /// figures are still to come.
     fn steps(&mut self, options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<bool, TrainError> {
-        let clock = Clock { begin: Instant::now(), first_step: self.step, first_token: self.tokens };
+        let mut clock = Clock { begin: Instant::now(), first_step: self.step, first_token: self.tokens };
+        // There is always something to go back to, and it is not ahead.
+        let has_earlier = self.earlier(options).is_ok_and(|earlier| earlier.is_some_and(|e| e.now.step <= self.step));
+        if !has_earlier {
+            self.save(options, state::EARLIER_NAME, false)?;
+        }
+        self.journal.begin(self.step)?;
         loop {
             let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
             if pace.done >= 1.0 {
-                self.save(options, false)?;
+                self.save(options, state::FILE_NAME, false)?;
                 return Ok(true);
             }
             if cancel.is_cancelled() {
-                self.save(options, false)?;
+                self.save(options, state::FILE_NAME, false)?;
                 return Ok(false);
             }
             if self.stable.is_none() && pace.decays {
-                self.stable = Some(Snapshot::of(&self.params, &self.momenta, self.step, self.tokens));
+                self.stable = Some(self.snapshot());
             }
-            let loss = self.one_step(pace.factor)?;
+            let Some(loss) = self.one_step(pace.factor * self.rate)? else {
+                self.roll_back(options, events)?;
+                (clock.first_step, clock.first_token) = (self.step, self.tokens);
+                continue;
+            };
             let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
             let measure = &self.recipe.measure;
             let bits_per_byte = if self.step.is_multiple_of(measure.every) || pace.done >= 1.0 {
@@ -212,6 +291,7 @@ impl Run {
             } else {
                 None
             };
+            self.journal.push(&Entry { step: self.step, tokens: self.tokens, loss, bits_per_byte })?;
             events(Event::Step {
                 step: self.step,
                 total: pace.total,
@@ -219,16 +299,19 @@ impl Run {
                 loss,
                 bits_per_byte,
                 tokens_per_s: pace.tokens_per_s,
+                utilisation: 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / self.peak_gflops,
                 eta_s: pace.eta_s,
             });
             if self.step.is_multiple_of(measure.save_every) {
-                self.save(options, false)?;
+                self.save(options, state::FILE_NAME, false)?;
+                self.save(options, state::EARLIER_NAME, false)?;
             }
         }
     }
 
-    /// Forward, backward, update. Returns the mean loss in nats.
-    fn one_step(&mut self, factor: f64) -> Result<f64, TrainError> {
+    /// Forward, backward, update. Returns the mean loss in nats; `None` where the numbers have run away, and nothing was
+    /// updated.
+    fn one_step(&mut self, factor: f64) -> Result<Option<f64>, TrainError> {
         let data = &self.recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
         let graph = Graph::new(&self.params, self.precision)?;
@@ -237,15 +320,20 @@ impl Run {
         let weight = 1.0 / n_targets.max(1) as f32;
         let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
         drop(graph);
+        // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
+        let bound = 2.0 * (self.params.config.vocab_size as f64).ln();
+        if loss.partial_cmp(&bound) != Some(std::cmp::Ordering::Less) {
+            return Ok(None);
+        }
         let gradients = self.gradients.sum(&self.pool);
         let update = Update { factor, precision: self.precision };
         let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, update, &self.pool);
-        if !(loss.is_finite() && norm.is_finite()) {
-            return Err(TrainError::Diverged { step: self.step });
+        if !norm.is_finite() {
+            return Ok(None);
         }
         self.step += 1;
         self.tokens += data.sequences * data.seq_len;
-        Ok(loss)
+        Ok(Some(loss))
     }
 
     /// A checkpoint of the weights as they are, and its figures on the half of the held-out text that no
@@ -294,7 +382,7 @@ impl Run {
     fn unfinished(self) -> Result<Outcome, TrainError> {
         let checkpoint = self.checkpoint(self.first_blend())?;
         let held_out = self.held_out();
-        Ok(Outcome { checkpoint, before: self.before, after: self.before, held_out, finished: false })
+        Ok(Outcome { checkpoint, before: self.before, after: self.before, held_out, finished: false, curve: None })
     }
 
     /// Takes the figures. Only then is the state one of a finished run, which another corpus may replace.
@@ -305,7 +393,7 @@ impl Run {
         let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
         let Ok(blend) = blend else { return self.unfinished() };
         let Some((mut checkpoint, after)) = self.measure(blend, cancel)? else { return self.unfinished() };
-        self.save(options, true)?;
+        self.save(options, state::FILE_NAME, true)?;
         checkpoint.manifest.record = Some(Record {
             weights_hash: String::new(), // the writer binds it to the section that it writes
             model_bits_per_byte: after.model,
@@ -313,7 +401,8 @@ impl Run {
             blend_bits_per_byte: after.blend,
         });
         let held_out = self.held_out();
-        Ok(Outcome { checkpoint, before: self.before, after, held_out, finished: true })
+        let curve = Some(self.journal.draw()?);
+        Ok(Outcome { checkpoint, before: self.before, after, held_out, finished: true, curve })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The training state on disk: what a killed run goes on from.
 //!
 //! ```text
-//! "NCTRAIN1" · u64 length of header · header (JSON: shapes, progress, hashes) · f32 payload, little-endian
+//! "NCTRAIN2" · u64 length of header · header (JSON: shapes, progress, hashes) · f32 payload, little-endian
 //! ```
 //!
 //! Written to a temporary file, synced, then renamed: there is always a whole state or none. Reading checks
@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Params;
 
-/// The file inside the state folder.
+/// Where a run is, inside the state folder.
 pub const FILE_NAME: &str = "state.nct";
+/// Where it was at a step that follows from the recipe alone: what a run that runs away goes back to.
+pub const EARLIER_NAME: &str = "earlier.nct";
 
-const MAGIC: &[u8; 8] = b"NCTRAIN1";
+const MAGIC: &[u8; 8] = b"NCTRAIN2";
 const MAX_HEADER: u64 = 16 << 20;
 
 /// Masters and momenta at one step.
@@ -50,6 +52,8 @@ pub struct State {
     pub finished: bool,
     /// Held-out figures before training, in the order model, memory, blend, unigram.
     pub before: [f64; 4],
+    /// What the recipe's rates are multiplied by.
+    pub rate: f64,
     /// Where it is.
     pub now: Snapshot,
     /// Where the decay began, once it has: a longer run goes on from there.
@@ -101,6 +105,7 @@ struct Header {
     merges: Vec<(TokenId, TokenId)>,
     finished: bool,
     before: [f64; 4],
+    rate: f64,
     lengths: Vec<usize>,
     now: (usize, usize),
     stable: Option<(usize, usize)>,
@@ -129,9 +134,9 @@ impl Lock {
 }
 
 impl State {
-    /// Writes `folder/state.nct`, whole or not at all.
-    pub fn save(&self, folder: &Path) -> Result<(), StateError> {
-        let path = folder.join(FILE_NAME);
+    /// Writes `folder/name`, whole or not at all.
+    pub fn save(&self, folder: &Path, name: &str) -> Result<(), StateError> {
+        let path = folder.join(name);
         self.try_save(folder, &path).map_err(|source| StateError::Io { path, source })
     }
 
@@ -149,6 +154,7 @@ impl State {
             merges: self.merges.clone(),
             finished: self.finished,
             before: self.before,
+            rate: self.rate,
             lengths: self.now.values.iter().map(Vec::len).collect(),
             now: (self.now.step, self.now.tokens),
             stable: self.stable.as_ref().map(|s| (s.step, s.tokens)),
@@ -168,10 +174,14 @@ impl State {
         Ok(())
     }
 
-    /// Reads `folder/state.nct`; `None` if there is none. `expected_lengths` gives the lengths of
+    /// Reads `folder/name`; `None` if there is none. `expected_lengths` gives the lengths of
     /// the parameters that a model with so many tokens has.
-    pub fn load(folder: &Path, expected_lengths: impl Fn(usize) -> Vec<usize>) -> Result<Option<Self>, StateError> {
-        let path = folder.join(FILE_NAME);
+    pub fn load(
+        folder: &Path,
+        name: &str,
+        expected_lengths: impl Fn(usize) -> Vec<usize>,
+    ) -> Result<Option<Self>, StateError> {
+        let path = folder.join(name);
         let mut bytes = Vec::new();
         match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Ok(_) => {}
@@ -196,6 +206,9 @@ impl State {
         }
         let (header, payload) = rest.split_at(len as usize);
         let header: Header = serde_json::from_slice(header).map_err(|_| "header is not valid")?;
+        if !(header.rate.is_finite() && header.rate > 0.0) {
+            return Err("header is not valid");
+        }
         let vocab_size = usize::from(nanochat_engine::tokenizer::FIRST_MERGE) + header.merges.len();
         if header.lengths != expected_lengths(vocab_size) {
             return Err("shapes are not those of the recipe");
@@ -223,6 +236,7 @@ impl State {
             merges: header.merges,
             finished: header.finished,
             before: header.before,
+            rate: header.rate,
             now,
             stable,
         })
@@ -239,6 +253,14 @@ impl State {
 }
 
 impl Snapshot {
+    /// Puts a run back to where it was.
+    pub fn restore(self, params: &mut Params, momenta: &mut Vec<Vec<f32>>) {
+        for (param, values) in params.list.iter_mut().zip(self.values) {
+            param.values = values;
+        }
+        *momenta = self.momenta;
+    }
+
     /// A copy of where a run is.
     pub fn of(params: &Params, momenta: &[Vec<f32>], step: usize, tokens: usize) -> Self {
         let values = params.list.iter().map(|param| param.values.clone()).collect();
@@ -264,6 +286,7 @@ mod tests {
             merges: vec![(8, 9)],
             finished: false,
             before: [1.0, 2.0, 3.0, 4.0],
+            rate: 0.5,
             now: snapshot(9),
             stable: Some(snapshot(5)),
         }
@@ -275,7 +298,7 @@ mod tests {
 
     fn saved() -> (tempfile::TempDir, Vec<u8>) {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        state().save(folder.path()).expect("it can be written");
+        state().save(folder.path(), FILE_NAME).expect("it can be written");
         let bytes = std::fs::read(folder.path().join(FILE_NAME)).expect("it was written");
         (folder, bytes)
     }
@@ -283,13 +306,13 @@ mod tests {
     #[test]
     fn a_state_reads_back_as_it_was() {
         let (folder, _) = saved();
-        assert_eq!(State::load(folder.path(), lengths).expect("it is whole"), Some(state()));
+        assert_eq!(State::load(folder.path(), FILE_NAME, lengths).expect("it is whole"), Some(state()));
     }
 
     #[test]
     fn no_state_is_none() {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        assert_eq!(State::load(folder.path(), lengths).expect("absence is no error"), None);
+        assert_eq!(State::load(folder.path(), FILE_NAME, lengths).expect("absence is no error"), None);
     }
 
     #[test]

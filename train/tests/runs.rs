@@ -52,6 +52,7 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         time_budget_s: None,
         threads: 2,
         base: None,
+        find_lr: false,
     }
 }
 
@@ -106,6 +107,72 @@ fn a_run_that_was_interrupted_ends_with_the_same_weights() {
     assert_eq!(straight.checkpoint.weights, second.checkpoint.weights);
     assert_eq!(straight.checkpoint.blend, second.checkpoint.blend);
     assert_eq!(straight.after.model, second.after.model);
+}
+
+/// The test recipe with other rates.
+fn recipe_at(folder: &Path, lion: &str) -> String {
+    let text = include_str!("../recipes/test.toml");
+    let (before, after) = text.split_once("[optimizer.lion]\nlr = ").expect("the recipe states it");
+    let (_, after) = after.split_once('\n').expect("the line ends");
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, format!("{before}[optimizer.lion]\nlr = {lion}\n{after}")).expect("writable");
+    path.to_str().expect("a temporary folder has a plain name").to_owned()
+}
+
+#[test]
+fn a_run_that_runs_away_goes_back_and_lowers_its_rates_and_one_that_goes_on_keeps_them() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 6);
+    // Half of an embedding's logits change by whole numbers in each step.
+    let recipe = recipe_at(folder.path(), "1.0");
+    let options = Options { recipe, ..options(&sources, &folder.path().join("a"), 12) };
+    let (outcome, events) = interrupt_after(&options, usize::MAX);
+    let rates: Vec<f64> =
+        events.iter().filter_map(|e| if let Event::RolledBack { rate, .. } = e { Some(*rate) } else { None }).collect();
+    assert!(outcome.finished && !rates.is_empty(), "{events:?}");
+    assert!(rates.iter().zip(1..).all(|(rate, n)| *rate == 0.5f64.powi(n)), "{rates:?}");
+    let bound = 2.0 * (outcome.checkpoint.tokenizer.vocab_size() as f64).ln();
+    let losses = events.iter().filter_map(|e| if let Event::Step { loss, .. } = e { Some(*loss) } else { None });
+    assert!(losses.clone().all(|loss| loss < bound), "{:?}", losses.collect::<Vec<_>>());
+
+    let in_two = Options { state_dir: folder.path().join("b"), ..options };
+    let (first, _) = interrupt_after(&in_two, 7);
+    let (second, _) = interrupt_after(&in_two, usize::MAX);
+    assert!(!first.finished && second.finished);
+    assert_eq!(outcome.checkpoint.weights, second.checkpoint.weights);
+}
+
+#[test]
+fn rates_that_nothing_saves_are_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 7);
+    let options =
+        Options { recipe: recipe_at(folder.path(), "1e9"), ..options(&sources, &folder.path().join("a"), 12) };
+    let error = train(&options, &mut |_| {}, &Cancel::new()).expect_err("it runs away");
+    assert!(matches!(error, TrainError::Diverged { .. }) && error.to_string().contains("--find-lr"), "{error}");
+}
+
+#[test]
+fn a_range_test_leaves_no_trace_but_its_rate() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 8);
+    let searching = Options { find_lr: true, ..options(&sources, &folder.path().join("a"), 12) };
+    let (outcome, events) = interrupt_after(&searching, usize::MAX);
+    let found = events.iter().find_map(|e| if let Event::Found { rate } = e { Some(*rate) } else { None });
+    let found = found.expect("it was asked for");
+    assert!((1.0 / 64.0..=8.0).contains(&found), "{found}");
+    let first = events
+        .iter()
+        .find_map(|e| if let Event::Step { step, tokens, .. } = e { Some((*step, *tokens)) } else { None });
+    let plain = interrupt_after(&options(&sources, &folder.path().join("b"), 12), usize::MAX);
+    let plain_first = plain
+        .1
+        .iter()
+        .find_map(|e| if let Event::Step { step, tokens, .. } = e { Some((*step, *tokens)) } else { None });
+    assert_eq!(first, plain_first);
+    assert!(outcome.finished && outcome.curve.is_some_and(|curve| curve.is_file()));
+    let (resumed, events) = interrupt_after(&Options { steps: Some(20), ..searching }, usize::MAX);
+    assert!(resumed.finished && !events.iter().any(|e| matches!(e, Event::Searched { .. })), "{events:?}");
 }
 
 #[test]

@@ -166,11 +166,16 @@ fn show_audit(output: &Output, audit: &Audit) -> anyhow::Result<()> {
     if output.is_json() {
         return output.json(audit);
     }
-    let Audit { audited, agree, false_ok, false_fail, differing } = audit;
+    let Audit { audited, agree, false_ok, false_fail, timed_out, differing } = audit;
     let mut text = format!(
         "\naudit: {agree} of {audited} verdicts are the same alone; {false_ok} compiled in company only, {false_fail} \
          alone only\n"
     );
+    if *timed_out > 0 {
+        text.push_str(&format!(
+            "  {timed_out} more were killed at the timeout alone, which says nothing; see --timeout\n"
+        ));
+    }
     for differing in differing {
         text.push_str(&format!("  {} at {}\n", differing.system, differing.place));
     }

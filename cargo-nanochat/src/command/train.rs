@@ -26,6 +26,8 @@ struct Trained<'a> {
     version: u64,
     bytes: u64,
     held_out: &'a [PathBuf],
+    curve: Option<&'a PathBuf>,
+    peak_memory_bytes: Option<u64>,
 }
 
 pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
@@ -44,6 +46,7 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         time_budget_s: args.time.map(|time| time.as_secs_f64()),
         threads: args.threads.or(settings.threads).unwrap_or(0),
         base,
+        find_lr: args.find_lr,
     };
     let stopped = "stopped; the state is saved and the same command goes on from there";
     let outcome = train(&context.output, &options, Interrupt::install()?, stopped)?;
@@ -57,11 +60,19 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
             version: installed.version,
             bytes: installed.n_bytes,
             held_out: &outcome.held_out,
+            curve: outcome.curve.as_ref(),
+            peak_memory_bytes: nanochat_train::peak_memory(),
         });
     }
     context.output.data(&gains(&outcome.before, &outcome.after))?;
     let (path, size) = (installed.path.display(), bytes(installed.n_bytes as usize));
     context.output.note(format_args!("checkpoint version {}, {size}: {path}", installed.version));
+    if let Some(peak) = nanochat_train::peak_memory() {
+        context.output.note(format_args!("most memory held: {}", bytes(peak as usize)));
+    }
+    if let Some(curve) = &outcome.curve {
+        context.output.note(format_args!("loss curve: {}", curve.display()));
+    }
     Ok(())
 }
 

@@ -1,10 +1,15 @@
-//! How likely a line is the one that was meant: what the search, the memory's two sides and the suffix say of it, weighed.
+//! How likely a line is the one that was meant: what the search, the memory's two sides, the suffix and the text around the
+//! cursor say of it, weighed against all that is said of the others.
 //!
-//! p = 1 / (1 + e^−(w·f)). The weights are those under which the lines of the `develop` crates were most likely; the
-//! example `rank` finds them.
+//! p = e^(w·f) / (1 + Σ e^(w·f)): the 1 stands for none of the lines. The weights are those under which the right lines of
+//! the `develop` crates were most likely; the example `rank` finds them.
+
+use super::fit;
 
 /// Numbers that are known of a line.
-pub(super) const N_FEATURES: usize = 16;
+pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;
+/// Of them, what the voices say.
+const N_SAID: usize = 16;
 
 /// What is known of a line.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Evidence {
     pub(super) most: (u32, u32),
     /// Its own tokens.
     pub(super) n_tokens: usize,
+    /// How it fits in with the text around it.
+    pub(super) fit: [f32; fit::N_FEATURES],
 }
 
 /// Where a line stands elsewhere: the place that agrees best.
@@ -66,6 +73,7 @@ impl Evidence {
             f[14] = flag(self.searched.is_some());
         }
         f[15] = ln(self.n_tokens as u32);
+        f[N_SAID..].copy_from_slice(&self.fit);
         f
     }
 }
@@ -77,17 +85,45 @@ pub(super) struct Rank([f32; N_FEATURES]);
 impl Rank {
     /// Beside a model, and for the memory alone.
     pub(super) const BESIDE: Self = Self([
-        -1.4280, 2.7476, 3.5749, 0.3860, -0.1032, 1.6441, -3.0122, 0.0914, 0.0781, 0.3249, 0.5447, 0.3896, 1.2053,
-        0.1625, 1.1634, -0.4005,
+        -1.5127, 2.5916, 3.8189, 0.0416, -0.2566, 1.1067, -2.9725, 0.2655, 0.2310, 0.3086, 0.7461, 0.2065, 0.8585,
+        -0.1634, 1.1318, -0.7873, 1.2874, 0.2646, -1.6617, -1.7824, 0.0000, -1.9183, 0.5321, 0.5196, 1.0218, 0.0000,
+        -1.0293, 1.2613, 0.6576, 1.0908, 0.0000, -0.1827, 1.3788, 0.5342, -1.0694, 0.0000, -0.6815, 0.0946, -0.5299,
+        -0.4048, 0.0000, -0.3581, 0.2683, 0.5743, -1.3798, 0.0000, -0.9130, 0.3074, 0.6932, -0.2937, -1.5320,
     ]);
     pub(super) const ALONE: Self = Self([
-        -2.0427, 1.5043, 3.1845, 0.8703, -0.5879, 1.7516, -1.9441, 0.1293, 0.1109, 0.2058, 0.5726, 0.2392, 1.2917,
-        0.0498, 1.6030, -0.5613,
+        -2.2555, 1.3776, 3.3133, 0.4632, -0.6548, 1.4304, -2.0671, 0.3003, 0.2206, 0.1662, 0.7614, 0.0809, 0.9713,
+        -0.4001, 1.5659, -0.8179, 1.0886, 0.0745, -1.4304, -1.5305, 0.0000, -1.8581, 0.6081, 0.4626, 1.1788, 0.0000,
+        -0.9166, 0.7837, 0.5684, 0.9374, 0.0000, 0.1383, 1.2342, 0.5708, -0.7552, 0.0000, -0.4452, 0.1315, -0.5372,
+        -0.1148, 0.0000, -0.4436, -0.4726, 0.2045, -1.7327, 0.0000, -0.7932, 0.7645, 0.5253, -0.2706, -1.4679,
     ]);
 
-    /// The probability that this is the line.
-    pub(super) fn p(&self, features: &[f32; N_FEATURES]) -> f32 {
-        let sum: f32 = self.0.iter().zip(features).map(|(weight, feature)| weight * feature).sum();
-        1.0 / (1.0 + (-sum).exp())
+    /// The probability of each line that it is the one.
+    pub(super) fn probabilities(&self, lines: &[[f32; N_FEATURES]]) -> Vec<f32> {
+        let score = |features: &[f32; N_FEATURES]| -> f32 { self.0.iter().zip(features).map(|(w, f)| w * f).sum() };
+        let scores: Vec<f32> = lines.iter().map(score).collect();
+        let largest = scores.iter().copied().fold(0.0, f32::max);
+        let total = (-largest).exp() + scores.iter().map(|score| (score - largest).exp()).sum::<f32>();
+        scores.into_iter().map(|score| (score - largest).exp() / total).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_compete_with_each_other_and_with_none() {
+        let mut weights = [0.0; N_FEATURES];
+        weights[0] = 1.0;
+        let line = |score: f32| {
+            let mut features = [0.0; N_FEATURES];
+            features[0] = score;
+            features
+        };
+        let p = Rank(weights).probabilities(&[line(0.0), line(3.0f32.ln()), line(-200.0)]);
+        assert!((p[0] - 0.2).abs() < 1e-6 && (p[1] - 0.6).abs() < 1e-6 && p[2] == 0.0, "{p:?}");
+        let p = Rank(weights).probabilities(&[line(500.0), line(500.0)]);
+        assert!(p.iter().all(|p| (p - 0.5).abs() < 1e-6), "{p:?}");
+        assert!(Rank(weights).probabilities(&[]).is_empty());
     }
 }

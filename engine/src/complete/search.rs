@@ -17,6 +17,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::fit::Surroundings;
 use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
 use super::text::Text;
 use super::voice::Voice;
@@ -178,7 +179,7 @@ pub(super) fn search(
     }
     lines.retain(|line| line.path.text.fits(prompt.suffix));
     if weighs {
-        search.weigh(&mut lines);
+        search.weigh(&mut lines, &Surroundings::of(prompt));
     }
     Ok(lines)
 }
@@ -281,7 +282,7 @@ impl Search<'_, '_> {
     }
 
     /// Gives each line its probability.
-    fn weigh(&mut self, lines: &mut [Line]) {
+    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>) {
         let searched = lines.iter().filter(|line| line.is_searched).map(|line| line.path.log_p);
         let best = searched.fold(f32::NEG_INFINITY, f32::max);
         let bridged = || lines.iter().filter_map(|line| line.bridge);
@@ -291,7 +292,7 @@ impl Search<'_, '_> {
         );
         let rank = if self.voice.session.is_some() { Rank::BESIDE } else { Rank::ALONE };
         let n_behind = self.behind.len().min(N_BEHIND);
-        for line in lines {
+        for line in &mut *lines {
             self.all.truncate(self.n_prompt);
             self.all.extend_from_slice(&line.path.tokens);
             let log_p = self.voice.log_p_of(&mut self.all, self.file_start, &self.behind[..n_behind]);
@@ -301,10 +302,14 @@ impl Search<'_, '_> {
                 bridge: line.bridge,
                 most,
                 n_tokens: line.path.tokens.len(),
+                fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
             }
             .features();
-            line.p = rank.p(&features);
             line.features = Some(features);
+        }
+        let features: Vec<[f32; N_FEATURES]> = lines.iter().filter_map(|line| line.features).collect();
+        for (line, p) in lines.iter_mut().zip(rank.probabilities(&features)) {
+            line.p = p;
         }
     }
 

@@ -79,13 +79,14 @@ pub(super) unsafe fn tiles(a: &[Line], block: &Block<'_>, out: &mut [f32]) {
     assert!(out.len() >= (block.m - 1) * block.stride + block.n.len());
     // SAFETY: the caller's promise; the shapes are 64 bytes.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
-    for first in block.n.clone().step_by(TILE) {
-        let width = TILE.min(block.n.end - first);
-        let low = block.lines(first);
-        // A panel that is missing is the one beside it: its sums are not written.
-        let high = if width > LANES { block.lines(first + LANES) } else { low };
-        for row in (0..block.m).step_by(TILE) {
-            let n_rows = TILE.min(block.m - row);
+    // Rows outside: what is added to is met in the order in which it lies, and the left tiles stay in L1.
+    for row in (0..block.m).step_by(TILE) {
+        let n_rows = TILE.min(block.m - row);
+        for first in block.n.clone().step_by(TILE) {
+            let width = TILE.min(block.n.end - first);
+            let low = block.lines(first);
+            // A panel that is missing is the one beside it: its sums are not written.
+            let high = if width > LANES { block.lines(first + LANES) } else { low };
             let sums = Sums {
                 left: a[row * n_lines..].as_ptr(),
                 n_lines,

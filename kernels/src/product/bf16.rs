@@ -17,11 +17,13 @@ use crate::lanes::LANES;
 use crate::prepared::Write;
 
 /// Columns of the left side at a time: with 32 columns of the right one, half of a 32 KB L1.
-const K_BLOCK: usize = 256;
+pub(super) const K_BLOCK: usize = 256;
 /// Rows of the left side that stay in L2 meanwhile; a multiple of a tile's 32.
 const M_BLOCK: usize = 128;
 /// Numbers in a line.
 pub(super) const WIDTH: usize = 32;
+/// What rows of a left side are padded to.
+const TILE_ROWS: usize = 2 * LANES;
 
 /// 32 bf16 in pairs: the low half of a place comes first.
 #[repr(C, align(64))]
@@ -225,32 +227,107 @@ pub(super) fn write(
 ) {
     let Product { m, left, right, k, n } = product;
     assert!(k.start.is_multiple_of(2), "pairs from {} on", k.start);
+    if let Left::Laid(laid) = left {
+        assert!((laid.m, laid.k) == (*m, right.k) && k.start == 0, "{} × {} for {m} × {k:?}", laid.m, laid.k);
+    }
     for k_block in blocks(k.clone(), K_BLOCK) {
+        let first = k_block.start - k.start;
         for rows in blocks(0..*m, M_BLOCK) {
-            let first = k_block.start - k.start;
-            let left = match *left {
-                Left::Rows(values, stride) => Left::Rows(&values[rows.start * stride + first..], stride),
-                Left::Columns(values, stride) => Left::Columns(&values[first * stride + rows.start..], stride),
+            let a: &[Line] = match *left {
+                Left::Laid(laid) => {
+                    let n_lines = k_block.len().div_ceil(WIDTH);
+                    let start = strip(laid.m, first) + rows.start * n_lines;
+                    &laid.lines[start..][..rows.len().next_multiple_of(TILE_ROWS) * n_lines]
+                }
+                Left::Rows(values, stride) => {
+                    let values = &values[rows.start * stride + first..];
+                    let part = Rows { values, stride, n_rows: rows.len(), n_cols: k_block.len() };
+                    resize(aside, rows.len(), k_block.len());
+                    lay_rows(unit, isa, part, aside);
+                    &*aside
+                }
+                Left::Columns(values, stride) => {
+                    let values = &values[first * stride + rows.start..];
+                    let part = Rows { values, stride, n_rows: k_block.len(), n_cols: rows.len() };
+                    resize(aside, rows.len(), k_block.len());
+                    lay_columns(unit, isa, part, aside);
+                    &*aside
+                }
             };
-            match unit {
-                Unit::Plain => pack_plainly(isa, left, rows.len(), k_block.len(), aside),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the other units exist only where AVX512-BF16 was found.
-                _ => unsafe { avx512::pack(left, rows.len(), k_block.len(), aside) },
-            }
             let out = &mut out[rows.start * stride..];
             let block = Block { m: rows.len(), right, k: k_block.clone(), n: n.clone(), stride, write };
             match unit {
-                Unit::Plain => plain(isa, aside, &block, out),
+                Unit::Plain => plain(isa, a, &block, out),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the unit exists only where AVX512-BF16 was found.
-                Unit::Avx512 => unsafe { avx512::tiles(aside, &block, out) },
+                Unit::Avx512 => unsafe { avx512::tiles(a, &block, out) },
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
                 // SAFETY: the unit exists only where AMX was found and allowed.
-                Unit::Amx => unsafe { super::amx::tiles(aside, &block, out) },
+                Unit::Amx => unsafe { super::amx::tiles(a, &block, out) },
             }
         }
         write = Write::Add;
+    }
+}
+
+/// Room for a left side `[m, k]`: `[k / 256][m, padded to 32][lines of 32 k]`.
+pub(super) fn resize(lines: &mut Vec<Line>, m: usize, k: usize) {
+    lines.resize(m.next_multiple_of(TILE_ROWS) * k.div_ceil(WIDTH), Line::default());
+}
+
+/// Where in it the block that begins with column `first` does.
+fn strip(m: usize, first: usize) -> usize {
+    m.next_multiple_of(TILE_ROWS) * (first / WIDTH)
+}
+
+/// Columns `range` of a matrix `[rows, cols]`, their rows `stride` apart.
+pub(super) struct Part<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) range: Range<usize>,
+}
+
+impl Part<'_> {
+    /// Lays them out in the left side that the matrix is, and in the one that its transpose is.
+    pub(super) fn put(&self, isa: Isa, as_is: &mut [Line], transposed: &mut [Line]) {
+        let Self { values, stride, rows, cols, range } = self;
+        let unit = Unit::best();
+        for columns in blocks(range.clone(), K_BLOCK) {
+            let (start, end) = (strip(*rows, columns.start), strip(*rows, columns.end.next_multiple_of(WIDTH)));
+            let values = &values[columns.start - range.start..];
+            let part = Rows { values, stride: *stride, n_rows: *rows, n_cols: columns.len() };
+            lay_rows(unit, isa, part, &mut as_is[start..end]);
+        }
+        for rows in blocks(0..*rows, K_BLOCK) {
+            let n_lines = rows.len().div_ceil(WIDTH);
+            let start = strip(*cols, rows.start) + range.start * n_lines;
+            let values = &values[rows.start * stride..];
+            let part = Rows { values, stride: *stride, n_rows: rows.len(), n_cols: range.len() };
+            let n_padded = range.len().next_multiple_of(TILE_ROWS);
+            lay_columns(unit, isa, part, &mut transposed[start..][..n_padded * n_lines]);
+        }
+    }
+}
+
+/// Lays out a left side as it lies.
+fn lay_rows(unit: Unit, isa: Isa, rows: Rows<'_>, out: &mut [Line]) {
+    match unit {
+        Unit::Plain => lines_plainly(isa, rows, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the other units exist only where AVX512-BF16 was found.
+        _ => unsafe { avx512::lines(rows, out) },
+    }
+}
+
+/// Lays out a left side that is the transpose.
+fn lay_columns(unit: Unit, isa: Isa, rows: Rows<'_>, out: &mut [Line]) {
+    match unit {
+        Unit::Plain => columns_plainly(isa, rows, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the other units exist only where AVX512-BF16 was found.
+        _ => unsafe { avx512::columns(rows, out) },
     }
 }
 
@@ -285,9 +362,8 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// `[n_rows, padded to 32][n_cols / 32]`: a left side as it lies.
     #[inline(always)]
-    fn lines<R: Round>(self, out: &mut Vec<Line>) {
+    fn lines<R: Round>(self, out: &mut [Line]) {
         let n_lines = self.n_cols.div_ceil(WIDTH);
-        out.resize(self.n_rows.next_multiple_of(2 * LANES) * n_lines, Line::default());
         for (row_idx, lines) in out.chunks_exact_mut(n_lines).enumerate() {
             if row_idx >= self.n_rows {
                 lines.fill(Line::default());
@@ -302,9 +378,8 @@ impl Rows<'_> {
 
     /// `[n_cols, padded to 32][n_rows / 32]`: a left side that is the transpose.
     #[inline(always)]
-    fn columns<R: Round>(self, out: &mut Vec<Line>) {
+    fn columns<R: Round>(self, out: &mut [Line]) {
         let n_lines = self.n_rows.div_ceil(WIDTH);
-        out.resize(self.n_cols.next_multiple_of(2 * LANES) * n_lines, Line::default());
         for (tile_idx, rows) in out.chunks_exact_mut(LANES * n_lines).enumerate() {
             let first = tile_idx * LANES;
             for line_idx in 0..n_lines {
@@ -363,11 +438,14 @@ impl Rows<'_> {
 }
 
 compiled_per_isa! {
-    fn pack_plainly<V>(left: Left<'_>, m: usize, k: usize, out: &mut Vec<Line>) {
-        match left {
-            Left::Rows(values, stride) => Rows { values, stride, n_rows: m, n_cols: k }.lines::<Plain>(out),
-            Left::Columns(values, stride) => Rows { values, stride, n_rows: k, n_cols: m }.columns::<Plain>(out),
-        }
+    fn lines_plainly<V>(rows: Rows<'_>, out: &mut [Line]) {
+        rows.lines::<Plain>(out);
+    }
+}
+
+compiled_per_isa! {
+    fn columns_plainly<V>(rows: Rows<'_>, out: &mut [Line]) {
+        rows.columns::<Plain>(out);
     }
 }
 
@@ -450,11 +528,13 @@ mod avx512 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub(super) fn pack(left: Left<'_>, m: usize, k: usize, out: &mut Vec<Line>) {
-        match left {
-            Left::Rows(values, stride) => Rows { values, stride, n_rows: m, n_cols: k }.lines::<Native>(out),
-            Left::Columns(values, stride) => Rows { values, stride, n_rows: k, n_cols: m }.columns::<Native>(out),
-        }
+    pub(super) fn lines(rows: Rows<'_>, out: &mut [Line]) {
+        rows.lines::<Native>(out);
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn columns(rows: Rows<'_>, out: &mut [Line]) {
+        rows.columns::<Native>(out);
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

@@ -125,7 +125,7 @@ impl Clock {
         let gflops = 6.0 * n_values as f64 * rate / n_threads as f64 / 1e9;
         let cpu_rate = n_tokens / median(&self.cpu[1..]);
         let parts = self.parts.iter().map(|(name, times)| (*name, median(&times[1..]) * 1e3));
-        let peak = peak_kib();
+        let peak = nanochat_train::peak_memory().map(|bytes| bytes / 1024);
         if setting.json {
             let parts: Map<String, Value> = parts.map(|(name, ms)| (name.to_owned(), ms.into())).collect();
             let report = serde_json::json!({
@@ -190,11 +190,4 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
     (ticks(11) + ticks(12)) / 100.0
-}
-
-/// The most memory this process ever held, as Linux says.
-fn peak_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim_end().parse().ok()
 }

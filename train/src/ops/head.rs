@@ -1,14 +1,18 @@
 //! Final norm → int8 → tied int8 head → cross-entropy, some rows at a time.
 //!
-//! The gradient is taken in the forward pass, so that the logits of a chunk are made once and never kept:
-//! dlogits = (softmax − one-hot) · weight. The exponentials are multiplied as they are: what makes them sum to the weight
-//! is applied to their d-wide products, and the one-hot part is a row taken off.
+//! The gradient is taken in the forward pass: dlogits = (softmax − one-hot) · weight. Logits exist for some columns at a
+//! time; what is kept of them are their exponentials, laid out for both products that follow. These are multiplied as they
+//! are: what makes them sum to the weight is applied to their d-wide products, and the one-hot part is a row taken off.
+//!
+//! An exponential is of the distance to the largest of a row's first logits, since the largest of all is not known yet. Any
+//! number in its place gives the same quotients; it has to be near enough for f32.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_engine::weights::Int8Matrix;
-use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Precision, Product, Write};
+use nanochat_kernels::{Int8Rows, Left, Norm, Panels, Precision, Product, Strips, Write};
 
 use super::linear::norm_backward_tensors;
 use super::{Scratch, matrix, simd, sized, slice, with_slice};
@@ -16,10 +20,13 @@ use super::{Scratch, matrix, simd, sized, slice, with_slice};
 /// A row without a target.
 pub const NO_TARGET: u32 = u32::MAX;
 
-/// Rows whose logits exist at the same time: 4 MB at a vocabulary of 8,192, whole tiles of 12 or of 32 rows.
-const CHUNK_ROWS: usize = 126;
-/// Columns of them that are scaled while they are in L2.
-const CHUNK_COLS: usize = 512;
+/// Rows whose exponentials exist at the same time: whole tiles of 12 rows, and nearly of 32. Each time, the gradient of the
+/// embedding is read and written once.
+const CHUNK_ROWS: usize = 252;
+/// Columns of them whose logits exist: half a megabyte, which stays in L2.
+const CHUNK_COLS: usize = 2 * Strips::COLUMNS;
+/// How far above a row's first logits another one may be, in nats: e⁸⁸ is the end of f32, and thousands are summed.
+const FAR: f32 = 60.0;
 
 /// The tied head, rounded once per step.
 #[derive(Debug)]
@@ -59,44 +66,119 @@ impl Int8Head {
         let mut q = Int8Rows::new(self.rows.cols);
         with_slice(x, |x| q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps }))?;
         let rows: Vec<usize> = (0..q.n_rows()).collect();
-        let (mut logits, mut largest) = (vec![0.0; q.n_rows() * self.stride()], vec![0.0; q.n_rows()]);
-        self.chunk(&q, &rows, &mut logits, &mut largest, scratch);
-        Ok(logits.chunks_exact(self.stride()).flat_map(|row| &row[..self.rows.rows]).copied().collect())
+        let n_logits = self.rows.rows;
+        let mut all = vec![0.0; rows.len() * n_logits];
+        self.columns(&q, &rows, scratch, |n, logits, stride| {
+            for (all, logits) in all.chunks_exact_mut(n_logits).zip(logits.chunks(stride)) {
+                all[n.clone()].copy_from_slice(&logits[..n.len()]);
+            }
+        });
+        Ok(all)
     }
 
-    /// Places of a row of logits. Rows that begin a power of two apart fall into the same few sets of a cache.
-    fn stride(&self) -> usize {
-        self.rows.rows.next_multiple_of(16) + 16
-    }
-
-    /// Logits of `rows` of q, `stride` apart, and the largest of each.
-    fn chunk(&self, q: &Int8Rows, rows: &[usize], logits: &mut [f32], largest: &mut [f32], scratch: &mut Scratch) {
+    /// Logits of `rows` of q, some columns of all of them at a time: calls `f` with which these are, and rows of them that
+    /// begin a stride apart.
+    fn columns(
+        &self,
+        q: &Int8Rows,
+        rows: &[usize],
+        scratch: &mut Scratch,
+        mut f: impl FnMut(Range<usize>, &mut [f32], usize),
+    ) {
+        // Rows that begin a power of two apart fall into the same few sets of a cache.
+        const STRIDE: usize = CHUNK_COLS + 16;
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
-        let Scratch { isa, aside, rows: [_, whole, ..], .. } = scratch;
-        let whole = sized(whole, rows.len() * d);
+        let Scratch { isa, aside, rows: [logits, whole, ..], .. } = scratch;
+        let (logits, whole) = (sized(logits, rows.len() * STRIDE), sized(whole, rows.len() * d));
         for (whole, row) in whole.chunks_exact_mut(d).zip(rows) {
             whole.iter_mut().zip(q.row(*row)).for_each(|(whole, q)| *whole = f32::from(*q));
         }
-        largest.fill(f32::NEG_INFINITY);
         for first in (0..vocab_size).step_by(CHUNK_COLS) {
             let n = first..vocab_size.min(first + CHUNK_COLS);
             let left = Left::Rows(whole, d);
             let product = Product { m: rows.len(), left, right: &self.transposed, k: 0..d, n: n.clone() };
-            product.write(*isa, &mut logits[first..], self.stride(), Write::Store, aside);
+            product.write(*isa, logits, STRIDE, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
-                    for ((logits, row), largest) in logits.chunks_exact_mut(self.stride()).zip(rows).zip(&mut *largest)
-                    {
-                        let (logits, s) = (&mut logits[n.clone()], q.scales()[*row]);
-                        for (logit, row_scale) in logits.iter_mut().zip(&self.rows.scales[n.clone()]) {
+                    for (logits, row) in logits.chunks_exact_mut(STRIDE).zip(rows) {
+                        let s = q.scales()[*row];
+                        for (logit, row_scale) in logits[..n.len()].iter_mut().zip(&self.rows.scales[n.clone()]) {
                             *logit = *logit * row_scale * s; // the order of the kernels
                         }
-                        *largest = simd::max(logits, *largest, |x| x);
                     }
                 },
             );
+            f(n, logits, STRIDE);
         }
+    }
+
+    /// Σ exp(logit − shift) of each of `rows`, and the exponentials themselves, if they are to be kept.
+    fn exponentials(
+        &self,
+        q: &Int8Rows,
+        rows: &[usize],
+        tokens: &[u32],
+        sums: &mut [Sum],
+        mut keep: Option<&mut Strips>,
+        scratch: &mut Scratch,
+    ) {
+        if let Some(keep) = &mut keep {
+            keep.resize(self.precision(), rows.len(), self.rows.rows);
+        }
+        let isa = scratch.isa;
+        let mut pass = |sums: &mut [Sum], shifts_are_known: bool| {
+            self.columns(q, rows, scratch, |n, logits, stride| {
+                simd::dispatch(
+                    #[inline(always)]
+                    || {
+                        for ((logits, row), sum) in logits.chunks_exact_mut(stride).zip(rows).zip(&mut *sums) {
+                            let logits = &mut logits[..n.len()];
+                            let largest = simd::max(logits, f32::NEG_INFINITY, |x| x);
+                            if n.start == 0 {
+                                let shift = if shifts_are_known { sum.largest } else { largest };
+                                *sum = Sum { shift, largest, ..Sum::default() };
+                            }
+                            sum.largest = sum.largest.max(largest);
+                            let token = tokens[*row] as usize;
+                            if n.contains(&token) {
+                                sum.at_target = logits[token - n.start];
+                            }
+                            let shift = sum.shift;
+                            sum.exponentials += simd::replace_sum(
+                                logits,
+                                #[inline(always)]
+                                |x| simd::exp(x - shift),
+                            );
+                        }
+                    },
+                );
+                if let Some(keep) = &mut keep {
+                    keep.put(isa, n, logits, stride);
+                }
+            });
+        };
+        pass(sums, false);
+        if sums.iter().any(|sum| sum.largest - sum.shift > FAR) {
+            pass(sums, true);
+        }
+    }
+}
+
+/// What the logits of a row come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    /// Taken off each logit.
+    shift: f32,
+    largest: f32,
+    at_target: f32,
+    /// Σ exp(logit − shift).
+    exponentials: f32,
+}
+
+impl Sum {
+    fn loss(&self) -> f64 {
+        f64::from(self.exponentials).ln() + f64::from(self.shift) - f64::from(self.at_target)
     }
 }
 
@@ -119,47 +201,28 @@ impl Int8Head {
         mut gradients: Option<(&mut [f32], &mut [f32])>,
         scratch: &mut Scratch,
     ) -> f64 {
-        let (vocab_size, d, stride) = (self.rows.rows, self.rows.cols, self.stride());
+        let (vocab_size, d) = (self.rows.rows, self.rows.cols);
         let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
         if let Some((da, _)) = &mut gradients {
             da.fill(0.0);
         }
         let mut loss = 0.0f64;
-        let mut logits = std::mem::take(&mut scratch.rows[0]);
-        let mut part = std::mem::take(&mut scratch.rows[2]);
+        let mut strips = std::mem::take(&mut scratch.strips);
         for rows in with_target.chunks(CHUNK_ROWS) {
-            let logits = sized(&mut logits, rows.len() * stride);
-            let mut factors = [0.0; CHUNK_ROWS];
-            let factors = &mut factors[..rows.len()];
-            self.chunk(q, rows, logits, factors, scratch);
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    for ((row, logits), factor) in rows.iter().zip(logits.chunks_exact_mut(stride)).zip(&mut *factors) {
-                        let logits = &mut logits[..vocab_size];
-                        let max = *factor;
-                        let at_target = logits[targets.tokens[*row] as usize];
-                        let sum = simd::replace_sum(
-                            logits,
-                            #[inline(always)]
-                            |x| simd::exp(x - max),
-                        );
-                        loss += f64::from(sum).ln() + f64::from(max) - f64::from(at_target);
-                        *factor = targets.weight / sum;
-                    }
-                },
-            );
+            let mut sums = [Sum::default(); CHUNK_ROWS];
+            let sums = &mut sums[..rows.len()];
+            let keep = gradients.is_some().then_some(&mut strips);
+            self.exponentials(q, rows, targets.tokens, sums, keep, scratch);
+            loss += sums.iter().map(Sum::loss).sum::<f64>();
             let Some((da, d_embed)) = &mut gradients else { continue };
-            let Scratch { isa, aside, right, .. } = scratch;
+            let mut factors = [0.0; CHUNK_ROWS];
+            for (factor, sum) in factors.iter_mut().zip(&*sums) {
+                *factor = targets.weight / sum.exponentials;
+            }
+            let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
-            let part = sized(&mut part, rows.len() * d);
-            Product::new(rows.len(), Left::Rows(logits, stride), &self.values).write(
-                *isa,
-                part,
-                d,
-                Write::Store,
-                aside,
-            );
+            let part = sized(part, rows.len() * d);
+            Product::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -176,12 +239,11 @@ impl Int8Head {
                     );
                 },
             );
-            let product = Product::new(vocab_size, Left::Columns(logits, stride), right);
-            product.write(*isa, d_embed, d, Write::Add, aside);
+            Product::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, Write::Add, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
-                    for ((row, part), factor) in rows.iter().zip(part.chunks_exact(d)).zip(&*factors) {
+                    for ((row, part), factor) in rows.iter().zip(part.chunks_exact(d)).zip(&factors) {
                         let token = targets.tokens[*row] as usize;
                         let (da, d_target) = (&mut da[row * d..][..d], &mut d_embed[token * d..][..d]);
                         let (values, whole) = (&self.rows.values[token * d..][..d], &q.row(*row)[..d]);
@@ -195,8 +257,7 @@ impl Int8Head {
                 },
             );
         }
-        scratch.rows[0] = logits;
-        scratch.rows[2] = part;
+        scratch.strips = strips;
         loss
     }
 }

@@ -5,8 +5,8 @@
 //! da = dy·(γ ∘ t)   dW = dyᵀ·(s ∘ q)   dg = Σ da ∘ x̂   dx = (da∘g − x̂ · mean(da∘g∘x̂)) / rms
 //! ```
 //!
-//! The forward product is the engine's, in integers. Both scales of the backward ones go into the side that is laid out
-//! for the product, which costs nothing.
+//! The forward product is the engine's, in integers or, where tiles of bf16 are faster, to the same bits by them. Both
+//! scales of the backward ones go into the side that is laid out for the product, which costs nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,17 +15,56 @@ use nanochat_kernels::{
     Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
 };
 
-use super::{Scratch, matrix, simd, slice, with_slice};
+use super::{Scratch, matrix, simd, sized, slice, with_slice};
 
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
 pub struct TernaryStack {
     /// The matrices; what export writes.
     pub parts: Vec<TernaryMatrix>,
-    /// For the forward product.
-    prepared: Prepared,
+    forward: Forward,
     /// `[rows, cols]`, times their scale, for the input's gradient.
     values: Panels,
+}
+
+/// Two ways to the same bits.
+#[derive(Debug)]
+enum Forward {
+    /// As the engine multiplies.
+    Integers(Prepared),
+    /// By tiles of bf16, which hold whole numbers up to 256 exactly, as f32 does their sums.
+    Tiles {
+        /// `[cols, rows]`, without their scale.
+        trits: Panels,
+        /// Of each row.
+        scales: Vec<f32>,
+    },
+}
+
+/// Rows of the input at a time: their outputs are scaled while they are in cache.
+const TILE_ROWS: usize = 128;
+/// The largest sum of products of int8 and trits that f32 holds exactly has so many terms.
+const MOST_COLS: usize = (1 << 24) / 127;
+
+impl Forward {
+    fn new(parts: &[TernaryMatrix], precision: Precision) -> Self {
+        let (rows, cols) = dims(parts);
+        let scales: Option<Vec<Vec<f32>>> = parts.iter().map(TernaryMatrix::row_scales).collect();
+        // AVX512-BF16 multiplies half as many numbers as the integer instructions do, AMX four times as many.
+        let has_tiles = precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx");
+        let Some(scales) = scales.filter(|_| has_tiles && cols <= MOST_COLS) else {
+            return Self::Integers(Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default()));
+        };
+        let whole: Vec<f32> = parts.iter().flat_map(|part| part.trits()).map(|trit| f32::from(*trit)).collect();
+        let mut trits = Panels::new(precision);
+        trits.fill_columns(cols, rows, &whole, cols);
+        Self::Tiles { trits, scales: scales.concat() }
+    }
+}
+
+/// Outputs of all matrices, and inputs.
+fn dims(parts: &[TernaryMatrix]) -> (usize, usize) {
+    (parts.iter().map(|part| part.shape().rows).sum(), parts.first().map_or(0, |part| part.shape().cols))
 }
 
 impl TernaryStack {
@@ -50,8 +89,8 @@ impl TernaryStack {
 
     /// Takes matrices that are ternary already.
     pub fn from_parts(parts: Vec<TernaryMatrix>, precision: Precision) -> Self {
-        let prepared = Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default());
-        let nanochat_kernels::Shape { rows, cols } = prepared.shape();
+        let forward = Forward::new(&parts, precision);
+        let (rows, cols) = dims(&parts);
         let mut dequantized = vec![0.0; rows * cols];
         let mut start = 0;
         for part in &parts {
@@ -61,17 +100,49 @@ impl TernaryStack {
         }
         let mut values = Panels::new(precision);
         values.fill_rows(rows, cols, &dequantized, cols);
-        Self { parts, prepared, values }
+        Self { parts, forward, values }
     }
 
     /// Outputs of all matrices, and inputs.
     pub(crate) fn dims(&self) -> (usize, usize) {
-        (self.prepared.shape().rows, self.prepared.shape().cols)
+        self.values.shape()
     }
 
     /// y `[N, rows]` = x · Wᵀ, or is increased by it.
-    pub(crate) fn forward(&self, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &Scratch) {
-        self.prepared.gemm(&scratch.pool, x, y, write);
+    pub(crate) fn forward(&self, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &mut Scratch) {
+        let (trits, scales) = match &self.forward {
+            Forward::Integers(prepared) => return prepared.gemm(&scratch.pool, x, y, write),
+            Forward::Tiles { trits, scales } => (trits, scales),
+        };
+        let (rows, cols) = self.dims();
+        let Scratch { isa, aside, rows: [sums, whole, ..], .. } = scratch;
+        for (first, y) in (0..x.n_rows()).step_by(TILE_ROWS).zip(y.chunks_mut(TILE_ROWS * rows)) {
+            let n = y.len() / rows;
+            let (sums, whole) = (sized(sums, n * rows), sized(whole, n * cols));
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for (row_idx, whole) in whole.chunks_exact_mut(cols).enumerate() {
+                        whole.iter_mut().zip(x.row(first + row_idx)).for_each(|(whole, q)| *whole = f32::from(*q));
+                    }
+                },
+            );
+            Product::new(n, Left::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for (row_idx, (y, sums)) in y.chunks_exact_mut(rows).zip(sums.chunks_exact(rows)).enumerate() {
+                        let s = x.scales()[first + row_idx];
+                        // In the order of the kernels.
+                        let outputs = sums.iter().zip(scales).map(|(sum, scale)| sum * scale * s);
+                        match write {
+                            Write::Store => y.iter_mut().zip(outputs).for_each(|(y, out)| *y = out),
+                            Write::Add => y.iter_mut().zip(outputs).for_each(|(y, out)| *y += out),
+                        }
+                    }
+                },
+            );
+        }
     }
 
     /// da `[N, cols]` from dy `[N, rows]`.
@@ -145,12 +216,12 @@ impl CustomOp3 for NormLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, gain) = (slice(x, x_layout)?, slice(gain, gain_layout)?);
         let (n_rows, cols) = x_layout.shape().dims2()?;
-        let scratch = Scratch::default();
+        let scratch = &mut Scratch::default();
         let mut q = Int8Rows::new(cols);
         q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
         let n_out = self.stack.dims().0;
         let mut y = vec![0.0; n_rows * n_out];
-        self.stack.forward(&q, &mut y, Write::Store, &scratch);
+        self.stack.forward(&q, &mut y, Write::Store, scratch);
         // Ignored if the operation is used twice: it never is, and its backward pass reads the first use.
         let _ = self.saved.set(q);
         Ok((CpuStorage::F32(y), Shape::from((n_rows, n_out))))

@@ -11,9 +11,10 @@ use candle_core::{Device, Tensor, Var};
 use nanochat_engine::rng::Rng;
 use nanochat_kernels::{Int8Rows, Isa, Norm, Pool, ScaleGroup};
 
+use super::Scratch;
 use super::attention::{Attention, AttentionOp};
 use super::embed::Embed;
-use super::head::{CrossEntropy, Int8Head, NO_TARGET};
+use super::head::{CrossEntropy, Int8Head, NO_TARGET, Targets};
 use super::linear::{NormLinear, TernaryStack};
 use super::swiglu::SwiGlu;
 
@@ -256,4 +257,47 @@ fn cross_entropy_has_the_straight_through_gradient() {
         dot(&product(&rms_norm(&wide(&x), g), &fixed, d), &slope)
     });
     assert_gradient("embed", &gradient(&loss, &ve), &embed, |e| dot(&product(&rounded(&x, &gain), e, d), &slope));
+}
+
+#[test]
+fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
+    let (n, v, d) = (5, 1100, 16);
+    let mut rng = Rng::new(5);
+    let (x, gain, mut embed) = (normals(&mut rng, n * d), normals(&mut rng, d), normals(&mut rng, v * d));
+    embed[1000 * d..][..d].iter_mut().for_each(|e| *e *= 100.0);
+    let targets = vec![1000u32, 3, NO_TARGET, 1099, 600];
+    let weight = 0.25;
+    for precision in [nanochat_kernels::Precision::F32, nanochat_kernels::Precision::Bf16] {
+        let head = Int8Head::quantize(&embed, v, d, precision);
+        let mut fixed = vec![0.0; v * d];
+        fixed.chunks_exact_mut(d).enumerate().for_each(|(row, out)| head.rows.row_into(row, out));
+        let fixed = wide(&fixed);
+        let logits = product(&rounded(&x, &gain), &fixed, d);
+        let largest = |logits: &[f64]| logits.iter().fold(f64::NEG_INFINITY, |m, l| m.max(*l));
+        let (mut loss, mut da, mut farthest) = (0.0, vec![0.0; n * d], 0.0f64);
+        for (row, logits) in logits.chunks_exact(v).enumerate().filter(|(row, _)| targets[*row] != NO_TARGET) {
+            let (max, target) = (largest(logits), targets[row] as usize);
+            farthest = farthest.max(max - largest(&logits[..512]));
+            let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
+            loss += sum.ln() + max - logits[target];
+            for i in 0..d {
+                let mean: f64 = (0..v).map(|t| (logits[t] - max).exp() / sum * fixed[t * d + i]).sum();
+                da[row * d + i] = weight * (mean - fixed[target * d + i]);
+            }
+        }
+        assert!(farthest > 100.0, "{farthest} nats do not leave f32");
+        let scratch = &mut Scratch::default();
+        let mut q = Int8Rows::new(d);
+        q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
+        let (mut found, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
+        let given = Targets { tokens: &targets, weight: weight as f32 };
+        let value = head.loss(&q, given, Some((&mut found, &mut d_embed)), scratch);
+        assert!((value - loss).abs() < 1e-5 * loss, "{value}, expected {loss}");
+        // Exponentials and weights in bf16 are off by 2⁻⁹ each; a mean of weights is no larger than the largest.
+        let bound = weight * fixed.iter().fold(0.0f64, |m, w| m.max(w.abs())) / 128.0;
+        for (found, expected) in found.iter().zip(&da) {
+            assert!((f64::from(*found) - expected).abs() < bound, "{found}, expected {expected}");
+        }
+        assert!(d_embed.iter().all(|g| g.is_finite()));
+    }
 }

@@ -28,7 +28,7 @@ const EMBED_ROWS: usize = 256;
 
 impl Optimizer {
     /// One step. `momenta` has the parameters' shapes. Returns the norm of
-    /// the gradients before clipping.
+    /// the gradients before clipping; where that is no number, nothing else was changed.
     pub fn step(
         &self,
         params: &mut Params,
@@ -38,6 +38,9 @@ impl Optimizer {
         pool: &Pool,
     ) -> f64 {
         let norm = clip(gradients, self.clip_norm);
+        if !norm.is_finite() {
+            return norm;
+        }
         let mut work = Vec::new();
         for ((param, m), g) in params.list.iter_mut().zip(momenta).zip(&*gradients) {
             let cols = param.shape.last().copied().unwrap_or(1);
