@@ -40,7 +40,7 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let mut clock = Clock::default();
     for _ in 0..=setting.n_steps {
         let mut step = clock.begin();
-        let graph = Graph::new(&params, setting.precision)?;
+        let graph = Graph::with_pool(&params, setting.precision, &pool)?;
         step.lap("round");
         let loss = gradients.take(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");

@@ -23,6 +23,7 @@ pub use params::{Kind, Param, Params};
 
 use crate::ops::head::{CrossEntropy, Int8Head};
 use crate::ops::linear::TernaryStack;
+use crate::pool::Pool;
 use params::Places;
 
 /// Packed sequences; all fields are `[N]` with N a multiple of `seq_len`.
@@ -64,27 +65,57 @@ pub struct Graph {
     head: Arc<Int8Head>,
 }
 
+/// What a parameter is rounded to.
+enum Rounded {
+    Hidden(TernaryStack),
+    Embedding(Int8Head),
+    Not,
+}
+
 impl Graph {
     /// Rounds the masters. The products that follow are made in `precision`; those of rounded numbers are exact in
     /// both.
     pub fn new(params: &Params, precision: Precision) -> Result<Self> {
+        let rounded = (0..params.list.len()).map(|place| Self::round(params, place, precision));
+        Self::of(params, rounded.collect())
+    }
+
+    /// The same, spread over workers.
+    pub fn with_pool(params: &Params, precision: Precision, pool: &Pool) -> Result<Self> {
+        Self::of(params, pool.map(params.list.len(), |place| Self::round(params, place, precision)))
+    }
+
+    fn round(params: &Params, place: usize, precision: Precision) -> Rounded {
+        let (param, config) = (&params.list[place], &params.config);
+        match &param.kind {
+            Kind::Hidden { part_rows } => {
+                let (values, cols) = (&param.values, param.shape[1]);
+                Rounded::Hidden(TernaryStack::quantize(values, part_rows, cols, config.scales, precision))
+            }
+            Kind::Embedding => {
+                Rounded::Embedding(Int8Head::quantize(&param.values, config.vocab_size, config.d_model, precision))
+            }
+            Kind::Norm | Kind::Mhc => Rounded::Not,
+        }
+    }
+
+    fn of(params: &Params, rounded: Vec<Rounded>) -> Result<Self> {
         let config = params.config.clone();
-        let mut vars = Vec::with_capacity(params.list.len());
-        let mut stacks = Vec::with_capacity(params.list.len());
-        for param in &params.list {
-            vars.push(Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu)?);
-            stacks.push(match &param.kind {
-                Kind::Hidden { part_rows } => {
-                    let (values, cols) = (&param.values, param.shape[1]);
-                    Some(Arc::new(TernaryStack::quantize(values, part_rows, cols, config.scales, precision)))
+        let var = |param: &Param| Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu);
+        let vars = params.list.iter().map(var).collect::<Result<_>>()?;
+        let (mut stacks, mut head) = (Vec::with_capacity(rounded.len()), None);
+        for rounded in rounded {
+            stacks.push(match rounded {
+                Rounded::Hidden(stack) => Some(Arc::new(stack)),
+                Rounded::Embedding(embedding) => {
+                    head = Some(Arc::new(embedding));
+                    None
                 }
-                _ => None,
+                Rounded::Not => None,
             });
         }
-        let places = Places::of(&config);
-        let embed = &params.list[places.embed].values;
-        let head = Int8Head::quantize(embed, config.vocab_size, config.d_model, precision);
-        Ok(Self { places, vars, stacks, head: Arc::new(head), config })
+        let head = head.expect("a model has an embedding");
+        Ok(Self { places: Places::of(&config), vars, stacks, head, config })
     }
 
     /// The rounded matrices of a hidden parameter.

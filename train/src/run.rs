@@ -314,7 +314,7 @@ impl Run {
     fn one_step(&mut self, factor: f64) -> Result<Option<f64>, TrainError> {
         let data = &self.recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
-        let graph = Graph::new(&self.params, self.precision)?;
+        let graph = Graph::with_pool(&self.params, self.precision, &self.pool)?;
         let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
