@@ -104,7 +104,7 @@ pub enum Event {
         /// What the recipe's rates are multiplied by from now on.
         rate: f64,
     },
-    /// The numbers ran away: the run is where it was last saved and goes on with lower rates.
+    /// The numbers ran away: the run is back at the last step to save at and goes on with half of its rates.
     RolledBack {
         /// The step that failed.
         from: usize,

@@ -121,15 +121,12 @@ fn names(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 fn is_keyword(name: &[u8]) -> bool {
-    const KEYWORDS: [&str; 35] = [
-        "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern", "false", "fn",
-        "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self",
-        "static", "struct", "super", "trait", "true", "type", "use", "where",
+    const KEYWORDS: [&str; 38] = [
+        "Self", "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern",
+        "false", "fn", "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return",
+        "self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where", "while",
     ];
     KEYWORDS.iter().any(|keyword| keyword.as_bytes() == name)
-        || name == b"while"
-        || name == b"unsafe"
-        || name == b"Self"
 }
 
 #[cfg(test)]

@@ -292,24 +292,24 @@ impl Search<'_, '_> {
         );
         let rank = if self.voice.session.is_some() { Rank::BESIDE } else { Rank::ALONE };
         let n_behind = self.behind.len().min(N_BEHIND);
-        for line in &mut *lines {
+        let mut known = Vec::with_capacity(lines.len());
+        for line in &*lines {
             self.all.truncate(self.n_prompt);
             self.all.extend_from_slice(&line.path.tokens);
             let log_p = self.voice.log_p_of(&mut self.all, self.file_start, &self.behind[..n_behind]);
-            let features = Evidence {
+            let evidence = Evidence {
                 searched: line.is_searched.then_some((line.path.log_p, best)),
                 behind: (log_p, n_behind),
                 bridge: line.bridge,
                 most,
                 n_tokens: line.path.tokens.len(),
                 fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
-            }
-            .features();
-            line.features = Some(features);
+            };
+            known.push(evidence.features());
         }
-        let features: Vec<[f32; N_FEATURES]> = lines.iter().filter_map(|line| line.features).collect();
-        for (line, p) in lines.iter_mut().zip(rank.probabilities(&features)) {
-            line.p = p;
+        let probabilities = rank.probabilities(&known);
+        for ((line, features), p) in lines.iter_mut().zip(known).zip(probabilities) {
+            (line.features, line.p) = (Some(features), p);
         }
     }
 

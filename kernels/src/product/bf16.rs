@@ -228,7 +228,7 @@ pub(super) fn write(
     let Product { m, left, right, k, n } = product;
     assert!(k.start.is_multiple_of(2), "pairs from {} on", k.start);
     if let Left::Laid(laid) = left {
-        assert!((laid.m, laid.k) == (*m, right.k) && k.start == 0, "{} × {} for {m} × {k:?}", laid.m, laid.k);
+        assert!(laid.m == *m && *k == (0..laid.k), "{} × {} for {m} × {k:?}", laid.m, laid.k);
     }
     for k_block in blocks(k.clone(), K_BLOCK) {
         let first = k_block.start - k.start;

@@ -48,17 +48,23 @@ const MOST_COLS: usize = (1 << 24) / 127;
 
 impl Forward {
     fn new(parts: &[TernaryMatrix], precision: Precision) -> Self {
-        let (rows, cols) = dims(parts);
+        let (_, cols) = dims(parts);
         let scales: Option<Vec<Vec<f32>>> = parts.iter().map(TernaryMatrix::row_scales).collect();
         // AVX512-BF16 multiplies half as many numbers as the integer instructions do, AMX four times as many.
         let has_tiles = precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx");
         let Some(scales) = scales.filter(|_| has_tiles && cols <= MOST_COLS) else {
             return Self::Integers(Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default()));
         };
+        Self::tiles(parts, scales.concat(), precision)
+    }
+
+    /// By tiles, whatever multiplies bf16 here.
+    fn tiles(parts: &[TernaryMatrix], scales: Vec<f32>, precision: Precision) -> Self {
+        let (rows, cols) = dims(parts);
         let whole: Vec<f32> = parts.iter().flat_map(|part| part.trits()).map(|trit| f32::from(*trit)).collect();
         let mut trits = Panels::new(precision);
         trits.fill_columns(cols, rows, &whole, cols);
-        Self::Tiles { trits, scales: scales.concat() }
+        Self::Tiles { trits, scales }
     }
 }
 
@@ -315,6 +321,37 @@ impl<'a> NormRow<'a> {
             let normed = x[i] * inverse_rms;
             d_gain[i] += da[i] * normed;
             put(i, da[i] * gain[i] * inverse_rms - normed * along);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nanochat_engine::rng::Rng;
+
+    #[test]
+    fn tiles_make_the_bits_that_integers_make() {
+        let (n, rows, cols) = (TILE_ROWS + 7, 50, 70);
+        let mut rng = Rng::new(9);
+        let mut normals = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+        let (x, weights, gain) = (normals(n * cols), normals(rows * cols), normals(cols));
+        let scratch = &mut Scratch::default();
+        let mut q = Int8Rows::new(cols);
+        q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: 1e-5 });
+        for group in [ScaleGroup::Matrix, ScaleGroup::Row] {
+            let integers = TernaryStack::quantize(&weights, &[30, 20], cols, group, Precision::F32);
+            assert!(matches!(integers.forward, Forward::Integers(_)));
+            let scales: Option<Vec<Vec<f32>>> = integers.parts.iter().map(TernaryMatrix::row_scales).collect();
+            let scales = scales.expect("a row has one scale").concat();
+            let mut tiles = TernaryStack::from_parts(integers.parts.clone(), Precision::Bf16);
+            tiles.forward = Forward::tiles(&tiles.parts, scales, Precision::Bf16);
+            for write in [Write::Store, Write::Add] {
+                let [mut expected, mut found] = [(); 2].map(|()| vec![0.25; n * rows]);
+                integers.forward(&q, &mut expected, write, scratch);
+                tiles.forward(&q, &mut found, write, scratch);
+                assert_eq!(found, expected, "{group:?} {write:?}");
+            }
         }
     }
 }
