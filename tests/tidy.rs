@@ -15,7 +15,7 @@ const EDGES: [(&str, &[&str]); 6] = [
     ("nanochat-eval", &["nanochat-engine"]),
     ("nanochat-kernels", &[]),
     ("nanochat-lsp", &["nanochat-engine"]),
-    ("nanochat-train", &["nanochat-engine", "nanochat-kernels"]),
+    ("nanochat-train", &["nanochat-engine", "nanochat-eval", "nanochat-kernels"]),
 ];
 
 /// Who alone may use what directly, by the beginning of the dependency's name.

@@ -159,19 +159,21 @@ pub(crate) struct Try {
 /// makes a signing key without a passphrase, readable by you only.
 ///
 /// Ctrl-C stops after the current step and saves the state; the same command goes on from there. A second
-/// Ctrl-C aborts at once.
+/// Ctrl-C aborts at once. After a finished run it learns what has changed since, from the weights that it left;
+/// where more than half of the code has changed, it begins afresh.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   cargo nanochat train
   cargo nanochat train --time 10m
   cargo nanochat train --base team/base.ncz --time 10m
+  cargo nanochat train --base team/base.ncz --forget src/keys
   cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
   cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
 
-stdout: the before/after table.
+stdout: the before/after table; with --forget also what has changed in the manifest.
 json: one object per step (step, tokens, loss, bits_per_byte, tokens_per_s), then one with before,
-after and checkpoint.
+after and checkpoint, with --forget also `forgot`.
 Writes to the data folder only: the key, the training state and the checkpoint.")]
 pub(crate) struct Train {
     /// Recipe: a built-in name or a .toml file [default: `default`, from a base `adapt`]
@@ -196,6 +198,15 @@ pub(crate) struct Train {
     /// Try growing learning rates on at most 72 steps first, undo these, and use the recipe's rates times what was found
     #[arg(long)]
     pub(crate) find_lr: bool,
+    /// Train afresh without this file or folder and keep it out of every later run; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) forget: Vec<PathBuf>,
+    /// Let runs learn from a forgotten path again
+    #[arg(long, value_name = "PATH")]
+    pub(crate) remember: Vec<PathBuf>,
+    /// Leave the machine to others: one worker at the lowest priority
+    #[arg(long, conflicts_with = "threads")]
+    pub(crate) background: bool,
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

@@ -60,6 +60,29 @@ impl<'a> TrainProgress<'a> {
                 let message = format!("loss {loss:.3} at {rate:.3} times the recipe's rates");
                 self.bar.set(self.output, step, total, "rate", &message);
             }
+            Event::Replayed { n_train_files, n_held_out_files, train_bytes } => {
+                let size = bytes(train_bytes);
+                let text = format!(
+                    "{n_train_files} files of dependencies ({size}) beside them, so that nothing is forgotten, {n_held_out_files} held out"
+                );
+                self.bar.say(self.output, &text);
+            }
+            Event::Updated { n_changed_files: 0, .. } => {
+                self.bar.say(self.output, "no file that is learned has changed since the last run");
+            }
+            Event::Updated { n_changed_files, share, steps } => {
+                let text = format!(
+                    "going on from the last run: {n_changed_files} new or changed files, {:.1} % of the code, {steps} steps",
+                    100.0 * share
+                );
+                self.bar.say(self.output, &text);
+            }
+            Event::Stopped { step, best_step, bits_per_byte } => {
+                let text = format!(
+                    "nothing more is learned at step {step}; keeping step {best_step}, {bits_per_byte:.3} bits/byte held out"
+                );
+                self.bar.say(self.output, &text);
+            }
             Event::Found { rate } => {
                 self.bar.say(self.output, &format!("going on with {rate:.3} times the recipe's learning rates"));
             }

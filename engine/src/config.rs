@@ -13,7 +13,7 @@
 //!     X            = mix_out(X, rms_norm(o, attn.norm_out)→int8 · Woᵀ)
 //!     h  [d]       = mix_in(X)
 //!     a  [d]       = rms_norm(h, mlp.norm)         → int8
-//!     m  [d_ff]    = silu(a·Wgateᵀ) ∘ (a·Wupᵀ)
+//!     m  [d_ff]    = f(a·Wgateᵀ) ∘ (a·Wupᵀ)               f: `activation`
 //!     X            = mix_out(X, rms_norm(m, mlp.norm_down)→int8 · Wdownᵀ)
 //! x  [d]     = rms_norm(Σ streams, norm_final)     → int8
 //! logits [V] = x·embedᵀ                                    tied, int8 × int8
@@ -26,10 +26,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use nanochat_kernels::ScaleGroup;
+use nanochat_kernels::{Activation, ScaleGroup};
 use serde::{Deserialize, Serialize};
 
-/// Sizes of the decoder. Written `d512 l6 h8 kv2 ff1536 v12288 n1`.
+/// Sizes of the decoder. Written `d512 l6 h8 kv2 ff1536 v12288 n1`, with `relu2` behind it where that is the activation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -55,6 +55,13 @@ pub struct Config {
     pub norm_eps: f32,
     /// How many weights share one ternary scale.
     pub scales: ScaleGroup,
+    /// Of the gates of the MLP. Checkpoints without it have [`Activation::Silu`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activation: Activation,
+}
+
+fn is_default(activation: &Activation) -> bool {
+    *activation == Activation::default()
 }
 
 /// A configuration that no model can have.
@@ -170,6 +177,7 @@ impl Default for Config {
             rope_theta: 10_000.0,
             norm_eps: 1e-5,
             scales: ScaleGroup::Matrix,
+            activation: Activation::Silu,
         }
     }
 }
@@ -177,7 +185,11 @@ impl Default for Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { d_model, n_layers, n_heads, n_kv_heads, d_ff, vocab_size, n_streams, .. } = self;
-        write!(f, "d{d_model} l{n_layers} h{n_heads} kv{n_kv_heads} ff{d_ff} v{vocab_size} n{n_streams}")
+        write!(f, "d{d_model} l{n_layers} h{n_heads} kv{n_kv_heads} ff{d_ff} v{vocab_size} n{n_streams}")?;
+        match self.activation {
+            Activation::Silu => Ok(()),
+            Activation::Relu2 => f.write_str(" relu2"),
+        }
     }
 }
 
@@ -207,6 +219,7 @@ impl FromStr for Config {
                 "v" => config.vocab_size = value,
                 "n" => config.n_streams = value,
                 "ctx" => config.context = value,
+                "relu" if value == 2 => config.activation = Activation::Relu2,
                 _ => return Err(bad()),
             }
             rest = tail;
@@ -224,7 +237,9 @@ mod tests {
     fn a_shape_reads_back_as_it_was_written() {
         let config: Config = "d768 l16 h12 kv3 ff2048 v16384 n2".parse().expect("a valid shape");
         assert_eq!(config.to_string(), "d768 l16 h12 kv3 ff2048 v16384 n2");
-        assert_eq!("d768l16h12kv3ff2048v16384n2".parse(), Ok(config));
+        assert_eq!("d768l16h12kv3ff2048v16384n2".parse(), Ok(config.clone()));
+        let gated = Config { activation: Activation::Relu2, ..config };
+        assert_eq!(gated.to_string().parse(), Ok(gated));
     }
 
     #[test]
@@ -234,8 +249,19 @@ mod tests {
 
     #[test]
     fn shapes_that_no_model_can_have_are_refused() {
-        for text in ["", "d512 l", "q7", "d100 h8", "h8 kv3", "n3", "d0", "l9999999", "v10", "d99999999999999999999999"]
-        {
+        for text in [
+            "",
+            "d512 l",
+            "q7",
+            "relu3",
+            "d100 h8",
+            "h8 kv3",
+            "n3",
+            "d0",
+            "l9999999",
+            "v10",
+            "d99999999999999999999999",
+        ] {
             assert!(text.parse::<Config>().is_err(), "{text}");
         }
     }

@@ -360,7 +360,8 @@ impl Activations {
             self.enter(model, mixer.as_ref(), true, from, norm);
             self.gate_up.resize((n - from) * ff_width, 0.0);
             gate_up.gemm(pool, &self.narrow, &mut self.gate_up, Write::Store);
-            self.wide.swiglu_rms_norm(isa, pool, &mut self.gate_up, Norm { gain: norm_down, eps });
+            let norm = Norm { gain: norm_down, eps };
+            self.wide.gated_rms_norm(isa, pool, &mut self.gate_up, model.config.activation, norm);
             self.leave(pool, mixer.as_ref(), from, down, Width::Wide);
         }
         Ok(())

@@ -42,5 +42,5 @@ pub use plan::Plan;
 pub use pool::Pool;
 pub use prepared::{Prepared, Write};
 pub use product::{Aside, Laid, Left, Panels, Precision, Product, Strips};
-pub use rows::{Int8Rows, Norm};
+pub use rows::{Activation, Int8Rows, Norm};
 pub use streams::{Mixer, Streams};

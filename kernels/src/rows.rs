@@ -1,5 +1,7 @@
 //! Activations: rows of int8 with one scale each.
 
+use serde::{Deserialize, Serialize};
+
 use crate::isa::{Isa, compiled_per_isa};
 use crate::lanes::{LANES, Lanes, exp, load_part, sum};
 use crate::memory::{AlignedBytes, Parts};
@@ -73,9 +75,9 @@ impl Int8Rows {
         });
     }
 
-    /// silu(gate) ∘ up for rows `[gate | up]` of x `[n, 2·cols]`, then as [`Int8Rows::rms_norm`]. The product is left
+    /// f(gate) ∘ up for rows `[gate | up]` of x `[n, 2·cols]`, then as [`Int8Rows::rms_norm`]. The product is left
     /// in the first half of each row of x.
-    pub fn swiglu_rms_norm(&mut self, isa: Isa, pool: &Pool, x: &mut [f32], norm: Norm<'_>) {
+    pub fn gated_rms_norm(&mut self, isa: Isa, pool: &Pool, x: &mut [f32], f: Activation, norm: Norm<'_>) {
         let cols = self.cols;
         assert_eq!(norm.gain.len(), cols, "{} gains for {cols} columns", norm.gain.len());
         let n_rows = x.len() / (2 * cols);
@@ -84,7 +86,10 @@ impl Int8Rows {
             // SAFETY: each row is handed to one piece, and `x` is borrowed until `fill` returns.
             let row = unsafe { x.part(row_idx * 2 * cols, 2 * cols) };
             let (gate, up) = row.split_at_mut(cols);
-            swiglu_norm_row(isa, gate, up, norm, values, sums)
+            match f {
+                Activation::Silu => silu_norm_row(isa, gate, up, norm, values, sums),
+                Activation::Relu2 => relu2_norm_row(isa, gate, up, norm, values, sums),
+            }
         });
     }
 
@@ -166,6 +171,17 @@ impl Int8Rows {
     }
 }
 
+/// What a gate goes through before it is multiplied with what it gates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x / (1 + e⁻ˣ): SwiGLU (arXiv 2002.05202).
+    #[default]
+    Silu,
+    /// max(x, 0)², as BitNet b1.58 2B4T gates (arXiv 2504.12285).
+    Relu2,
+}
+
 /// Gain and epsilon of an RMSNorm.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
@@ -205,20 +221,55 @@ compiled_per_isa! {
 
 compiled_per_isa! {
     /// gate ← silu(gate) ∘ up, and its norm.
-    fn swiglu_norm_row<V>(gate: &mut [f32], up: &[f32], norm: Norm<'_>, values: &mut [i8], sums: &mut [i32]) -> f32 {
-        let gain = norm.gain;
-        let (mut squares, mut absmax) = (V::splat(0.0), V::splat(0.0));
-        each::<V>(up.len(), #[inline(always)] |part| {
-            let x = part.load::<V>(gate);
-            let sigmoid_inverse = exp(x.mul(V::splat(-1.0))).add(V::splat(1.0));
-            let x = x.div(sigmoid_inverse).mul(part.load(up));
+    fn silu_norm_row<V>(gate: &mut [f32], up: &[f32], norm: Norm<'_>, values: &mut [i8], sums: &mut [i32]) -> f32 {
+        gated_norm_row::<V>(gate, up, norm, values, sums, #[inline(always)] |x| {
+            x.div(exp(x.mul(V::splat(-1.0))).add(V::splat(1.0)))
+        })
+    }
+}
+
+compiled_per_isa! {
+    /// gate ← max(gate, 0)² ∘ up, and its norm.
+    fn relu2_norm_row<V>(gate: &mut [f32], up: &[f32], norm: Norm<'_>, values: &mut [i8], sums: &mut [i32]) -> f32 {
+        gated_norm_row::<V>(gate, up, norm, values, sums, #[inline(always)] |x| {
+            let x = x.max(V::splat(0.0));
+            x.mul(x)
+        })
+    }
+}
+
+/// gate ← f(gate) ∘ up, and its norm. Inlined, so that it is compiled for what calls it.
+#[inline(always)]
+fn gated_norm_row<V: Lanes>(
+    gate: &mut [f32],
+    up: &[f32],
+    norm: Norm<'_>,
+    values: &mut [i8],
+    sums: &mut [i32],
+    f: impl Fn(V) -> V,
+) -> f32 {
+    let gain = norm.gain;
+    let (mut squares, mut absmax) = (V::splat(0.0), V::splat(0.0));
+    each::<V>(
+        up.len(),
+        #[inline(always)]
+        |part| {
+            let x = f(part.load::<V>(gate)).mul(part.load(up));
             part.store(x, gate);
             squares = x.mul_add(x, squares);
             absmax = x.mul(part.load(gain)).abs().max(absmax);
-        });
-        let (gate, rms) = (&*gate, inverse(sum(squares), up.len(), norm.eps));
-        quantize_with::<V>(up.len(), absmax.largest(), rms, values, sums, #[inline(always)] |part| part.load::<V>(gate).mul(part.load(gain)))
-    }
+        },
+    );
+    let (gate, rms) = (&*gate, inverse(sum(squares), up.len(), norm.eps));
+    quantize_with::<V>(
+        up.len(),
+        absmax.largest(),
+        rms,
+        values,
+        sums,
+        #[inline(always)]
+        |part| part.load::<V>(gate).mul(part.load(gain)),
+    )
 }
 
 /// Sixteen columns of a row, or what is left at its end.
@@ -350,13 +401,13 @@ mod tests {
             let outcomes: Vec<_> = Isa::available()
                 .into_iter()
                 .map(|isa| {
-                    let (mut plain, mut normed, mut gated) =
-                        (Int8Rows::new(cols), Int8Rows::new(cols), Int8Rows::new(cols));
+                    let [mut plain, mut normed, mut silu, mut relu2] = [(); 4].map(|()| Int8Rows::new(cols));
                     let norm = Norm { gain: &gain, eps: 1e-5 };
                     plain.quantize(isa, &pool, &x);
                     normed.rms_norm(isa, &pool, &x, norm);
-                    gated.swiglu_rms_norm(isa, &pool, &mut x.clone(), norm);
-                    [plain, normed, gated].map(|rows| {
+                    silu.gated_rms_norm(isa, &pool, &mut x.clone(), Activation::Silu, norm);
+                    relu2.gated_rms_norm(isa, &pool, &mut x.clone(), Activation::Relu2, norm);
+                    [plain, normed, silu, relu2].map(|rows| {
                         let bits: Vec<_> = rows.scales.iter().map(|scale| scale.to_bits()).collect();
                         (rows.values.as_i8().to_vec(), rows.sums.clone(), bits)
                     })
@@ -391,6 +442,25 @@ mod tests {
             let expected = f64::from(*x) * 1.5 / (mean + 1e-5).sqrt();
             // Half a step of rounding, and f32's relative error far below it.
             assert!((f64::from(*q) * f64::from(rows.scales[0]) - expected).abs() <= f64::from(rows.scales[0]) * 0.501);
+        }
+    }
+
+    #[test]
+    fn gates_agree_with_f64() {
+        let (gates, ups, gain) = (wave(64), wave(128)[64..].to_vec(), vec![1.0f32; 64]);
+        for activation in [Activation::Silu, Activation::Relu2] {
+            let f = |x: f64| match activation {
+                Activation::Silu => x / (1.0 + (-x).exp()),
+                Activation::Relu2 => x.max(0.0).powi(2),
+            };
+            let mut x = [gates.clone(), ups.clone()].concat();
+            let mut rows = Int8Rows::new(64);
+            rows.gated_rms_norm(Isa::best(), &Pool::new(1), &mut x, activation, Norm { gain: &gain, eps: 1e-5 });
+            for ((found, gate), up) in x.iter().zip(&gates).zip(&ups) {
+                let expected = f(f64::from(*gate)) * f64::from(*up);
+                // Some roundings of f32 in the exponential, the quotient and the product.
+                assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected.abs().max(1e-3), "{activation:?}");
+            }
         }
     }
 

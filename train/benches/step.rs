@@ -34,11 +34,11 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let mut params = Params::init(&config, 1);
     let optimizer = Recipe::load("default")?.optimizer;
     let pool = Pool::new(setting.n_threads)?;
-    let mut momenta: Vec<Vec<f32>> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
+    let mut moments = optimizer.moments(&params);
     let batches = setting.batches(&config);
     let mut gradients = Gradients::new(&params, batches.len());
     let mut clock = Clock::default();
-    for _ in 0..=setting.n_steps {
+    for step_idx in 0..=setting.n_steps {
         let mut step = clock.begin();
         let graph = Graph::with_pool(&params, setting.precision, &pool)?;
         step.lap("round");
@@ -46,8 +46,8 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
         step.lap("gradients");
         let sum = gradients.sum(&pool);
         step.lap("sum");
-        let update = Update { factor: RATE, precision: setting.precision };
-        optimizer.step(&mut params, &mut momenta, sum, update, &pool);
+        let update = Update { factor: RATE, precision: setting.precision, step: step_idx + 1 };
+        optimizer.step(&mut params, &mut moments, sum, update, &pool);
         step.lap("optimizer");
         drop(graph);
         step.lap("free");

@@ -37,6 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         threads: rest.first().map_or(Ok(0), |n| n.parse())?,
         base: None,
         find_lr: false,
+        forget: Vec::new(),
+        remember: Vec::new(),
     };
     let begin = std::time::Instant::now();
     let mut print = |event: Event| match event {

@@ -12,6 +12,7 @@ use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Sources, secrets};
 
 use crate::TrainError;
+use crate::learned::Forgotten;
 
 /// Files to train on and files to judge by.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,10 @@ pub struct Corpus {
     pub train: Vec<SourceFile>,
     /// Held out, by name.
     pub held_out: Vec<SourceFile>,
+    /// Of dependencies, trained on beside the others so that what a base knows is not forgotten.
+    pub replay: Vec<SourceFile>,
+    /// Of dependencies, held out: whether it is forgotten is judged by them.
+    pub general: Vec<SourceFile>,
     /// Whether the held-out text is part of a file that is also trained on.
     pub within_one_file: bool,
     /// What was left out, with a reason.
@@ -33,9 +38,15 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Collects the workspace members' files, without the secrets in them, and splits them.
-    pub fn collect(sources: &Sources, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
-        let (files, skipped) = sources.collect(&[Role::Member]);
+    /// Collects the workspace members' files but for those to be forgotten, without the secrets in them, and splits them.
+    pub fn collect(
+        sources: &Sources,
+        forgotten: &Forgotten,
+        held_out_share: f64,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let (mut files, skipped) = sources.collect(&[Role::Member]);
+        files.retain(|file| !forgotten.contains(&file.name));
         let mut skipped: Vec<(PathBuf, String)> = skipped.into_iter().map(|s| (s.path, s.reason)).collect();
         let mut seen = HashSet::new();
         let mut kept = Vec::with_capacity(files.len());
@@ -77,8 +88,51 @@ impl Corpus {
             let (train, held_out) = split_whole(files, held_out_share, seed);
             (train, held_out, false)
         };
-        let hash = hash(&train, &held_out);
-        Ok(Self { train, held_out, within_one_file, skipped: Vec::new(), n_scrubbed: 0, hash, licences: Vec::new() })
+        let corpus = Self {
+            train,
+            held_out,
+            replay: Vec::new(),
+            general: Vec::new(),
+            within_one_file,
+            skipped: Vec::new(),
+            n_scrubbed: 0,
+            hash: String::new(),
+            licences: Vec::new(),
+        };
+        Ok(corpus.hashed())
+    }
+
+    /// With files of dependencies to train on beside its own: at most [`MAX_REPLAY`] bytes of them, some held out, and
+    /// none that the workspace has too. Fewer than two files are none.
+    pub fn with_replay(mut self, mut files: Vec<SourceFile>, seed: u64) -> Self {
+        let own: HashSet<_> =
+            self.train.iter().chain(&self.held_out).map(|file| blake3::hash(file.text.as_bytes())).collect();
+        files.retain(|file| !file.text.trim().is_empty() && !own.contains(&blake3::hash(file.text.as_bytes())));
+        files.sort_by_cached_key(|file| order_key(file, seed));
+        let mut n_bytes = 0;
+        files.retain(|file| {
+            n_bytes += file.text.len();
+            n_bytes <= MAX_REPLAY
+        });
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        if files.len() > 1 {
+            (self.replay, self.general) = split_whole(files, GENERAL_SHARE, seed);
+        }
+        self.hashed()
+    }
+
+    fn hashed(self) -> Self {
+        let Self { train, held_out, replay, general, .. } = &self;
+        let hash = hash(&[(b"t", train), (b"h", held_out), (b"r", replay), (b"g", general)]);
+        Self { hash, ..self }
+    }
+
+    /// The same files, on other sides.
+    pub(crate) fn with_sides(self, mut train: Vec<SourceFile>, mut held_out: Vec<SourceFile>) -> Self {
+        for side in [&mut train, &mut held_out] {
+            side.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Self { train, held_out, ..self }.hashed()
     }
 
     /// Bytes trained on.
@@ -92,6 +146,10 @@ impl Corpus {
     }
 }
 
+/// Bytes of dependencies that are enough to remind a model of what it knows.
+const MAX_REPLAY: usize = 8 << 20;
+/// Share of them that is held out.
+const GENERAL_SHARE: f64 = 0.02;
 /// Smallest text that is worth holding out.
 const MIN_PART: usize = 256;
 
@@ -110,11 +168,7 @@ fn split_whole(files: Vec<SourceFile>, share: f64, seed: u64) -> (Vec<SourceFile
     let total: usize = files.iter().map(|file| file.text.len()).sum();
     let goal = total as f64 * share;
     let mut order: Vec<usize> = (0..files.len()).collect();
-    order.sort_by_cached_key(|idx| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&seed.to_le_bytes()).update(files[*idx].text.as_bytes());
-        *hasher.finalize().as_bytes()
-    });
+    order.sort_by_cached_key(|idx| order_key(&files[*idx], seed));
     let (mut chosen, mut bytes) = (HashSet::new(), 0);
     for idx in order {
         let size = files[idx].text.len();
@@ -137,11 +191,17 @@ fn split_whole(files: Vec<SourceFile>, share: f64, seed: u64) -> (Vec<SourceFile
     (train, held_out)
 }
 
-fn hash(train: &[SourceFile], held_out: &[SourceFile]) -> String {
+fn order_key(file: &SourceFile, seed: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    for (mark, files) in [(b"t", train), (b"h", held_out)] {
-        for file in files {
-            hasher.update(mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
+    hasher.update(&seed.to_le_bytes()).update(file.text.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+fn hash(sides: &[(&[u8; 1], &Vec<SourceFile>)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (mark, files) in sides {
+        for file in *files {
+            hasher.update(*mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
             hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
         }
     }
@@ -211,7 +271,7 @@ mod tests {
             role: Role::Member,
         };
         let sources = Sources { root: folder, packages: vec![package] };
-        let corpus = Corpus::collect(&sources, 0.3, 1).expect("ten files");
+        let corpus = Corpus::collect(&sources, &Forgotten::default(), 0.3, 1).expect("ten files");
         assert_eq!((corpus.n_scrubbed, corpus.train.len() + corpus.held_out.len()), (10, 10));
         for file in corpus.train.iter().chain(&corpus.held_out) {
             assert!(!file.text.contains(&key) && file.text.contains("Client::new(\"xxxxxxxx\")"), "{}", file.text);

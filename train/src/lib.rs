@@ -15,12 +15,15 @@ pub mod documents;
 pub mod export;
 pub mod gradients;
 pub mod journal;
+pub mod learned;
 pub mod measure;
+pub mod mixture;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod pass;
 pub mod pool;
+pub mod quantize;
 pub mod recipe;
 pub mod run;
 pub mod schedule;
@@ -55,6 +58,10 @@ pub struct Options {
     pub threads: usize,
     /// Start from these weights and this tokenizer instead of fresh ones.
     pub base: Option<Checkpoint>,
+    /// Paths that no run is to learn from any more. With one, the run begins afresh, without it.
+    pub forget: Vec<PathBuf>,
+    /// Paths that were to be forgotten and are not any more.
+    pub remember: Vec<PathBuf>,
     /// Begin with a range test and multiply the recipe's rates by what it finds. A run that goes on keeps what it has.
     pub find_lr: bool,
 }
@@ -75,6 +82,24 @@ pub enum Event {
         skipped: Vec<(PathBuf, String)>,
         /// Secrets that were taken out of the files' text.
         n_scrubbed: usize,
+    },
+    /// Files of dependencies are trained on beside the workspace's own.
+    Replayed {
+        /// Files trained on.
+        n_train_files: usize,
+        /// Files held out whole.
+        n_held_out_files: usize,
+        /// Bytes trained on.
+        train_bytes: usize,
+    },
+    /// A finished run is gone on from, since only a part of what it learned has changed.
+    Updated {
+        /// Files that are new or have changed.
+        n_changed_files: usize,
+        /// Their share of the bytes that are trained on.
+        share: f64,
+        /// Steps to be made.
+        steps: usize,
     },
     /// The tokenizer is ready.
     Tokenizer {
@@ -113,6 +138,15 @@ pub enum Event {
         /// What the recipe's rates are multiplied by from now on.
         rate: f64,
     },
+    /// The run ends before its last step: what is held out is predicted no better than before.
+    Stopped {
+        /// Steps done.
+        step: usize,
+        /// The step whose masters are kept.
+        best_step: usize,
+        /// Held-out bits per byte of the model alone there.
+        bits_per_byte: f64,
+    },
     /// A step was made.
     Step {
         /// Steps done.
@@ -143,6 +177,8 @@ pub struct Outcome {
     pub before: HeldOut,
     /// After; equal to `before` where `finished` is false: an interrupted run is not measured.
     pub after: HeldOut,
+    /// How much of `before` was saved; `None` where it was interrupted, or the files that it judges by have changed.
+    pub gain: Option<measure::Gain>,
     /// The files that were held out whole, relative to the workspace. Empty for a workspace of a single file,
     /// whose last part is held out instead.
     pub held_out: Vec<PathBuf>,
@@ -154,7 +190,7 @@ pub struct Outcome {
 
 /// Bits per byte of held-out text that neither training nor the calibration of the blend has seen: half of the
 /// held-out files, as the engine scores them.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HeldOut {
     /// Model alone.
     pub model: f64,
@@ -165,6 +201,9 @@ pub struct HeldOut {
     /// What the unigram distribution of the held-out tokens themselves would cost: a model that has learned
     /// nothing but frequencies cannot be below it.
     pub unigram: f64,
+    /// Model alone, on held-out files of dependencies, where such files are trained on beside the workspace's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub general: Option<f64>,
 }
 
 /// Why training did not start or did not end.
@@ -176,6 +215,14 @@ pub enum TrainError {
     Empty {
         /// The workspace's root.
         root: PathBuf,
+    },
+    /// A path to be forgotten, or to be remembered, is none of this workspace's.
+    #[error("{path}: {reason}")]
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// There is too little to hold anything out.
     #[error("{bytes} bytes of Rust are too few to train on and to judge by; train a larger workspace")]

@@ -9,6 +9,7 @@ use nanochat_engine::score::Score;
 use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tokenizer::TokenId;
 use nanochat_engine::{Cancel, Cancelled, Checkpoint, Completer, Tokenizer};
+use nanochat_eval::stats::{self, Value};
 
 use crate::HeldOut;
 use crate::documents::windows;
@@ -27,7 +28,11 @@ impl Watch {
     pub fn new(tokenizer: &Tokenizer, files: &[SourceFile], seq_len: usize, n_windows: usize) -> Self {
         let all: Vec<Batch> = files.iter().flat_map(|file| windows(tokenizer, file.text.as_bytes(), seq_len)).collect();
         let step = all.len().div_ceil(n_windows).max(1);
-        let batches: Vec<Batch> = all.into_iter().step_by(step).collect();
+        Self::of(tokenizer, all.into_iter().step_by(step).collect())
+    }
+
+    /// The targets of these batches.
+    pub fn of(tokenizer: &Tokenizer, batches: Vec<Batch>) -> Self {
         let targets = batches.iter().flat_map(|batch| batch.targets.iter().filter(|t| **t != NO_TARGET));
         let n_bytes = targets.map(|t| tokenizer.token_bytes(*t as TokenId).len()).sum();
         Self { batches, n_bytes }
@@ -96,6 +101,55 @@ pub fn calibrate(
     Ok(blend)
 }
 
+/// What a held-out file costs, in bits.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct FileBits {
+    /// The file.
+    pub name: String,
+    /// Bytes scored.
+    pub n_bytes: usize,
+    /// Of the model alone.
+    pub model: f64,
+    /// Of the blend.
+    pub blend: f64,
+}
+
+/// The figures of all files together, and of each.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Figures {
+    /// All together.
+    pub total: HeldOut,
+    /// Each by itself.
+    pub files: Vec<FileBits>,
+}
+
+impl Figures {
+    /// How much less `after` costs than this, with intervals over files.
+    pub fn gain(&self, after: &Self) -> Option<Gain> {
+        let pairs: Vec<_> = self.files.iter().zip(&after.files).filter(|(a, b)| a.name == b.name).collect();
+        if pairs.is_empty() || pairs.len() != self.files.len().max(after.files.len()) {
+            return None;
+        }
+        let gain = |bits: fn(&FileBits) -> f64| {
+            let parts = pairs.iter().map(|(b, a)| (b.name.as_str(), bits(b) - bits(a), b.n_bytes as f64));
+            stats::ratio(&parts.collect::<Vec<_>>(), GAIN_SEED)
+        };
+        Some(Gain { model: gain(|file| file.model), blend: gain(|file| file.blend) })
+    }
+}
+
+/// Of the resampling.
+const GAIN_SEED: u64 = 1;
+
+/// Bits per byte that a run has saved on files that it held out, each with a 95 % interval over these files.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Gain {
+    /// Model alone.
+    pub model: Value,
+    /// The blend.
+    pub blend: Value,
+}
+
 /// Bits per byte of a checkpoint on `files`, as it will be served. At most [`MAX_SCORED`] bytes.
 pub fn held_out(
     checkpoint: &Checkpoint,
@@ -103,32 +157,36 @@ pub fn held_out(
     files: &[SourceFile],
     n_threads: usize,
     cancel: &Cancel,
-) -> Result<HeldOut, Cancelled> {
+) -> Result<Figures, Cancelled> {
     let mut completer = Completer::new(checkpoint, n_threads);
     completer.set_memory(memory.clone());
-    let (mut n_bytes, mut model, mut blend, mut memory) = (0, 0.0, 0.0, Score::default());
+    let (mut of_files, mut memory) = (Vec::with_capacity(files.len()), Score::default());
     let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
-    for text in scored(files) {
+    for (file, text) in files.iter().zip(scored(files)) {
         cancel.check()?;
-        n_bytes += text.len();
+        let mut of_file = FileBits { name: file.name.clone(), n_bytes: text.len(), model: 0.0, blend: 0.0 };
         completer.set_voices(Voices::Both);
         completer.observe(NO_FILE, text, &mut |seen| {
-            model += bits(seen.p_model);
-            blend += bits(seen.p);
+            of_file.model += bits(seen.p_model);
+            of_file.blend += bits(seen.p);
         });
         completer.set_voices(Voices::MemoryOnly);
         memory += completer.score(NO_FILE, text);
+        of_files.push(of_file);
     }
-    Ok(HeldOut {
-        model: model / n_bytes as f64,
+    let n_bytes = of_files.iter().map(|file| file.n_bytes).sum::<usize>() as f64;
+    let total = HeldOut {
+        model: of_files.iter().map(|file| file.model).sum::<f64>() / n_bytes,
         memory: memory.bits_per_byte(),
-        blend: blend / n_bytes as f64,
+        blend: of_files.iter().map(|file| file.blend).sum::<f64>() / n_bytes,
         unigram: unigram(&checkpoint.tokenizer, scored(files)),
-    })
+        general: None,
+    };
+    Ok(Figures { total, files: of_files })
 }
 
-/// Bytes that a figure is taken on: a standard error of about 0.02 bits per byte, in a few seconds.
-pub const MAX_SCORED: usize = 48 << 10;
+/// Bytes that a figure is taken on, in some seconds.
+pub const MAX_SCORED: usize = 128 << 10;
 
 /// The begin of each file, in equal parts where all are more than [`MAX_SCORED`] bytes.
 fn scored(files: &[SourceFile]) -> impl Iterator<Item = &[u8]> {

@@ -63,6 +63,8 @@ pub struct Graph {
     vars: Vec<Var>,
     stacks: Vec<Option<Arc<TernaryStack>>>,
     head: Arc<Int8Head>,
+    /// What is taken off the loss of training for each nat of a prediction's entropy; 0: nothing.
+    pub entropy: f32,
 }
 
 /// What a parameter is rounded to.
@@ -90,7 +92,7 @@ impl Graph {
         match &param.kind {
             Kind::Hidden { part_rows } => {
                 let (values, cols) = (&param.values, param.shape[1]);
-                Rounded::Hidden(TernaryStack::quantize(values, part_rows, cols, config.scales, precision))
+                Rounded::Hidden(params.weights.round(values, part_rows, cols, config.scales, precision))
             }
             Kind::Embedding => {
                 Rounded::Embedding(Int8Head::quantize(&param.values, config.vocab_size, config.d_model, precision))
@@ -115,7 +117,7 @@ impl Graph {
             });
         }
         let head = head.expect("a model has an embedding");
-        Ok(Self { places: Places::of(&config), vars, stacks, head, config })
+        Ok(Self { places: Places::of(&config), vars, stacks, head, config, entropy: 0.0 })
     }
 
     /// The rounded matrices of a hidden parameter.
@@ -159,10 +161,11 @@ impl Graph {
         streams.sum()
     }
 
-    /// weight · Σ −ln p over the targets, a scalar `[1]`.
+    /// weight · Σ −ln p over the targets, a scalar `[1]`; in training with what the entropy takes off.
     pub fn loss(&self, batch: &Batch, weight: f32, train: bool) -> Result<Tensor> {
         let (x, _) = self.hidden(batch)?;
-        let op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config.norm_eps, train);
+        let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config.norm_eps, train);
+        op.entropy = if train { self.entropy } else { 0.0 };
         x.apply_op3(self.var(self.places.norm_final), self.var(self.places.embed), op)
     }
 

@@ -7,10 +7,10 @@
 
 pub mod attention;
 pub mod embed;
+pub mod gate;
 pub mod head;
 pub mod linear;
 pub mod simd;
-pub mod swiglu;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
 use nanochat_kernels::{Aside, Isa, Panels, Pool, Strips};

@@ -1,11 +1,14 @@
-//! Gradients to new masters: clip → Muon for hidden matrices, Lion for everything else.
+//! Gradients to new masters: clip → Muon for hidden matrices, Lion for everything else, or what the recipe says.
 
+pub mod adamw;
 pub mod clip;
 pub mod groups;
 pub mod lion;
+pub mod moments;
 pub mod muon;
 
-pub use groups::Optimizer;
+pub use groups::{Method, Optimizer};
+pub use moments::Moments;
 
 /// How a step is made.
 #[derive(Clone, Copy, Debug)]
@@ -14,4 +17,6 @@ pub struct Update {
     pub factor: f64,
     /// What products are made in.
     pub precision: nanochat_kernels::Precision,
+    /// Which step it is, from 1.
+    pub step: usize,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! x ← embed[token]
-//! per layer: qkv ← norm·W     o ← attention     x ← x + norm(o)·W     gate|up ← norm·W     x ← x + norm(swiglu)·W
+//! per layer: qkv ← norm·W     o ← attention     x ← x + norm(o)·W     gate|up ← norm·W     x ← x + norm(gates)·W
 //! loss, dx ← head;  then the layers in reverse, dx growing in place;  embed gradient ← dx
 //! ```
 //!
@@ -21,7 +21,7 @@ use crate::model::{Batch, Graph, rope};
 use crate::ops::attention::{Given, Kept};
 use crate::ops::head::Targets;
 use crate::ops::linear::{TernaryStack, norm_backward};
-use crate::ops::{Scratch, embed, sized, swiglu};
+use crate::ops::{Scratch, embed, gate, sized};
 
 /// The buffers of one worker.
 #[derive(Default)]
@@ -70,7 +70,8 @@ impl Layer {
 }
 
 impl Pass {
-    /// weight · Σ −ln p over the targets; adds its gradients, in the order of the parameters.
+    /// weight · Σ −ln p over the targets, less what the graph's entropy takes off; adds its gradients, in the order of
+    /// the parameters.
     ///
     /// # Panics
     /// If the model has several residual streams or `gradients` does not have the parameters' lengths.
@@ -135,7 +136,9 @@ impl Pass {
         let width = gate_up.dims().0;
         let gate_up_rows = sized(&mut layer.gate_up, n_rows * width);
         gate_up.forward(&layer.before_gate_up, gate_up_rows, Write::Store, scratch);
-        swiglu::norm_quantize(gate_up_rows, step.norm(block.mlp.norm_down), &mut layer.before_down, scratch.isa);
+        let activation = step.graph.config().activation;
+        let norm = step.norm(block.mlp.norm_down);
+        gate::norm_quantize(gate_up_rows, activation, norm, &mut layer.before_down, scratch.isa);
         after.copy_from_slice(middle);
         step.stack(block.mlp.down).forward(&layer.before_down, after, Write::Add, scratch);
     }
@@ -148,11 +151,12 @@ impl Pass {
         let norm = step.norm(places.norm_final);
         let q = last.get_or_insert_with(|| Int8Rows::new(norm.gain.len()));
         q.rms_norm(scratch.isa, &scratch.pool, x, norm);
-        let targets = Targets { tokens: &step.batch.targets, weight };
+        let entropy = step.graph.entropy;
+        let targets = Targets { tokens: &step.batch.targets, weight, entropy };
         let da = sized(da, x.len());
         let loss = step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed])), scratch);
         norm_backward(x, norm, da, sized(dx, x.len()), Write::Store, &mut gradients[places.norm_final]);
-        loss
+        loss.cross_entropy - f64::from(entropy) * loss.entropy
     }
 
     fn backward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces, gradients: &mut [Vec<f32>]) {
@@ -167,7 +171,8 @@ impl Pass {
         down.weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], scratch);
         let d_gate_up = &mut layer.gate_up;
         let norm = step.norm(block.mlp.norm_down);
-        swiglu::norm_backward(d_gate_up, norm, da_down, &mut gradients[block.mlp.norm_down]);
+        let activation = step.graph.config().activation;
+        gate::norm_backward(d_gate_up, activation, norm, da_down, &mut gradients[block.mlp.norm_down]);
         let da_gate_up = sized(da, x.len());
         let gate_up = step.stack(block.mlp.gate_up);
         gate_up.input_gradient(d_gate_up, da_gate_up, scratch);

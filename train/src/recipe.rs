@@ -5,7 +5,8 @@ use std::path::Path;
 use nanochat_engine::Config;
 use serde::{Deserialize, Serialize};
 
-use crate::optim::Optimizer;
+use crate::optim::{Method, Optimizer};
+use crate::quantize::Weights;
 use crate::schedule::Schedule;
 
 /// One run.
@@ -16,6 +17,10 @@ pub struct Recipe {
     pub seed: u64,
     /// What products are made in.
     pub precision: Precision,
+    /// What hidden matrices are rounded to.
+    pub weights: Weights,
+    /// What is taken off the loss for each nat of a prediction's entropy (arXiv 1701.06548); 0: nothing.
+    pub entropy: f32,
     /// Architecture; `vocab_size` is an upper bound that a small workspace may not reach.
     pub model: Config,
     /// What is shown to it.
@@ -28,7 +33,7 @@ pub struct Recipe {
     pub measure: Measure,
 }
 
-/// What the products of a step are made in. Weights, gradients, momenta and all sums are f32 always, and products of
+/// What the products of a step are made in. Weights, gradients and all sums are f32 always, and products of
 /// rounded numbers exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +73,8 @@ pub struct Data {
     pub snippet_rate: f32,
     /// Share of the bytes that is held out, in whole files.
     pub held_out_share: f64,
+    /// Share of the sequences that come from the sources of dependencies, so that what a base knows is not forgotten.
+    pub replay_share: f32,
 }
 
 /// How training is watched.
@@ -80,6 +87,9 @@ pub struct Measure {
     pub sequences: usize,
     /// Steps between saves of the state.
     pub save_every: usize,
+    /// A run ends after so many measurements that are no better than the best before them, and the best masters are kept;
+    /// 0: it ends when its steps are made.
+    pub patience: usize,
 }
 
 /// Why a recipe cannot be used.
@@ -109,6 +119,14 @@ pub enum RecipeError {
         name: String,
         /// Why.
         source: nanochat_engine::config::ConfigError,
+    },
+    /// It can be trained but not served.
+    #[error("recipe {name}: {reason}")]
+    NotServed {
+        /// The recipe.
+        name: String,
+        /// Why.
+        reason: &'static str,
     },
     /// A number is out of range.
     #[error("recipe {name}: {rule}")]
@@ -159,6 +177,21 @@ impl Recipe {
             ((0.0..=1.0).contains(&data.fim_rate), "fim_rate is within 0..=1"),
             ((0.0..=1.0).contains(&data.snippet_rate), "snippet_rate is within 0..=1"),
             ((0.01..=0.5).contains(&data.held_out_share), "held_out_share is within 0.01..=0.5"),
+            ((0.0..=0.9).contains(&data.replay_share), "replay_share is within 0..=0.9"),
+            ((0.0..=1.0).contains(&recipe.entropy), "entropy is within 0..=1"),
+            ((0.0..1.0).contains(&optimizer.ema), "optimizer.ema is at least 0 and below 1"),
+            (optimizer.rest != Method::Muon, "optimizer.rest is not muon, which is for hidden matrices only"),
+            (
+                optimizer.adamw.is_some() || ![optimizer.hidden, optimizer.rest].contains(&Method::AdamW),
+                "optimizer.adamw states the numbers of the adamw that is named",
+            ),
+            (
+                optimizer.adamw.as_ref().is_none_or(|adamw| {
+                    finite(&[adamw.lr, adamw.lr_gains, adamw.eps.into()])
+                        && [adamw.beta1, adamw.beta2].iter().all(|beta| (0.0..1.0).contains(beta))
+                }),
+                "adamw's numbers are finite and not negative, its betas below 1",
+            ),
             (schedule.steps > 0, "steps is at least 1"),
             ((0.0..=1.0).contains(&schedule.decay_share), "decay_share is within 0..=1"),
             (measure.every > 0 && measure.sequences > 0 && measure.save_every > 0, "measure's numbers are at least 1"),
@@ -172,6 +205,18 @@ impl Recipe {
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(RecipeError::Rule { name, rule }),
             None => Ok(recipe),
+        }
+    }
+
+    /// Refuses what the engine cannot run.
+    pub fn check_served(&self, name: &str) -> Result<(), RecipeError> {
+        match self.weights {
+            Weights::Ternary => Ok(()),
+            Weights::Int4 | Weights::Int8 | Weights::Full => Err(RecipeError::NotServed {
+                name: name.to_owned(),
+                reason: "the engine multiplies ternary weights only: write weights = \"ternary\"; what others would gain \
+                         is measured by `cargo run --release -p nanochat-train --example ablate`",
+            }),
         }
     }
 
@@ -200,6 +245,23 @@ mod tests {
         let text = format!("surprise = 1\n{}", BUILT_IN[2].1);
         let error = Recipe::parse("x", &text).expect_err("the key is unknown").to_string();
         assert!(error.contains("surprise"), "{error}");
+    }
+
+    #[test]
+    fn what_the_engine_cannot_run_is_refused_with_a_reason() {
+        let text = BUILT_IN[2].1.replace("weights = \"ternary\"", "weights = \"int8\"");
+        let recipe = Recipe::parse("x", &text).expect("it can be trained");
+        let error = recipe.check_served("x").expect_err("it cannot be served").to_string();
+        assert!(error.contains("ternary weights only"), "{error}");
+    }
+
+    #[test]
+    fn a_method_without_its_numbers_is_refused() {
+        let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"adamw\"");
+        let error = Recipe::parse("x", &text).expect_err("it has no numbers").to_string();
+        assert!(error.contains("optimizer.adamw"), "{error}");
+        let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"muon\"");
+        assert!(Recipe::parse("x", &text).is_err());
     }
 
     #[test]

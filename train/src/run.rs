@@ -1,32 +1,37 @@
 //! One run from sources to outcome: step by step, saved on the way, resumed bit for bit.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nanochat_engine::checkpoint::{Fingerprint, Manifest, PackedWeights, Record, Training};
 use nanochat_engine::memory::Blend;
+use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
 use crate::corpus::Corpus;
 use crate::documents::Documents;
 use crate::gradients::Gradients;
 use crate::journal::{Entry, Journal};
-use crate::measure::{self, Watch};
+use crate::learned::{Changes, Forgotten, Learned};
+use crate::measure::{self, Figures, Watch};
+use crate::mixture::Mixture;
 use crate::model::{Graph, Params};
-use crate::optim::Update;
+use crate::optim::{Moments, Update, moments};
 use crate::pool::Pool;
 use crate::schedule::{RangeTest, Schedule};
-use crate::state::{self, Lock, Snapshot, State};
-use crate::{Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
+use crate::state::{self, Best, Lock, Shapes, Snapshot, State};
+use crate::{Event, Options, Outcome, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
 pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
     let mut recipe = Recipe::load(&options.recipe)?;
+    recipe.check_served(&options.recipe)?;
     recipe.seed = options.seed.unwrap_or(recipe.seed);
     recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
     let _lock = Lock::take(&options.state_dir)?;
-    let corpus = Corpus::collect(&options.sources, recipe.data.held_out_share, recipe.seed)?;
+    let (corpus, forgets) = collect(options, &recipe)?;
     events(Event::Collected {
         n_train_files: corpus.train.len(),
         n_held_out_files: corpus.held_out.len(),
@@ -34,64 +39,186 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         skipped: corpus.skipped.clone(),
         n_scrubbed: corpus.n_scrubbed,
     });
+    if !corpus.replay.is_empty() {
+        events(Event::Replayed {
+            n_train_files: corpus.replay.len(),
+            n_held_out_files: corpus.general.len(),
+            train_bytes: corpus.replay.iter().map(|file| file.text.len()).sum(),
+        });
+    }
 
     let base_hash = options.base.as_ref().map(|base| base.manifest.hash()).unwrap_or_default();
-    let saved = match options.restart {
-        true => None,
-        false => load(options, state::FILE_NAME, &recipe, &corpus, &base_hash)?,
-    };
-    let tokenizer = match (&saved, &options.base) {
-        (Some(state), _) => Arc::new(
+    let Plan { corpus, begin, since, changes } =
+        plan(options, &recipe, corpus, &base_hash, options.restart || forgets)?;
+    let mut time_budget_s = options.time_budget_s;
+    if let Some(changes) = &changes {
+        recipe.schedule.steps = update_steps(options, &recipe, changes);
+        time_budget_s = time_budget_s.filter(|_| !changes.changed.is_empty());
+        let n_changed_files = changes.changed.len();
+        events(Event::Updated { n_changed_files, share: changes.share, steps: recipe.schedule.steps });
+    }
+    let tokenizer = match (&begin, &options.base) {
+        (Begin::Resume(state) | Begin::Update(state), _) => Arc::new(
             Tokenizer::from_merges(state.merges.clone())
                 .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?,
         ),
-        (None, Some(base)) => base.tokenizer.clone(),
-        (None, None) => {
+        (Begin::Fresh, Some(base)) => base.tokenizer.clone(),
+        (Begin::Fresh, None) => {
             let texts = corpus.train.iter().map(|file| file.text.as_str());
             Arc::new(tokenizer::learn(texts, recipe.model.vocab_size)?)
         }
     };
-    let mut run = Run::new(options, recipe, corpus, tokenizer, base_hash)?;
+    let mut run = Run::new(options, Task { recipe, corpus, tokenizer, base_hash, since, changes, time_budget_s })?;
     events(run.tokenizer_event());
-    match saved {
-        Some(state) => {
-            run.resume(state, options.time_budget_s);
+    let is_resumed = matches!(begin, Begin::Resume(_));
+    match begin {
+        Begin::Resume(state) => {
+            run.resume(*state);
             events(Event::Resumed { step: run.step });
         }
-        None => {
-            match run.measure(run.first_blend(), cancel)? {
-                Some((_, figures)) => run.before = figures,
-                None => return run.unfinished(),
-            }
-            if options.find_lr && !run.find_rate(events, cancel)? {
-                return run.unfinished();
-            }
+        Begin::Update(state) => {
+            run.restore(state.now);
+            (run.step, run.moments) = (0, run.task.recipe.optimizer.moments(&run.params));
+            run.rate = state.rate;
+        }
+        Begin::Fresh => {}
+    }
+    if !is_resumed {
+        match run.measure(run.first_blend(), cancel)? {
+            Some((_, figures)) => run.before = figures,
+            None => return run.unfinished(),
+        }
+        if options.find_lr && !run.find_rate(events, cancel)? {
+            return run.unfinished();
         }
     }
     if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
 }
 
-fn load(
-    options: &Options,
-    name: &str,
-    recipe: &Recipe,
-    corpus: &Corpus,
-    base_hash: &str,
-) -> Result<Option<State>, TrainError> {
-    let lengths = |vocab_size| {
-        let config = config(options, recipe, vocab_size);
-        match config.validate() {
-            Ok(()) => Params::init(&config, 0).list.iter().map(|param| param.values.len()).collect(),
-            Err(_) => Vec::new(), // no state has no parameters, so this matches none
+/// What is trained on and what is judged by, and whether something is to be forgotten that no run before was to forget.
+/// Keeps what is to be forgotten for the runs to come.
+fn collect(options: &Options, recipe: &Recipe) -> Result<(Corpus, bool), TrainError> {
+    let root = &options.sources.root;
+    let mut forgotten = Forgotten::load(&options.state_dir)?;
+    let n_before = forgotten.paths().count();
+    for path in &options.forget {
+        if !forgotten.add(root, path) {
+            let reason = "it lies outside the workspace; give a file or a folder in it, relative to its root";
+            return Err(TrainError::Path { path: path.clone(), reason });
         }
-    };
-    let Some(state) = State::load(&options.state_dir, name, lengths)? else { return Ok(None) };
-    match state.check(&options.state_dir, &recipe.hash(), &corpus.hash, base_hash) {
-        Ok(()) => Ok(Some(state)),
-        // Nothing is lost: what a finished run made is in its checkpoint.
-        Err(_) if state.finished => Ok(None),
-        Err(error) => Err(error.into()),
     }
+    let forgets = forgotten.paths().count() > n_before;
+    for path in &options.remember {
+        if !forgotten.remove(root, path) {
+            return Err(TrainError::Path { path: path.clone(), reason: "it was not forgotten" });
+        }
+    }
+    let corpus = Corpus::collect(&options.sources, &forgotten, recipe.data.held_out_share, recipe.seed)?;
+    if !options.forget.is_empty() || !options.remember.is_empty() {
+        forgotten.save(&options.state_dir)?;
+    }
+    if recipe.data.replay_share == 0.0 {
+        return Ok((corpus, forgets));
+    }
+    let (files, _) = options.sources.collect(&[Role::Dependency]);
+    Ok((corpus.with_replay(files, recipe.seed), forgets))
+}
+
+/// What a run begins with, and over which corpus.
+struct Plan {
+    corpus: Corpus,
+    begin: Begin,
+    /// Hash of the corpus that the weights had learned before.
+    since: Option<String>,
+    /// What is new in it.
+    changes: Option<Changes>,
+}
+
+enum Begin {
+    /// Fresh weights, or those of the base.
+    Fresh,
+    /// A run that was saved.
+    Resume(Box<State>),
+    /// The weights of a finished one.
+    Update(Box<State>),
+}
+
+fn plan(
+    options: &Options,
+    recipe: &Recipe,
+    corpus: Corpus,
+    base_hash: &str,
+    is_afresh: bool,
+) -> Result<Plan, TrainError> {
+    let plan = |corpus, begin| Plan { corpus, begin, since: None, changes: None };
+    if is_afresh {
+        return Ok(plan(corpus, Begin::Fresh));
+    }
+    let Some(state) = load(options, state::FILE_NAME, recipe)?.map(Box::new) else {
+        return Ok(plan(corpus, Begin::Fresh));
+    };
+    let learned = Learned::load(&options.state_dir)?;
+    let check = |corpus: &Corpus| state.check(&options.state_dir, &recipe.hash(), &corpus.hash, base_hash);
+    if !state.finished {
+        // One that went on from a finished run has that one's sides.
+        let learned = learned.filter(|learned| state.since.as_ref() == Some(&learned.corpus));
+        let corpus = learned.as_ref().map_or(corpus.clone(), |learned| learned.keep_sides(corpus));
+        check(&corpus)?;
+        let changes = learned.and_then(|learned| learned.changes(&corpus));
+        let since = state.since.clone();
+        return Ok(Plan { corpus, begin: Begin::Resume(state), since, changes });
+    }
+    let Some(learned) = learned.filter(|learned| learned.corpus == state.corpus) else {
+        // Nothing is lost by a fresh start: what a finished run made is in its checkpoint.
+        return Ok(match check(&corpus) {
+            Ok(()) => plan(corpus, Begin::Resume(state)),
+            Err(_) => plan(corpus, Begin::Fresh),
+        });
+    };
+    let kept = learned.keep_sides(corpus.clone());
+    if check(&kept).is_ok() {
+        // Of an update the steps are those of what had changed; a whole run's would be another run.
+        let changes = state.since.is_some().then(Changes::none);
+        return Ok(Plan { corpus: kept, since: state.since.clone(), begin: Begin::Resume(state), changes });
+    }
+    let is_alike = state.recipe == recipe.hash() && state.base == base_hash;
+    Ok(match learned.changes(&kept).filter(|_| is_alike) {
+        Some(changes) => {
+            let since = Some(state.corpus.clone());
+            Plan { corpus: kept, begin: Begin::Update(state), since, changes: Some(changes) }
+        }
+        None => plan(corpus, Begin::Fresh),
+    })
+}
+
+/// The least steps that learn anything new.
+const LEAST_UPDATE: usize = 12;
+/// How much longer than its share of a whole run what has changed is trained on: little text needs more passes.
+const UPDATE_GAIN: f64 = 4.0;
+
+fn update_steps(options: &Options, recipe: &Recipe, changes: &Changes) -> usize {
+    let steps = recipe.schedule.steps;
+    match (options.steps, changes.changed.is_empty()) {
+        (_, true) => 0,
+        (Some(steps), _) => steps,
+        (None, _) => {
+            ((steps as f64 * UPDATE_GAIN * changes.share).ceil() as usize).clamp(LEAST_UPDATE.min(steps), steps)
+        }
+    }
+}
+
+fn load(options: &Options, name: &str, recipe: &Recipe) -> Result<Option<State>, TrainError> {
+    let shapes = |vocab_size| {
+        let config = config(options, recipe, vocab_size);
+        config.validate().ok()?;
+        let params = Params::init(&config, 0);
+        Some(Shapes {
+            lengths: params.list.iter().map(|param| param.values.len()).collect(),
+            has_averages: recipe.optimizer.ema > 0.0,
+            moments: recipe.optimizer.moments(&params),
+        })
+    };
+    Ok(State::load(&options.state_dir, name, shapes)?)
 }
 
 fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
@@ -101,26 +228,60 @@ fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
     }
 }
 
-/// Everything between the first and the last step.
-struct Run {
+/// What a run is to do.
+struct Task {
     recipe: Recipe,
     corpus: Corpus,
     tokenizer: Arc<Tokenizer>,
-    base: Option<Checkpoint>,
     base_hash: String,
+    /// See [`Plan`].
+    since: Option<String>,
+    changes: Option<Changes>,
+    time_budget_s: Option<f64>,
+}
+
+impl Task {
+    /// What sequences are drawn from. Where only a part is new, twice as many come from it as from the rest.
+    fn mixture(&self) -> Mixture {
+        let Task { recipe, corpus, tokenizer, changes, .. } = self;
+        let data = &recipe.data;
+        let of = |share, files: &[SourceFile]| {
+            let documents = || Documents::new(tokenizer.clone(), files, data, recipe.seed);
+            files.iter().any(|file| !file.text.is_empty()).then(|| (share, documents()))
+        };
+        let is_new = |file: &SourceFile| changes.as_ref().is_some_and(|changes| changes.changed.contains(&file.name));
+        let (new, old): (Vec<_>, Vec<_>) = corpus.train.iter().cloned().partition(is_new);
+        let own = 1.0 - data.replay_share;
+        let parts = match new.is_empty() {
+            true => [None, of(own, &old), of(data.replay_share, &corpus.replay)],
+            false => [of(own * 2.0 / 3.0, &new), of(own / 3.0, &old), of(data.replay_share, &corpus.replay)],
+        };
+        Mixture::new(parts.into_iter().flatten().collect(), recipe.seed)
+    }
+}
+
+/// Everything between the first and the last step.
+struct Run {
+    task: Task,
+    base: Option<Checkpoint>,
     model_id: String,
     n_threads: usize,
     precision: nanochat_kernels::Precision,
     pool: Pool,
-    documents: Documents,
+    mixture: Mixture,
     watch: Watch,
+    /// Of dependencies, where they are replayed.
+    general: Option<Watch>,
     params: Params,
-    momenta: Vec<Vec<f32>>,
+    moments: Moments,
+    /// Running averages of the masters, where the recipe takes them.
+    averages: Vec<Vec<f32>>,
     gradients: Gradients,
     step: usize,
     tokens: usize,
     stable: Option<Snapshot>,
-    before: HeldOut,
+    best: Option<Best>,
+    before: Figures,
     /// What the recipe's rates are multiplied by.
     rate: f64,
     journal: Journal,
@@ -131,60 +292,67 @@ struct Run {
 const LEAST_RATE: f64 = 1.0 / 64.0;
 
 impl Run {
-    fn new(
-        options: &Options,
-        recipe: Recipe,
-        corpus: Corpus,
-        tokenizer: Arc<Tokenizer>,
-        base_hash: String,
-    ) -> Result<Self, TrainError> {
+    fn new(options: &Options, task: Task) -> Result<Self, TrainError> {
+        let Task { recipe, corpus, tokenizer, .. } = &task;
         let data = &recipe.data;
         let (precision, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
-        let params = match &options.base {
+        let mut params = match &options.base {
             Some(base) => Params::from_weights(&base.weights.unpack()),
-            None => Params::init(&config(options, &recipe, tokenizer.vocab_size()), recipe.seed),
+            None => Params::init(&config(options, recipe, tokenizer.vocab_size()), recipe.seed),
         };
+        params.weights = recipe.weights;
+        // What a run may stop by must not be what it is judged by.
+        let (calibration, report) = measure::halves(&corpus.held_out);
+        let watched = if calibration.is_empty() { report } else { calibration };
+        let watch = |files| Watch::new(tokenizer, files, data.seq_len, recipe.measure.sequences);
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
             peak_gflops: precision.gflops() * pool.n_workers() as f64,
             precision,
             pool,
-            documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
-            watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
-            momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
-            gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
+            mixture: task.mixture(),
+            watch: watch(&watched),
+            general: (!corpus.general.is_empty()).then(|| watch(&corpus.general)),
+            moments: recipe.optimizer.moments(&params),
+            averages: match recipe.optimizer.ema > 0.0 {
+                true => params.list.iter().map(|param| param.values.clone()).collect(),
+                false => Vec::new(),
+            },
+            gradients: Gradients::new(&params, data.sequences / data.micro_sequences),
             params,
             base: options.base.clone(),
-            base_hash,
             model_id: root.filter(|name| !name.is_empty()).unwrap_or_else(|| "workspace".to_owned()),
             n_threads: options.threads,
             step: 0,
             tokens: 0,
             stable: None,
-            before: HeldOut::default(),
+            best: None,
+            before: Figures::default(),
             rate: 1.0,
             journal: Journal::new(&options.state_dir),
-            recipe,
-            corpus,
-            tokenizer,
+            task,
         })
     }
 
     fn tokenizer_event(&self) -> Event {
-        let files = &self.corpus.held_out;
-        let n_tokens: usize = files.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
-        let bytes_per_token = self.corpus.held_out_bytes() as f64 / n_tokens.max(1) as f64;
-        Event::Tokenizer { vocab_size: self.tokenizer.vocab_size(), bytes_per_token }
+        let Task { corpus, tokenizer, .. } = &self.task;
+        let files = &corpus.held_out;
+        let n_tokens: usize = files.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let bytes_per_token = corpus.held_out_bytes() as f64 / n_tokens.max(1) as f64;
+        Event::Tokenizer { vocab_size: tokenizer.vocab_size(), bytes_per_token }
     }
 
     /// Goes on from a state. One that is in the decay of a shorter run goes back to where that decay began:
     /// raising the rate again from a decayed model would throw away what the decay gained.
-    fn resume(&mut self, state: State, time_budget_s: Option<f64>) {
-        let State { now, stable, before: [model, memory, blend, unigram], rate, .. } = state;
-        self.before = HeldOut { model, memory, blend, unigram };
-        self.rate = rate;
+    fn resume(&mut self, state: State) {
+        let State { now, stable, best, before, rate, .. } = state;
+        (self.before, self.rate, self.best) = (before, rate, best);
+        let schedule = &self.task.recipe.schedule;
         let (now, stable) = match stable {
-            Some(stable) if Clock::goes_beyond(stable.step, &self.recipe.schedule, time_budget_s) => (stable, None),
+            Some(stable) if Clock::goes_beyond(stable.step, schedule, self.task.time_budget_s) => {
+                self.best = self.best.take().filter(|best| best.step <= stable.step);
+                (stable, None)
+            }
             stable => (now, stable),
         };
         self.restore(now);
@@ -193,11 +361,37 @@ impl Run {
 
     fn restore(&mut self, snapshot: Snapshot) {
         (self.step, self.tokens) = (snapshot.step, snapshot.tokens);
-        snapshot.restore(&mut self.params, &mut self.momenta);
+        for (param, values) in self.params.list.iter_mut().zip(snapshot.values) {
+            param.values = values;
+        }
+        (self.averages, self.moments) = (snapshot.averages, snapshot.moments);
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.params, &self.momenta, self.step, self.tokens)
+        Snapshot {
+            step: self.step,
+            tokens: self.tokens,
+            values: self.params.list.iter().map(|param| param.values.clone()).collect(),
+            averages: self.averages.clone(),
+            moments: self.moments.clone(),
+        }
+    }
+
+    /// The masters that are measured and exported: their averages, where the recipe takes them.
+    fn served(&self) -> Cow<'_, Params> {
+        if self.averages.is_empty() {
+            return Cow::Borrowed(&self.params);
+        }
+        let mut served = self.params.clone();
+        served.list.iter_mut().zip(&self.averages).for_each(|(param, average)| param.values.clone_from(average));
+        Cow::Owned(served)
+    }
+
+    /// Whether as many measurements as the recipe bears were no better than the best.
+    fn is_out_of_patience(&self) -> bool {
+        let measure = &self.task.recipe.measure;
+        let since = |best: &Best| (self.step - best.step.min(self.step)) / measure.every;
+        measure.patience > 0 && self.best.as_ref().is_some_and(|best| since(best) >= measure.patience)
     }
 
     /// Makes steps at growing rates, undoes them and keeps the rate at which they did best. False if it was cancelled.
@@ -222,7 +416,10 @@ impl Run {
     }
 
     fn earlier(&self, options: &Options) -> Result<Option<State>, TrainError> {
-        load(options, state::EARLIER_NAME, &self.recipe, &self.corpus, &self.base_hash)
+        let Task { recipe, corpus, base_hash, .. } = &self.task;
+        let Some(state) = load(options, state::EARLIER_NAME, recipe)? else { return Ok(None) };
+        let is_ours = state.check(&options.state_dir, &recipe.hash(), &corpus.hash, base_hash).is_ok();
+        Ok(is_ours.then_some(state).filter(|state| state.since == self.task.since))
     }
 
     /// Goes back to the last step whose number is one to save at, with half of the rates.
@@ -233,7 +430,7 @@ impl Run {
         }
         let earlier = self.earlier(options)?.ok_or(TrainError::Diverged { step: from })?; // somebody has removed it
         self.restore(earlier.now);
-        (self.stable, self.rate) = (earlier.stable, rate);
+        (self.stable, self.best, self.rate) = (earlier.stable, earlier.best, rate);
         self.save(options, state::FILE_NAME, false)?;
         self.journal.begin(self.step)?;
         events(Event::RolledBack { from, step: self.step, rate });
@@ -241,17 +438,19 @@ impl Run {
     }
 
     fn save(&self, options: &Options, name: &str, finished: bool) -> Result<(), TrainError> {
-        let HeldOut { model, memory, blend, unigram } = self.before;
+        let Task { recipe, corpus, tokenizer, base_hash, since, .. } = &self.task;
         let state = State {
-            recipe: self.recipe.hash(),
-            corpus: self.corpus.hash.clone(),
-            base: self.base_hash.clone(),
-            merges: self.tokenizer.merges().to_vec(),
-            before: [model, memory, blend, unigram],
+            recipe: recipe.hash(),
+            corpus: corpus.hash.clone(),
+            base: base_hash.clone(),
+            merges: tokenizer.merges().to_vec(),
+            before: self.before.clone(),
             finished,
             rate: self.rate,
             now: self.snapshot(),
             stable: self.stable.clone(),
+            best: self.best.clone(),
+            since: since.clone(),
         };
         Ok(state.save(&options.state_dir, name)?)
     }
@@ -267,8 +466,13 @@ impl Run {
         }
         self.journal.begin(self.step)?;
         loop {
-            let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
-            if pace.done >= 1.0 {
+            let pace = clock.pace(self);
+            // A rate that has not begun to fall says nothing yet about where it ends.
+            let is_stopped = pace.decays && self.is_out_of_patience();
+            if let Some(best) = self.best.as_ref().filter(|_| is_stopped && pace.done < 1.0) {
+                events(Event::Stopped { step: self.step, best_step: best.step, bits_per_byte: best.bits_per_byte });
+            }
+            if pace.done >= 1.0 || is_stopped {
                 self.save(options, state::FILE_NAME, false)?;
                 return Ok(true);
             }
@@ -284,10 +488,12 @@ impl Run {
                 (clock.first_step, clock.first_token) = (self.step, self.tokens);
                 continue;
             };
-            let pace = clock.pace(self, &self.recipe.schedule, options.time_budget_s);
-            let measure = &self.recipe.measure;
+            let pace = clock.pace(self);
+            let measure = &self.task.recipe.measure;
             let bits_per_byte = if self.step.is_multiple_of(measure.every) || pace.done >= 1.0 {
-                Some(self.watch.bits_per_byte(&Graph::new(&self.params, self.precision)?, &self.pool)?)
+                let bits_per_byte = self.bits_per_byte(&self.watch)?;
+                self.compare(bits_per_byte);
+                Some(bits_per_byte)
             } else {
                 None
             };
@@ -302,20 +508,35 @@ impl Run {
                 utilisation: 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / self.peak_gflops,
                 eta_s: pace.eta_s,
             });
-            if self.step.is_multiple_of(measure.save_every) {
+            if self.step.is_multiple_of(self.task.recipe.measure.save_every) {
                 self.save(options, state::FILE_NAME, false)?;
                 self.save(options, state::EARLIER_NAME, false)?;
             }
         }
     }
 
+    fn bits_per_byte(&self, watch: &Watch) -> Result<f64, TrainError> {
+        Ok(watch.bits_per_byte(&Graph::new(&self.served(), self.precision)?, &self.pool)?)
+    }
+
+    /// Keeps the masters if they are the best so far, where the run stops by that.
+    fn compare(&mut self, bits_per_byte: f64) {
+        let is_best = self.best.as_ref().is_none_or(|best| bits_per_byte < best.bits_per_byte);
+        if self.task.recipe.measure.patience > 0 && is_best {
+            let values = self.served().list.iter().map(|param| param.values.clone()).collect();
+            self.best = Some(Best { step: self.step, bits_per_byte, values });
+        }
+    }
+
     /// Forward, backward, update. Returns the mean loss in nats; `None` where the numbers have run away, and nothing was
     /// updated.
     fn one_step(&mut self, factor: f64) -> Result<Option<f64>, TrainError> {
-        let data = &self.recipe.data;
+        let recipe = &self.task.recipe;
+        let data = &recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
-        let graph = Graph::with_pool(&self.params, self.precision, &self.pool)?;
-        let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
+        let mut graph = Graph::with_pool(&self.params, self.precision, &self.pool)?;
+        graph.entropy = recipe.entropy;
+        let batches = self.pool.map(n_parts, |part| self.mixture.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
         let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
@@ -326,10 +547,13 @@ impl Run {
             return Ok(None);
         }
         let gradients = self.gradients.sum(&self.pool);
-        let update = Update { factor, precision: self.precision };
-        let norm = self.recipe.optimizer.step(&mut self.params, &mut self.momenta, gradients, update, &self.pool);
+        let update = Update { factor, precision: self.precision, step: self.step + 1 };
+        let norm = recipe.optimizer.step(&mut self.params, &mut self.moments, gradients, update, &self.pool);
         if !norm.is_finite() {
             return Ok(None);
+        }
+        for (average, param) in self.averages.iter_mut().zip(&self.params.list) {
+            moments::average(average, &param.values, recipe.optimizer.ema, self.step);
         }
         self.step += 1;
         self.tokens += data.sequences * data.seq_len;
@@ -338,12 +562,15 @@ impl Run {
 
     /// A checkpoint of the weights as they are, and its figures on the half of the held-out text that no
     /// calibration has seen. `None` where it was cancelled.
-    fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, HeldOut)>, TrainError> {
+    fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, Figures)>, TrainError> {
         let checkpoint = self.checkpoint(blend)?;
-        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
-        let (_, report) = measure::halves(&self.corpus.held_out);
+        let Task { corpus, tokenizer, .. } = &self.task;
+        let memory = measure::memory(tokenizer, &corpus.train);
+        let (_, report) = measure::halves(&corpus.held_out);
         let figures = measure::held_out(&checkpoint, &memory, &report, self.n_threads, cancel);
-        Ok(figures.ok().map(|figures| (checkpoint, figures)))
+        let Ok(mut figures) = figures else { return Ok(None) };
+        figures.total.general = self.general.as_ref().map(|watch| self.bits_per_byte(watch)).transpose()?;
+        Ok(Some((checkpoint, figures)))
     }
 
     /// The gates before those of this workspace are found.
@@ -352,57 +579,67 @@ impl Run {
     }
 
     fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
-        let n_tokens: usize =
-            self.corpus.train.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
-        let fingerprint = Fingerprint::of(self.corpus.train.iter().map(|file| file.text.as_str()));
+        let Task { corpus, tokenizer, base_hash, .. } = &self.task;
+        let n_tokens: usize = corpus.train.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let fingerprint = Fingerprint::of(corpus.train.iter().map(|file| file.text.as_str()));
         let base = self.base.as_ref().map(|base| &base.manifest.training.fingerprint);
         let training = Training {
-            corpus_hash: self.corpus.hash.clone(),
-            n_files: self.corpus.train.len() as u64,
+            corpus_hash: corpus.hash.clone(),
+            n_files: corpus.train.len() as u64,
             n_tokens: n_tokens as u64,
             n_steps: self.step as u64,
             fingerprint: base.map_or_else(|| fingerprint.clone(), |base| fingerprint.with(base)),
         };
         let mut manifest = Manifest::new(self.model_id.clone(), self.params.config.clone(), training);
-        manifest.licences = self.corpus.licences.clone();
+        manifest.licences = corpus.licences.clone();
         if let Some(base) = &self.base {
-            manifest.lineage = base.manifest.lineage.iter().cloned().chain([self.base_hash.clone()]).collect();
+            manifest.lineage = base.manifest.lineage.iter().cloned().chain([base_hash.clone()]).collect();
         }
-        let weights = Arc::new(PackedWeights::pack(&export::weights(&self.params)?)?);
-        Ok(Checkpoint { manifest, tokenizer: self.tokenizer.clone(), weights, blend })
+        let weights = Arc::new(PackedWeights::pack(&export::weights(&self.served())?)?);
+        Ok(Checkpoint { manifest, tokenizer: tokenizer.clone(), weights, blend })
     }
 
     fn held_out(&self) -> Vec<PathBuf> {
-        match self.corpus.within_one_file {
+        let corpus = &self.task.corpus;
+        match corpus.within_one_file {
             true => Vec::new(),
-            false => self.corpus.held_out.iter().map(|file| file.name.clone().into()).collect(),
+            false => corpus.held_out.iter().map(|file| file.name.clone().into()).collect(),
         }
     }
 
     fn unfinished(self) -> Result<Outcome, TrainError> {
         let checkpoint = self.checkpoint(self.first_blend())?;
         let held_out = self.held_out();
-        Ok(Outcome { checkpoint, before: self.before, after: self.before, held_out, finished: false, curve: None })
+        let before = self.before.total;
+        Ok(Outcome { checkpoint, before, after: before, gain: None, held_out, finished: false, curve: None })
     }
 
     /// Takes the figures. Only then is the state one of a finished run, which another corpus may replace.
-    fn finish(self, options: &Options, cancel: &Cancel) -> Result<Outcome, TrainError> {
-        let (calibration, _) = measure::halves(&self.corpus.held_out);
-        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
+    fn finish(mut self, options: &Options, cancel: &Cancel) -> Result<Outcome, TrainError> {
+        if let Some(best) = &self.best {
+            self.params.list.iter_mut().zip(&best.values).for_each(|(param, best)| param.values.clone_from(best));
+            self.averages.iter_mut().zip(&best.values).for_each(|(average, best)| average.clone_from(best));
+        }
+        let Task { corpus, tokenizer, .. } = &self.task;
+        let (calibration, _) = measure::halves(&corpus.held_out);
+        let memory = measure::memory(tokenizer, &corpus.train);
         let untuned = self.checkpoint(self.first_blend())?;
         let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
         let Ok(blend) = blend else { return self.unfinished() };
         let Some((mut checkpoint, after)) = self.measure(blend, cancel)? else { return self.unfinished() };
         self.save(options, state::FILE_NAME, true)?;
+        Learned::of(&self.task.corpus).save(&options.state_dir)?;
         checkpoint.manifest.record = Some(Record {
             weights_hash: String::new(), // the writer binds it to the section that it writes
-            model_bits_per_byte: after.model,
-            memory_bits_per_byte: after.memory,
-            blend_bits_per_byte: after.blend,
+            model_bits_per_byte: after.total.model,
+            memory_bits_per_byte: after.total.memory,
+            blend_bits_per_byte: after.total.blend,
         });
         let held_out = self.held_out();
         let curve = Some(self.journal.draw()?);
-        Ok(Outcome { checkpoint, before: self.before, after, held_out, finished: true, curve })
+        let gain = self.before.gain(&after);
+        let (before, after) = (self.before.total, after.total);
+        Ok(Outcome { checkpoint, before, after, gain, held_out, finished: true, curve })
     }
 }
 
@@ -429,7 +666,8 @@ impl Clock {
         time_budget_s.is_some() || decay_start < schedule.decay_start()
     }
 
-    fn pace(&self, run: &Run, schedule: &Schedule, time_budget_s: Option<f64>) -> Pace {
+    fn pace(&self, run: &Run) -> Pace {
+        let (schedule, time_budget_s) = (&run.task.recipe.schedule, run.task.time_budget_s);
         let elapsed = self.begin.elapsed().as_secs_f64();
         let step = run.step;
         let n_made = (step - self.first_step) as f64;

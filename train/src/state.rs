@@ -1,7 +1,7 @@
 //! The training state on disk: what a killed run goes on from.
 //!
 //! ```text
-//! "NCTRAIN2" · u64 length of header · header (JSON: shapes, progress, hashes) · f32 payload, little-endian
+//! "NCTRAIN3" · u64 length of header · header (JSON: shapes, progress, hashes) · payload, little-endian
 //! ```
 //!
 //! Written to a temporary file, synced, then renamed: there is always a whole state or none. Reading checks
@@ -14,17 +14,18 @@ use std::path::{Path, PathBuf};
 use nanochat_engine::TokenId;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Params;
+use crate::measure::Figures;
+use crate::optim::Moments;
 
 /// Where a run is, inside the state folder.
 pub const FILE_NAME: &str = "state.nct";
 /// Where it was at a step that follows from the recipe alone: what a run that runs away goes back to.
 pub const EARLIER_NAME: &str = "earlier.nct";
 
-const MAGIC: &[u8; 8] = b"NCTRAIN2";
+const MAGIC: &[u8; 8] = b"NCTRAIN3";
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Masters and momenta at one step.
+/// Masters and moments at one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Steps done.
@@ -33,8 +34,38 @@ pub struct Snapshot {
     pub tokens: usize,
     /// One per parameter.
     pub values: Vec<Vec<f32>>,
-    /// One per parameter.
-    pub momenta: Vec<Vec<f32>>,
+    /// Their running average, one per parameter; none where the recipe takes none.
+    pub averages: Vec<Vec<f32>>,
+    /// What the optimizers remember.
+    pub moments: Moments,
+}
+
+/// What a snapshot of a recipe's model looks like: what is read is held against it before anything is allocated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shapes {
+    /// Numbers of each parameter.
+    pub lengths: Vec<usize>,
+    /// Whether there is an average of them.
+    pub has_averages: bool,
+    /// Without anything remembered.
+    pub moments: Moments,
+}
+
+impl Shapes {
+    fn n_bytes(&self) -> usize {
+        4 * self.lengths.iter().sum::<usize>() * (1 + usize::from(self.has_averages)) + self.moments.n_bytes()
+    }
+}
+
+/// The best masters that were measured, where a run stops by what it measures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best {
+    /// Steps done then.
+    pub step: usize,
+    /// Held-out bits per byte then.
+    pub bits_per_byte: f64,
+    /// What was measured: one per parameter.
+    pub values: Vec<Vec<f32>>,
 }
 
 /// All that a run needs to go on.
@@ -50,14 +81,18 @@ pub struct State {
     pub merges: Vec<(TokenId, TokenId)>,
     /// Whether the run came to its end and its figures were taken.
     pub finished: bool,
-    /// Held-out figures before training, in the order model, memory, blend, unigram.
-    pub before: [f64; 4],
+    /// Held-out figures before training.
+    pub before: Figures,
     /// What the recipe's rates are multiplied by.
     pub rate: f64,
     /// Where it is.
     pub now: Snapshot,
     /// Where the decay began, once it has: a longer run goes on from there.
     pub stable: Option<Snapshot>,
+    /// The best that was measured, where the recipe stops by it.
+    pub best: Option<Best>,
+    /// Hash of the corpus that the weights had learned when this run began, where it goes on from a finished one.
+    pub since: Option<String>,
 }
 
 /// Why a state cannot be read or written.
@@ -104,11 +139,14 @@ struct Header {
     base: String,
     merges: Vec<(TokenId, TokenId)>,
     finished: bool,
-    before: [f64; 4],
+    before: Figures,
     rate: f64,
     lengths: Vec<usize>,
+    snapshot_bytes: usize,
     now: (usize, usize),
     stable: Option<(usize, usize)>,
+    best: Option<(usize, f64)>,
+    since: Option<String>,
     payload_hash: String,
 }
 
@@ -142,10 +180,16 @@ impl State {
 
     fn try_save(&self, folder: &Path, path: &Path) -> std::io::Result<()> {
         let mut payload = Vec::new();
+        let floats = |payload: &mut Vec<u8>, arrays: &[Vec<f32>]| {
+            payload.extend(arrays.iter().flatten().flat_map(|v| v.to_le_bytes()));
+        };
         for snapshot in std::iter::once(&self.now).chain(&self.stable) {
-            for array in snapshot.values.iter().chain(&snapshot.momenta) {
-                payload.extend(array.iter().flat_map(|v| v.to_le_bytes()));
-            }
+            floats(&mut payload, &snapshot.values);
+            floats(&mut payload, &snapshot.averages);
+            snapshot.moments.write(&mut payload);
+        }
+        if let Some(best) = &self.best {
+            floats(&mut payload, &best.values);
         }
         let header = Header {
             recipe: self.recipe.clone(),
@@ -153,11 +197,14 @@ impl State {
             base: self.base.clone(),
             merges: self.merges.clone(),
             finished: self.finished,
-            before: self.before,
+            before: self.before.clone(),
             rate: self.rate,
             lengths: self.now.values.iter().map(Vec::len).collect(),
+            snapshot_bytes: self.now.n_bytes(),
             now: (self.now.step, self.now.tokens),
             stable: self.stable.as_ref().map(|s| (s.step, s.tokens)),
+            best: self.best.as_ref().map(|best| (best.step, best.bits_per_byte)),
+            since: self.since.clone(),
             payload_hash: blake3::hash(&payload).to_hex().to_string(),
         };
         let header = serde_json::to_vec(&header)?;
@@ -174,12 +221,12 @@ impl State {
         Ok(())
     }
 
-    /// Reads `folder/name`; `None` if there is none. `expected_lengths` gives the lengths of
-    /// the parameters that a model with so many tokens has.
+    /// Reads `folder/name`; `None` if there is none. `shapes` gives those of a model with so many tokens, `None` where
+    /// there is no such model.
     pub fn load(
         folder: &Path,
         name: &str,
-        expected_lengths: impl Fn(usize) -> Vec<usize>,
+        shapes: impl Fn(usize) -> Option<Shapes>,
     ) -> Result<Option<Self>, StateError> {
         let path = folder.join(name);
         let mut bytes = Vec::new();
@@ -188,13 +235,13 @@ impl State {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StateError::Io { path, source }),
         }
-        match Self::decode(&bytes, expected_lengths) {
+        match Self::decode(&bytes, shapes) {
             Ok(state) => Ok(Some(state)),
             Err(reason) => Err(StateError::Damaged { path, reason }),
         }
     }
 
-    fn decode(bytes: &[u8], expected_lengths: impl Fn(usize) -> Vec<usize>) -> Result<Self, &'static str> {
+    fn decode(bytes: &[u8], shapes: impl Fn(usize) -> Option<Shapes>) -> Result<Self, &'static str> {
         let (magic, rest) = bytes.split_first_chunk::<8>().ok_or("too short")?;
         if magic != MAGIC {
             return Err("not a training state of this version");
@@ -210,25 +257,37 @@ impl State {
             return Err("header is not valid");
         }
         let vocab_size = usize::from(nanochat_engine::tokenizer::FIRST_MERGE) + header.merges.len();
-        if header.lengths != expected_lengths(vocab_size) {
-            return Err("shapes are not those of the recipe");
-        }
+        let own = |shapes: &Shapes| header.lengths == shapes.lengths && header.snapshot_bytes == shapes.n_bytes();
+        let shapes = shapes(vocab_size).filter(own).ok_or("shapes are not those of the recipe")?;
         // The lengths are our own now, so these sums cannot overflow.
-        let per_snapshot = 2 * header.lengths.iter().sum::<usize>();
         let n_snapshots = 1 + usize::from(header.stable.is_some());
-        if payload.len() != 4 * per_snapshot * n_snapshots {
+        let of_best = if header.best.is_some() { 4 * shapes.lengths.iter().sum::<usize>() } else { 0 };
+        if payload.len() != shapes.n_bytes() * n_snapshots + of_best {
             return Err("payload has another length");
         }
         if blake3::hash(payload).to_hex().as_str() != header.payload_hash {
             return Err("payload does not have its hash");
         }
-        let mut numbers = payload.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        let mut snapshot = |(step, tokens): (usize, usize)| {
-            let mut arrays = || header.lengths.iter().map(|len| numbers.by_ref().take(*len).collect()).collect();
-            Snapshot { step, tokens, values: arrays(), momenta: arrays() }
+        let mut rest = payload;
+        let arrays = |rest: &mut &[u8]| -> Option<Vec<Vec<f32>>> {
+            let array = |len: &usize| {
+                let (own, after) = rest.split_at_checked(4 * len)?;
+                *rest = after;
+                Some(own.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+            };
+            shapes.lengths.iter().map(array).collect()
         };
-        let now = snapshot(header.now);
-        let stable = header.stable.map(snapshot);
+        let snapshot = |rest: &mut &[u8], (step, tokens): (usize, usize)| {
+            let values = arrays(rest)?;
+            let averages = if shapes.has_averages { arrays(rest)? } else { Vec::new() };
+            let mut moments = shapes.moments.clone();
+            moments.read(rest).then_some(Snapshot { step, tokens, values, averages, moments })
+        };
+        let too_short = "payload has another length";
+        let now = snapshot(&mut rest, header.now).ok_or(too_short)?;
+        let stable = header.stable.map(|at| snapshot(&mut rest, at).ok_or(too_short)).transpose()?;
+        let mut best = |(step, bits_per_byte)| Some(Best { step, bits_per_byte, values: arrays(&mut rest)? });
+        let best = header.best.map(|at| best(at).ok_or(too_short)).transpose()?;
         Ok(Self {
             recipe: header.recipe,
             corpus: header.corpus,
@@ -239,6 +298,8 @@ impl State {
             rate: header.rate,
             now,
             stable,
+            best,
+            since: header.since,
         })
     }
 
@@ -253,47 +314,48 @@ impl State {
 }
 
 impl Snapshot {
-    /// Puts a run back to where it was.
-    pub fn restore(self, params: &mut Params, momenta: &mut Vec<Vec<f32>>) {
-        for (param, values) in params.list.iter_mut().zip(self.values) {
-            param.values = values;
-        }
-        *momenta = self.momenta;
-    }
-
-    /// A copy of where a run is.
-    pub fn of(params: &Params, momenta: &[Vec<f32>], step: usize, tokens: usize) -> Self {
-        let values = params.list.iter().map(|param| param.values.clone()).collect();
-        Self { step, tokens, values, momenta: momenta.to_vec() }
+    fn n_bytes(&self) -> usize {
+        4 * self.values.iter().chain(&self.averages).map(Vec::len).sum::<usize>() + self.moments.n_bytes()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::FileBits;
+    use crate::model::Params;
+    use crate::{HeldOut, Recipe};
+
+    fn shapes(_: usize) -> Option<Shapes> {
+        let optimizer = Recipe::load("test").expect("it is built in").optimizer;
+        let config = "d8 l1 h1 kv1 ff8 v264 n1".parse().expect("a valid shape");
+        let mut params = Params::init(&config, 1);
+        params.list.truncate(2);
+        let lengths = params.list.iter().map(|param| param.values.len()).collect();
+        Some(Shapes { lengths, has_averages: true, moments: optimizer.moments(&params) })
+    }
 
     fn state() -> State {
-        let snapshot = |step| Snapshot {
-            step,
-            tokens: 7,
-            values: vec![vec![1.5, -2.0], vec![3.0]],
-            momenta: vec![vec![0.0; 2], vec![0.5]],
-        };
+        let Shapes { lengths, moments, .. } = shapes(0).expect("there are some");
+        let arrays = |value: f32| lengths.iter().map(|len| vec![value; *len]).collect::<Vec<_>>();
+        let snapshot =
+            |step| Snapshot { step, tokens: 7, values: arrays(1.5), averages: arrays(1.25), moments: moments.clone() };
         State {
             recipe: "r".into(),
             corpus: "c".into(),
             base: String::new(),
             merges: vec![(8, 9)],
             finished: false,
-            before: [1.0, 2.0, 3.0, 4.0],
+            before: Figures {
+                total: HeldOut { model: 1.0, memory: 2.0, blend: 3.0, unigram: 4.0, general: Some(5.0) },
+                files: vec![FileBits { name: "a.rs".into(), n_bytes: 10, model: 10.0, blend: 30.0 }],
+            },
             rate: 0.5,
             now: snapshot(9),
             stable: Some(snapshot(5)),
+            best: Some(Best { step: 6, bits_per_byte: 1.5, values: arrays(-1.0) }),
+            since: Some("d".into()),
         }
-    }
-
-    fn lengths(_: usize) -> Vec<usize> {
-        vec![2, 1]
     }
 
     fn saved() -> (tempfile::TempDir, Vec<u8>) {
@@ -306,20 +368,20 @@ mod tests {
     #[test]
     fn a_state_reads_back_as_it_was() {
         let (folder, _) = saved();
-        assert_eq!(State::load(folder.path(), FILE_NAME, lengths).expect("it is whole"), Some(state()));
+        assert_eq!(State::load(folder.path(), FILE_NAME, shapes).expect("it is whole"), Some(state()));
     }
 
     #[test]
     fn no_state_is_none() {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        assert_eq!(State::load(folder.path(), FILE_NAME, lengths).expect("absence is no error"), None);
+        assert_eq!(State::load(folder.path(), FILE_NAME, shapes).expect("absence is no error"), None);
     }
 
     #[test]
     fn every_truncation_is_damage() {
         let (_folder, bytes) = saved();
         for len in 0..bytes.len() {
-            assert!(State::decode(&bytes[..len], lengths).is_err(), "{len} of {} bytes", bytes.len());
+            assert!(State::decode(&bytes[..len], shapes).is_err(), "{len} of {} bytes", bytes.len());
         }
     }
 
@@ -329,7 +391,7 @@ mod tests {
         for idx in bytes.len() - 48..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[idx] ^= 1;
-            assert!(State::decode(&bytes, lengths).is_err(), "byte {idx}");
+            assert!(State::decode(&bytes, shapes).is_err(), "byte {idx}");
         }
     }
 
@@ -337,13 +399,19 @@ mod tests {
     fn a_header_that_claims_too_much_is_damage() {
         let (_folder, mut bytes) = saved();
         bytes[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert_eq!(State::decode(&bytes, lengths), Err("header longer than the file"));
+        assert_eq!(State::decode(&bytes, shapes), Err("header longer than the file"));
     }
 
     #[test]
     fn other_shapes_are_refused() {
         let (_folder, bytes) = saved();
-        assert_eq!(State::decode(&bytes, |_| vec![usize::MAX, 2]), Err("shapes are not those of the recipe"));
+        let others = |vocab_size| {
+            let mut others = shapes(vocab_size)?;
+            others.lengths[0] = usize::MAX;
+            Some(others)
+        };
+        assert_eq!(State::decode(&bytes, others), Err("shapes are not those of the recipe"));
+        assert_eq!(State::decode(&bytes, |_| None), Err("shapes are not those of the recipe"));
     }
 
     #[test]

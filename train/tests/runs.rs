@@ -53,6 +53,8 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         threads: 2,
         base: None,
         find_lr: false,
+        forget: Vec::new(),
+        remember: Vec::new(),
     }
 }
 
@@ -109,14 +111,139 @@ fn a_run_that_was_interrupted_ends_with_the_same_weights() {
     assert_eq!(straight.after.model, second.after.model);
 }
 
+/// The test recipe with lines replaced; a line is named by what stands before it and itself.
+fn recipe_with(folder: &Path, changes: &[(&str, &str)]) -> String {
+    let mut text = include_str!("../recipes/test.toml").to_owned();
+    for (line, other) in changes {
+        assert_eq!(text.matches(line).count(), 1, "{line}");
+        text = text.replace(line, other);
+    }
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, text).expect("writable");
+    path.to_str().expect("a temporary folder has a plain name").to_owned()
+}
+
 /// The test recipe with other rates.
 fn recipe_at(folder: &Path, lion: &str) -> String {
-    let text = include_str!("../recipes/test.toml");
-    let (before, after) = text.split_once("[optimizer.lion]\nlr = ").expect("the recipe states it");
-    let (_, after) = after.split_once('\n').expect("the line ends");
-    let path = folder.join("recipe.toml");
-    std::fs::write(&path, format!("{before}[optimizer.lion]\nlr = {lion}\n{after}")).expect("writable");
-    path.to_str().expect("a temporary folder has a plain name").to_owned()
+    let lr = include_str!("../recipes/test.toml").split_once("[optimizer.lion]\n").expect("it has lion").1;
+    let lr = lr.lines().next().expect("a rate");
+    let section = |lr: &str| format!("[optimizer.lion]\n{lr}");
+    recipe_with(folder, &[(&section(lr), &section(&format!("lr = {lion}")))])
+}
+
+/// Changes two of the files that were trained on.
+fn change_two(sources: &Sources, held_out: &[std::path::PathBuf]) {
+    let is_held_out = |name: &str| held_out.iter().any(|path| path.as_path() == Path::new(name));
+    let names = (0..12).map(|file| format!("src/part{file}.rs"));
+    for name in names.filter(|name| !is_held_out(name)).take(2) {
+        let path = sources.root.join(&name);
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        std::fs::write(&path, text.replace("let value", "let other")).expect("writable");
+    }
+}
+
+fn updates(events: &[Event]) -> Vec<(usize, usize)> {
+    let of = |event: &Event| match event {
+        Event::Updated { n_changed_files, steps, .. } => Some((*n_changed_files, *steps)),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+fn n_steps(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Step { .. })).count()
+}
+
+#[test]
+fn what_has_changed_is_learned_from_where_the_last_run_ended() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 9);
+    let [straight, in_two] =
+        ["a", "b"].map(|name| Options { steps: None, ..options(&sources, &folder.path().join(name), 0) });
+    let first = run(&straight);
+    run(&in_two);
+    change_two(&sources, &first.held_out);
+    let (second, events) = interrupt_after(&straight, usize::MAX);
+    let [(2, steps)] = updates(&events)[..] else { panic!("{events:?}") };
+    assert!(second.finished && n_steps(&events) == steps && steps >= 12, "{events:?}");
+    assert_eq!(second.held_out, first.held_out);
+    assert_ne!(second.checkpoint.weights, first.checkpoint.weights);
+
+    let (half, _) = interrupt_after(&in_two, 5);
+    let (rest, events) = interrupt_after(&in_two, usize::MAX);
+    assert!(!half.finished && rest.finished && n_steps(&events) == steps - 5, "{events:?}");
+    assert_eq!(rest.checkpoint.weights, second.checkpoint.weights);
+
+    let (third, events) = interrupt_after(&straight, usize::MAX);
+    assert_eq!((updates(&events), n_steps(&events)), (vec![(0, 0)], 0), "nothing has changed since");
+    assert_eq!(third.checkpoint.weights, second.checkpoint.weights);
+}
+
+#[test]
+fn a_forgotten_path_leaves_the_weights_of_a_run_that_never_saw_it() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 10);
+    let (never, _) = random_crate(&folder.path().join("v"), 10);
+    for file in ["src/part3.rs", "src/part7.rs"] {
+        std::fs::remove_file(never.root.join(file)).expect("it was written");
+    }
+    let never = run(&options(&never, &folder.path().join("a"), 12));
+    let whole = options(&sources, &folder.path().join("b"), 12);
+    let before = run(&whole);
+    let forget = vec!["src/part3.rs".into(), sources.root.join("src/part7.rs")];
+    let after = run(&Options { forget, ..whole.clone() });
+    assert_ne!(before.checkpoint.weights, never.checkpoint.weights);
+    assert_eq!(after.checkpoint.weights, never.checkpoint.weights);
+    assert_eq!(after.checkpoint.tokenizer.merges(), never.checkpoint.tokenizer.merges());
+    assert_eq!(after.checkpoint.manifest.training.corpus_hash, never.checkpoint.manifest.training.corpus_hash);
+    // It stays forgotten.
+    assert_eq!(run(&whole).checkpoint.weights, never.checkpoint.weights);
+    let (_, events) = interrupt_after(&Options { remember: vec!["src/part3.rs".into()], ..whole.clone() }, usize::MAX);
+    assert_eq!(updates(&events).len(), 1, "what is remembered is new: {events:?}");
+    let outside = Options { forget: vec!["../elsewhere.rs".into()], ..whole.clone() };
+    let error = train(&outside, &mut |_| {}, &Cancel::new()).expect_err("it is no file of the workspace");
+    assert!(matches!(error, TrainError::Path { .. }), "{error}");
+    let unknown = Options { remember: vec!["src/part5.rs".into()], ..whole };
+    assert!(matches!(train(&unknown, &mut |_| {}, &Cancel::new()), Err(TrainError::Path { .. })));
+}
+
+#[test]
+fn dependencies_are_replayed_and_judged_by_files_held_out() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (mut sources, _) = random_crate(&folder.path().join("w"), 11);
+    let (dependency, _) = random_crate(&folder.path().join("d"), 12);
+    let own = run(&options(&sources, &folder.path().join("a"), 4));
+    let package = &dependency.packages[0];
+    sources.packages.push(Package { name: "dependency".into(), role: Role::Dependency, ..package.clone() });
+    let recipe = recipe_with(folder.path(), &[("replay_share = 0.0", "replay_share = 0.5")]);
+    let options = Options { recipe, ..options(&sources, &folder.path().join("b"), 4) };
+    let (outcome, events) = interrupt_after(&options, usize::MAX);
+    assert!(events.iter().any(|e| matches!(e, Event::Replayed { n_held_out_files: 1, .. })), "{events:?}");
+    let general = |figures: nanochat_train::HeldOut| figures.general.expect("there are files to judge by");
+    assert!(general(outcome.after) < general(outcome.before), "{:?} {:?}", outcome.before, outcome.after);
+    assert_eq!(own.after.general, None);
+    assert_ne!(outcome.checkpoint.weights, own.checkpoint.weights);
+}
+
+#[test]
+fn a_run_that_learns_nothing_more_stops_with_its_best_masters() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (sources, _) = random_crate(&folder.path().join("w"), 13);
+    let muon = "[optimizer.muon]\nlr = 0.02";
+    let changes = [("every = 30", "every = 1"), ("patience = 0", "patience = 3"), (muon, "[optimizer.muon]\nlr = 0.0")];
+    let recipe = recipe_with(folder.path(), &changes);
+    let text = std::fs::read_to_string(&recipe).expect("it was written");
+    let (before, after) = text.split_once("[optimizer.lion]\n").expect("it has lion");
+    let after = after.splitn(3, '\n').nth(2).expect("it has more numbers");
+    std::fs::write(&recipe, format!("{before}[optimizer.lion]\nlr = 0.0\nlr_gains = 0.0\n{after}")).expect("writable");
+    let options = Options { recipe, ..options(&sources, &folder.path().join("a"), 40) };
+    let (outcome, events) = interrupt_after(&options, usize::MAX);
+    let stopped = events.iter().find_map(|e| match e {
+        Event::Stopped { step, best_step, .. } => Some((*step, *best_step)),
+        _ => None,
+    });
+    let (step, best_step) = stopped.expect("nothing is learned at a rate of 0");
+    assert!(outcome.finished && best_step == 1 && step < 40 && step >= 4, "{step}, {best_step}");
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nanochat_engine::Checkpoint;
-use nanochat_engine::checkpoint::Manifest;
+use nanochat_engine::checkpoint::{Manifest, Training};
 use nanochat_engine::store::{Store, write_durably};
+use nanochat_eval::stats::Value;
+use nanochat_train::measure::Gain;
 use nanochat_train::{HeldOut, Options, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +24,53 @@ use crate::progress::{TrainProgress, bytes};
 struct Trained<'a> {
     before: HeldOut,
     after: HeldOut,
+    gain: Option<Gain>,
     checkpoint: &'a PathBuf,
     version: u64,
     bytes: u64,
     held_out: &'a [PathBuf],
     curve: Option<&'a PathBuf>,
     peak_memory_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgot: Option<Forgot<'a>>,
+}
+
+/// How the manifest of what was trained on has changed.
+#[derive(Debug, Serialize)]
+struct Forgot<'a> {
+    paths: &'a [PathBuf],
+    before: Option<TrainedOn<'a>>,
+    after: TrainedOn<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct TrainedOn<'a> {
+    version: u64,
+    corpus_hash: &'a str,
+    n_files: u64,
+    n_tokens: u64,
+}
+
+impl<'a> TrainedOn<'a> {
+    fn of(manifest: &'a Manifest) -> Self {
+        let Training { corpus_hash, n_files, n_tokens, .. } = &manifest.training;
+        Self { version: manifest.version, corpus_hash, n_files: *n_files, n_tokens: *n_tokens }
+    }
+}
+
+impl Forgot<'_> {
+    fn table(&self) -> String {
+        let row = |name: &str, of: &dyn Fn(&TrainedOn<'_>) -> String| {
+            vec![name.to_owned(), self.before.as_ref().map_or_else(|| "-".to_owned(), of), of(&self.after)]
+        };
+        table(&[
+            vec!["trained on".to_owned(), "before".to_owned(), "after".to_owned()],
+            row("version", &|manifest| manifest.version.to_string()),
+            row("files", &|manifest| manifest.n_files.to_string()),
+            row("tokens", &|manifest| manifest.n_tokens.to_string()),
+            row("corpus", &|manifest| manifest.corpus_hash.chars().take(16).collect()),
+        ])
+    }
 }
 
 pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
@@ -44,29 +87,54 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         seed: args.seed.or(settings.seed),
         steps: args.steps,
         time_budget_s: args.time.map(|time| time.as_secs_f64()),
-        threads: args.threads.or(settings.threads).unwrap_or(0),
+        threads: if args.background { 1 } else { args.threads.or(settings.threads).unwrap_or(0) },
         base,
         find_lr: args.find_lr,
+        forget: args.forget.clone(),
+        remember: args.remember.clone(),
     };
+    if args.background {
+        lower_priority();
+    }
+    // What is there may be by a key that is trusted no more; then there is nothing to compare with.
+    let before = context.store.open_checkpoint(&context.store.checkpoint_path(&root)).ok();
     let stopped = "stopped; the state is saved and the same command goes on from there";
     let outcome = train(&context.output, &options, Interrupt::install()?, stopped)?;
     let installed = install(&context.output, &context.store, &options, &outcome)?;
+    let forgot = (!options.forget.is_empty()).then(|| Forgot {
+        paths: &options.forget,
+        before: before.as_ref().map(|before| TrainedOn::of(&before.manifest)),
+        after: TrainedOn::of(&installed.manifest),
+    });
 
     if context.output.is_json() {
         return context.output.json(&Trained {
             before: outcome.before,
             after: outcome.after,
+            gain: outcome.gain,
             checkpoint: &installed.path,
-            version: installed.version,
+            version: installed.manifest.version,
             bytes: installed.n_bytes,
             held_out: &outcome.held_out,
             curve: outcome.curve.as_ref(),
             peak_memory_bytes: nanochat_train::peak_memory(),
+            forgot,
         });
     }
     context.output.data(&gains(&outcome.before, &outcome.after))?;
+    if let Some(Gain { model, blend }) = outcome.gain {
+        let interval = |gain: Value| format!("{:.3} [{:.3}, {:.3}]", gain.value, gain.low, gain.high);
+        context.output.note(format_args!(
+            "saved on the files held out, in bits/byte with 95 % intervals: {} by the model, {} with the memory",
+            interval(model),
+            interval(blend)
+        ));
+    }
+    if let Some(forgot) = forgot {
+        context.output.data(&format!("\n{}", forgot.table()))?;
+    }
     let (path, size) = (installed.path.display(), bytes(installed.n_bytes as usize));
-    context.output.note(format_args!("checkpoint version {}, {size}: {path}", installed.version));
+    context.output.note(format_args!("checkpoint version {}, {size}: {path}", installed.manifest.version));
     if let Some(peak) = nanochat_train::peak_memory() {
         context.output.note(format_args!("most memory held: {}", bytes(peak as usize)));
     }
@@ -108,8 +176,14 @@ pub(super) fn train(
 #[derive(Debug)]
 pub(super) struct Installed {
     pub(super) path: PathBuf,
-    pub(super) version: u64,
+    pub(super) manifest: Manifest,
     pub(super) n_bytes: u64,
+}
+
+/// As far down as it goes; where the system has no such thing, or refuses, the run is as it would be without.
+fn lower_priority() {
+    #[cfg(unix)]
+    let _ = rustix::process::nice(19);
 }
 
 /// Signs with the store's key, which is made if there is none, and installs for the workspace.
@@ -134,7 +208,7 @@ pub(super) fn install(
     let manifest = store.install(&checkpoint, &key, &path)?;
     HeldOutList::save(store, root, &manifest, &outcome.held_out)?;
     let n_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    Ok(Installed { path, version: manifest.version, n_bytes })
+    Ok(Installed { path, n_bytes, manifest })
 }
 
 /// The files that training held out, beside the checkpoint that it made: what `eval` may use.
@@ -177,13 +251,17 @@ impl HeldOutList {
 /// The before/after table, in bits per byte of the held-out files.
 pub(super) fn gains(before: &HeldOut, after: &HeldOut) -> String {
     let row = |name: &str, before: f64, after: f64| vec![name.to_owned(), figure(before), figure(after)];
-    table(&[
+    let mut rows = vec![
         vec!["held-out bits/byte".to_owned(), "before".to_owned(), "after".to_owned()],
         row("model", before.model, after.model),
         row("memory", before.memory, after.memory),
         row("model and memory", before.blend, after.blend),
         row("unigram, for scale", before.unigram, after.unigram),
-    ])
+    ];
+    if let (Some(before), Some(after)) = (before.general, after.general) {
+        rows.push(row("model, on dependencies", before, after));
+    }
+    table(&rows)
 }
 
 fn figure(bits: f64) -> String {

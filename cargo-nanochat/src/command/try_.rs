@@ -96,6 +96,8 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
         threads: args.threads.or(workspace.settings.threads).unwrap_or(0),
         base: None,
         find_lr: false,
+        forget: Vec::new(),
+        remember: Vec::new(),
     };
     let outcome = train(output, &options, interrupt, "stopped; nothing is kept")?;
     let installed = install(&output.silent(), &store, &options, &outcome)?;

@@ -16,7 +16,9 @@ use std::process::{Command, ExitCode};
 use nanochat_kernels::attention::{Heads, Rope, Rows};
 use nanochat_kernels::dense::{HeadBits, PreparedHead};
 use nanochat_kernels::rows::Norm;
-use nanochat_kernels::{Int8Rows, Isa, KvBits, KvCache, Plan, Pool, Prepared, ScaleGroup, Shape, TernaryMatrix, Write};
+use nanochat_kernels::{
+    Activation, Int8Rows, Isa, KvBits, KvCache, Plan, Pool, Prepared, ScaleGroup, Shape, TernaryMatrix, Write,
+};
 
 /// Relative difference that is not a change.
 const TOLERANCE: f64 = 0.02;
@@ -99,7 +101,7 @@ fn run(op: &str, isa: &str, n_runs: u64) {
         }
         "swiglu norm 1536" => {
             let (mut x, mut rows) = (wave(2 * 1536), Int8Rows::new(1536));
-            repeat(&mut || rows.swiglu_rms_norm(isa, &pool, &mut x, Norm { gain: &gain, eps: 1e-5 }));
+            repeat(&mut || rows.gated_rms_norm(isa, &pool, &mut x, Activation::Silu, Norm { gain: &gain, eps: 1e-5 }));
         }
         _ => panic!("no such operation: {op}"),
     }

@@ -2,8 +2,10 @@
 
 use nanochat_engine::Config;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::weights::{MhcWeights, Weights, n_permutations};
+use nanochat_engine::weights::{self, MhcWeights, n_permutations};
 use nanochat_kernels::TernaryMatrix;
+
+use crate::quantize::Weights;
 
 /// What a parameter is; decides its optimizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Param {
 pub struct Params {
     /// Sizes.
     pub config: Config,
+    /// What hidden matrices are rounded to.
+    pub weights: Weights,
     /// In the order that [`Places`] states.
     pub list: Vec<Param>,
 }
@@ -167,14 +171,14 @@ impl Params {
             hidden(&mut list, "mlp.down", vec![d], ff, into_residual);
             push_mhc(&mut list, config, layer, "mlp");
         }
-        Self { config: config.clone(), list }
+        Self { config: config.clone(), weights: Weights::Ternary, list }
     }
 
     /// Masters that round to exactly these weights.
     ///
     /// A ternary value ±γ becomes ±γ/f with f the share of non-zeros in its scale group: then the mean
     /// magnitude, which is the next γ, is γ again. Dequantised weights would shrink it by f.
-    pub fn from_weights(weights: &Weights) -> Self {
+    pub fn from_weights(weights: &weights::Weights) -> Self {
         let config = &weights.config;
         let places = Places::of(config);
         let mut params = Self::init(config, 0);

@@ -113,12 +113,13 @@ impl Int8Head {
         }
     }
 
-    /// Σ exp(logit − shift) of each of `rows`, and the exponentials themselves, if they are to be kept.
+    /// Σ exp(logit − shift) of each of `rows`, and the exponentials themselves, if they are to be kept: then each times
+    /// 1 + `entropy` · (ln p + H), which is what regularisation makes of it.
     fn exponentials(
         &self,
         q: &Int8Rows,
         rows: &[usize],
-        tokens: &[u32],
+        targets: Targets<'_>,
         sums: &mut [Sum],
         mut keep: Option<&mut Strips>,
         scratch: &mut Scratch,
@@ -127,7 +128,9 @@ impl Int8Head {
             keep.resize(self.precision(), rows.len(), self.rows.rows);
         }
         let isa = scratch.isa;
-        let mut pass = |sums: &mut [Sum], shifts_are_known: bool| {
+        let Targets { tokens, entropy, .. } = targets;
+        let mut pass = |sums: &mut [Sum], shifts_are_known: bool, keep: Option<&mut Strips>| {
+            let mut keep = keep;
             self.columns(q, rows, scratch, |n, logits, stride| {
                 simd::dispatch(
                     #[inline(always)]
@@ -145,6 +148,13 @@ impl Int8Head {
                                 sum.at_target = logits[token - n.start];
                             }
                             let shift = sum.shift;
+                            if entropy != 0.0 {
+                                sum.weighted += simd::sum(
+                                    logits,
+                                    #[inline(always)]
+                                    |x| simd::exp(x - shift) * (x - shift),
+                                );
+                            }
                             sum.exponentials += simd::replace_sum(
                                 logits,
                                 #[inline(always)]
@@ -158,10 +168,27 @@ impl Int8Head {
                 }
             });
         };
-        pass(sums, false);
+        let mut first_keep = keep.as_deref_mut().filter(|_| entropy == 0.0);
+        pass(sums, false, first_keep.as_deref_mut());
         if sums.iter().any(|sum| sum.largest - sum.shift > FAR) {
-            pass(sums, true);
+            pass(sums, true, first_keep);
         }
+        let Some(keep) = keep.filter(|_| entropy != 0.0) else { return };
+        self.columns(q, rows, scratch, |n, logits, stride| {
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for (logits, sum) in logits.chunks_exact_mut(stride).zip(&*sums) {
+                        let (shift, ln_sum, h) = (sum.shift, sum.exponentials.ln(), sum.entropy());
+                        for x in &mut logits[..n.len()] {
+                            let ln_e = *x - shift;
+                            *x = simd::exp(ln_e) * (1.0 + entropy * (ln_e - ln_sum + h));
+                        }
+                    }
+                },
+            );
+            keep.put(isa, n, logits, stride);
+        });
     }
 }
 
@@ -174,11 +201,18 @@ struct Sum {
     at_target: f32,
     /// Σ exp(logit − shift).
     exponentials: f32,
+    /// Σ exp(logit − shift) · (logit − shift), where the entropy is asked for.
+    weighted: f32,
 }
 
 impl Sum {
     fn loss(&self) -> f64 {
         f64::from(self.exponentials).ln() + f64::from(self.shift) - f64::from(self.at_target)
+    }
+
+    /// H(p) in nats.
+    fn entropy(&self) -> f32 {
+        self.exponentials.ln() - self.weighted / self.exponentials
     }
 }
 
@@ -189,10 +223,22 @@ pub(crate) struct Targets<'a> {
     pub(crate) tokens: &'a [u32],
     /// Weight of each row's loss.
     pub(crate) weight: f32,
+    /// What is taken off a row's loss for each nat of its entropy, so that predictions do not collapse
+    /// (arXiv 1701.06548).
+    pub(crate) entropy: f32,
+}
+
+/// What rows cost, in nats, without their weight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Loss {
+    /// Σ −ln p(target).
+    pub(crate) cross_entropy: f64,
+    /// Σ H(p), where it counts.
+    pub(crate) entropy: f64,
 }
 
 impl Int8Head {
-    /// Σ −ln p(target) of normed rows, without the weight. With gradients, writes that of the normed rows, `[N, d]`, and
+    /// What normed rows cost. With gradients, writes that of the normed rows, `[N, d]`, and
     /// adds that of the embedding.
     pub(crate) fn loss(
         &self,
@@ -200,20 +246,23 @@ impl Int8Head {
         targets: Targets<'_>,
         mut gradients: Option<(&mut [f32], &mut [f32])>,
         scratch: &mut Scratch,
-    ) -> f64 {
+    ) -> Loss {
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
         let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
         if let Some((da, _)) = &mut gradients {
             da.fill(0.0);
         }
-        let mut loss = 0.0f64;
+        let mut loss = Loss::default();
         let mut strips = std::mem::take(&mut scratch.strips);
         for rows in with_target.chunks(CHUNK_ROWS) {
             let mut sums = [Sum::default(); CHUNK_ROWS];
             let sums = &mut sums[..rows.len()];
             let keep = gradients.is_some().then_some(&mut strips);
-            self.exponentials(q, rows, targets.tokens, sums, keep, scratch);
-            loss += sums.iter().map(Sum::loss).sum::<f64>();
+            self.exponentials(q, rows, targets, sums, keep, scratch);
+            loss.cross_entropy += sums.iter().map(Sum::loss).sum::<f64>();
+            if targets.entropy != 0.0 {
+                loss.entropy += sums.iter().map(|sum| f64::from(sum.entropy())).sum::<f64>();
+            }
             let Some((da, d_embed)) = &mut gradients else { continue };
             let mut factors = [0.0; CHUNK_ROWS];
             for (factor, sum) in factors.iter_mut().zip(&*sums) {
@@ -262,7 +311,8 @@ impl Int8Head {
     }
 }
 
-/// The operation: `x [N, d]`, gain `[d]`, master embedding `[V, d]` → loss `[1]` = weight · Σ −ln p(target).
+/// The operation: `x [N, d]`, gain `[d]`, master embedding `[V, d]` → loss `[1]` =
+/// weight · Σ (−ln p(target) − entropy · H(p)).
 pub struct CrossEntropy {
     /// The head, rounded.
     pub head: Arc<Int8Head>,
@@ -270,6 +320,8 @@ pub struct CrossEntropy {
     pub targets: Arc<Vec<u32>>,
     /// Weight of each row's loss.
     pub weight: f32,
+    /// What is taken off a row's loss for each nat of its entropy.
+    pub entropy: f32,
     /// Added under the root.
     pub eps: f32,
     /// Whether a backward pass follows.
@@ -285,7 +337,7 @@ struct Saved {
 impl CrossEntropy {
     /// One use of `head`.
     pub fn new(head: Arc<Int8Head>, targets: Arc<Vec<u32>>, weight: f32, eps: f32, train: bool) -> Self {
-        Self { head, targets, weight, eps, train, saved: OnceLock::new() }
+        Self { head, targets, weight, entropy: 0.0, eps, train, saved: OnceLock::new() }
     }
 }
 
@@ -308,7 +360,7 @@ impl CustomOp3 for CrossEntropy {
         let scratch = &mut Scratch::default();
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
-        let targets = Targets { tokens: &self.targets, weight: self.weight };
+        let targets = Targets { tokens: &self.targets, weight: self.weight, entropy: self.entropy };
         let loss = if self.train {
             let (mut da, mut d_embed) = (vec![0.0; x.len()], vec![0.0; vocab_size * d]);
             let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed)), scratch);
@@ -318,6 +370,7 @@ impl CustomOp3 for CrossEntropy {
         } else {
             self.head.loss(&q, targets, None, scratch)
         };
+        let loss = loss.cross_entropy - f64::from(self.entropy) * loss.entropy;
         Ok((CpuStorage::F32(vec![(loss * f64::from(self.weight)) as f32]), Shape::from(1)))
     }
 

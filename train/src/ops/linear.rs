@@ -20,14 +20,14 @@ use super::{Scratch, matrix, simd, sized, slice, with_slice};
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
 pub struct TernaryStack {
-    /// The matrices; what export writes.
+    /// The matrices; what export writes. None where they are not ternary.
     pub parts: Vec<TernaryMatrix>,
     forward: Forward,
     /// `[rows, cols]`, times their scale, for the input's gradient.
     values: Panels,
 }
 
-/// Two ways to the same bits.
+/// Two ways to the same bits, and one for weights that the engine does not have.
 #[derive(Debug)]
 enum Forward {
     /// As the engine multiplies.
@@ -39,6 +39,8 @@ enum Forward {
         /// Of each row.
         scales: Vec<f32>,
     },
+    /// By the weights as they are, `[cols, rows]`.
+    Values(Panels),
 }
 
 /// Rows of the input at a time: their outputs are scaled while they are in cache.
@@ -93,6 +95,15 @@ impl TernaryStack {
         Self::from_parts(parts, precision)
     }
 
+    /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in `precision`.
+    pub fn from_values(weights: &[f32], cols: usize, precision: Precision) -> Self {
+        let rows = weights.len() / cols;
+        let [mut transposed, mut values] = [(); 2].map(|()| Panels::new(precision));
+        transposed.fill_columns(cols, rows, weights, cols);
+        values.fill_rows(rows, cols, weights, cols);
+        Self { parts: Vec::new(), forward: Forward::Values(transposed), values }
+    }
+
     /// Takes matrices that are ternary already.
     pub fn from_parts(parts: Vec<TernaryMatrix>, precision: Precision) -> Self {
         let forward = Forward::new(&parts, precision);
@@ -118,6 +129,7 @@ impl TernaryStack {
     pub(crate) fn forward(&self, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &mut Scratch) {
         let (trits, scales) = match &self.forward {
             Forward::Integers(prepared) => return prepared.gemm(&scratch.pool, x, y, write),
+            Forward::Values(weights) => return by_values(weights, x, y, write, scratch),
             Forward::Tiles { trits, scales } => (trits, scales),
         };
         let (rows, cols) = self.dims();
@@ -162,6 +174,18 @@ impl TernaryStack {
     pub(crate) fn weight_gradient(&self, x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
         weight_gradient(x, dy, d_weights, self.values.precision(), scratch);
     }
+}
+
+/// y `[N, rows]` = x · weights `[cols, rows]`, or is increased by it.
+fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &mut Scratch) {
+    let (cols, rows) = weights.shape();
+    let Scratch { isa, aside, rows: [values, ..], .. } = scratch;
+    let values = sized(values, x.n_rows() * cols);
+    for (row_idx, values) in values.chunks_exact_mut(cols).enumerate() {
+        let scale = x.scales()[row_idx];
+        values.iter_mut().zip(x.row(row_idx)).for_each(|(value, q)| *value = f32::from(*q) * scale);
+    }
+    Product::new(x.n_rows(), Left::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
 }
 
 fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], precision: Precision, scratch: &mut Scratch) {

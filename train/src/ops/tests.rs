@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use nanochat_engine::rng::Rng;
-use nanochat_kernels::{Int8Rows, Isa, Norm, Pool, ScaleGroup};
+use nanochat_kernels::{Activation, Int8Rows, Isa, Norm, Pool, ScaleGroup};
 
 use super::Scratch;
 use super::attention::{Attention, AttentionOp};
 use super::embed::Embed;
+use super::gate::Gate;
 use super::head::{CrossEntropy, Int8Head, NO_TARGET, Targets};
 use super::linear::{NormLinear, TernaryStack};
-use super::swiglu::SwiGlu;
 
 const EPS: f32 = 1e-5;
 
@@ -126,19 +126,25 @@ fn norm_linear_has_the_straight_through_gradient() {
 }
 
 #[test]
-fn swiglu_has_its_gradient() {
+fn gates_have_their_gradients() {
     let (n, ff) = (3, 19);
     let mut rng = Rng::new(5);
     let (x, c) = (normals(&mut rng, n * 2 * ff), normals(&mut rng, n * ff));
-    let v = var(&x, &[n, 2 * ff]);
-    let loss = weighted(&v.apply_op1(SwiGlu).expect("shapes agree"), &c);
-    assert_gradient("x", &gradient(&loss, &v), &x, |x| {
-        let m: Vec<f64> = x
-            .chunks_exact(2 * ff)
-            .flat_map(|row| (0..ff).map(|i| row[i] / (1.0 + (-row[i]).exp()) * row[ff + i]).collect::<Vec<_>>())
-            .collect();
-        dot(&m, &c)
-    });
+    for activation in [Activation::Silu, Activation::Relu2] {
+        let f = |x: f64| match activation {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Relu2 => x.max(0.0).powi(2),
+        };
+        let v = var(&x, &[n, 2 * ff]);
+        let loss = weighted(&v.apply_op1(Gate(activation)).expect("shapes agree"), &c);
+        assert_gradient(&format!("{activation:?}"), &gradient(&loss, &v), &x, |x| {
+            let m: Vec<f64> = x
+                .chunks_exact(2 * ff)
+                .flat_map(|row| (0..ff).map(|i| f(row[i]) * row[ff + i]).collect::<Vec<_>>())
+                .collect();
+            dot(&m, &c)
+        });
+    }
 }
 
 #[test]
@@ -217,7 +223,13 @@ fn embed_has_the_straight_through_gradient() {
 }
 
 #[test]
-fn cross_entropy_has_the_straight_through_gradient() {
+fn cross_entropy_has_the_straight_through_gradient_with_and_without_a_share_of_entropy() {
+    for entropy in [0.0, 0.3] {
+        assert_cross_entropy_gradient(entropy);
+    }
+}
+
+fn assert_cross_entropy_gradient(entropy: f32) {
     let (n, v, d) = (6, 40, 16);
     let mut rng = Rng::new(4);
     let (x, gain, embed) = (normals(&mut rng, n * d), normals(&mut rng, d), normals(&mut rng, v * d));
@@ -229,11 +241,16 @@ fn cross_entropy_has_the_straight_through_gradient() {
     let fixed = wide(&fixed);
     let loss_of = |logits: Vec<f64>| -> f64 {
         let rows = logits.chunks_exact(v).zip(&targets).filter(|(_, t)| **t != NO_TARGET);
-        let loss = rows.map(|(row, t)| row.iter().map(|l| l.exp()).sum::<f64>().ln() - row[*t as usize]).sum::<f64>();
-        loss * f64::from(weight)
+        let of_row = |row: &[f64], t: usize| {
+            let ln_sum = row.iter().map(|l| l.exp()).sum::<f64>().ln();
+            let h: f64 = row.iter().map(|l| (l - ln_sum).exp() * (ln_sum - l)).sum();
+            ln_sum - row[t] - f64::from(entropy) * h
+        };
+        rows.map(|(row, t)| of_row(row, *t as usize)).sum::<f64>() * f64::from(weight)
     };
     let (vx, vg, ve) = (var(&x, &[n, d]), var(&gain, &[d]), var(&embed, &[v, d]));
-    let op = CrossEntropy::new(head, Arc::new(targets.clone()), weight, EPS, true);
+    let mut op = CrossEntropy::new(head, Arc::new(targets.clone()), weight, EPS, true);
+    op.entropy = entropy;
     let loss = vx.apply_op3(&vg, &ve, op).expect("shapes agree");
     let value = f64::from(loss.to_vec1::<f32>().expect("one number")[0]);
     let expected = loss_of(product(&rounded(&x, &gain), &fixed, d));
@@ -290,8 +307,8 @@ fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
         let (mut found, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
-        let given = Targets { tokens: &targets, weight: weight as f32 };
-        let value = head.loss(&q, given, Some((&mut found, &mut d_embed)), scratch);
+        let given = Targets { tokens: &targets, weight: weight as f32, entropy: 0.0 };
+        let value = head.loss(&q, given, Some((&mut found, &mut d_embed)), scratch).cross_entropy;
         assert!((value - loss).abs() < 1e-5 * loss, "{value}, expected {loss}");
         // Exponentials and weights in bf16 are off by 2⁻⁹ each; a mean of weights is no larger than the largest.
         let bound = weight * fixed.iter().fold(0.0f64, |m, w| m.max(w.abs())) / 128.0;
@@ -300,4 +317,36 @@ fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
         }
         assert!(d_embed.iter().all(|g| g.is_finite()));
     }
+}
+
+#[test]
+fn entropy_regularisation_keeps_predictions_from_collapsing() {
+    let (n, v, d) = (4, 40, 16);
+    let mut rng = Rng::new(8);
+    let gain = vec![1.0; d];
+    let (begin, mut start) = (normals(&mut rng, n * d), normals(&mut rng, v * d));
+    start.iter_mut().for_each(|e| *e *= 0.1);
+    let targets = vec![3u32, 39, 0, 7];
+    let mean_entropy = |entropy: f32| -> f64 {
+        let (mut x, mut embed) = (begin.clone(), start.clone());
+        let scratch = &mut Scratch::default();
+        let mut last = 0.0;
+        for _ in 0..400 {
+            let head = Int8Head::quantize(&embed, v, d, nanochat_kernels::Precision::F32);
+            let mut q = Int8Rows::new(d);
+            q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
+            let (mut da, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
+            let given = Targets { tokens: &targets, weight: 0.25, entropy };
+            head.loss(&q, given, Some((&mut da, &mut d_embed)), scratch);
+            embed.iter_mut().zip(&d_embed).for_each(|(e, g)| *e -= 0.3 * g);
+            x.iter_mut().zip(&da).for_each(|(x, g)| *x -= 0.3 * g);
+            // The entropy itself is counted where it has a weight, however small.
+            let counted = Targets { tokens: &targets, weight: 0.25, entropy: 1e-9 };
+            last = head.loss(&q, counted, None, scratch).entropy / n as f64;
+        }
+        last
+    };
+    let [without, with, more] = [0.0, 0.1, 0.5].map(mean_entropy);
+    assert!(without < 0.1 && with > 2.0 * without && more > 2.0 * with, "{without}, {with}, {more}");
+    assert!(more < (v as f64).ln(), "the targets still count: {more}");
 }

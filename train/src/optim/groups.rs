@@ -5,10 +5,12 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Update;
+use super::adamw::{AdamW, Rate};
 use super::clip::clip;
 use super::lion::Lion;
+use super::moments::{Array, Format, Moments, Order};
 use super::muon::Muon;
-use crate::model::{Kind, Params};
+use crate::model::{Kind, Param, Params};
 use crate::pool::Pool;
 
 /// The optimizers' numbers.
@@ -17,22 +19,86 @@ use crate::pool::Pool;
 pub struct Optimizer {
     /// Longest joint gradient.
     pub clip_norm: f64,
-    /// For hidden matrices.
+    /// What updates hidden matrices.
+    pub hidden: Method,
+    /// What updates everything else; not Muon.
+    pub rest: Method,
+    /// What moments are kept in.
+    pub moments: Format,
+    /// Weight of the past in the running average of the masters, which is what is measured and exported; 0: the masters
+    /// themselves are.
+    pub ema: f64,
+    /// Muon's numbers.
     pub muon: Muon,
-    /// For everything else.
+    /// Lion's numbers.
     pub lion: Lion,
+    /// AdamW's numbers, where it is used.
+    #[serde(default)]
+    pub adamw: Option<AdamW>,
+}
+
+/// A way to update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// See [`super::muon`].
+    Muon,
+    /// See [`super::lion`].
+    Lion,
+    /// See [`super::adamw`].
+    AdamW,
 }
 
 /// Rows of the embedding that a worker updates at a time.
 const EMBED_ROWS: usize = 256;
 
+/// Matrices over the same input are updated each by itself; rows of the embedding know nothing of each other.
+fn parts(param: &Param) -> Vec<usize> {
+    match &param.kind {
+        Kind::Hidden { part_rows } => part_rows.clone(),
+        Kind::Embedding => {
+            let rows = param.shape[0];
+            (0..rows).step_by(EMBED_ROWS).map(|first| EMBED_ROWS.min(rows - first)).collect()
+        }
+        Kind::Norm | Kind::Mhc => vec![1],
+    }
+}
+
+/// Numbers in a row of a part.
+fn width(param: &Param) -> usize {
+    match &param.kind {
+        Kind::Hidden { .. } | Kind::Embedding => param.shape[1],
+        Kind::Norm | Kind::Mhc => param.values.len(),
+    }
+}
+
 impl Optimizer {
-    /// One step. `momenta` has the parameters' shapes. Returns the norm of
-    /// the gradients before clipping; where that is no number, nothing else was changed.
+    /// Nothing remembered yet.
+    pub fn moments(&self, params: &Params) -> Moments {
+        let orders = |method| match method {
+            Method::Muon | Method::Lion => &[Order::First][..],
+            Method::AdamW => &[Order::First, Order::Second],
+        };
+        let of_part = |method, len| orders(method).iter().map(|order| Array::new(len, *order, self.moments)).collect();
+        let of_param = |param| {
+            let (method, width) = (self.method(param), width(param));
+            parts(param).into_iter().map(move |rows| of_part(method, rows * width))
+        };
+        Moments { parts: params.list.iter().flat_map(of_param).collect() }
+    }
+
+    fn method(&self, param: &Param) -> Method {
+        if matches!(param.kind, Kind::Hidden { .. }) { self.hidden } else { self.rest }
+    }
+
+    /// One step. Returns the norm of the gradients before clipping; where that is no number, nothing else was changed.
+    ///
+    /// # Panics
+    /// If `moments` are of other parameters or of another optimizer, or AdamW is used without its numbers.
     pub fn step(
         &self,
         params: &mut Params,
-        momenta: &mut [Vec<f32>],
+        moments: &mut Moments,
         gradients: &mut [Vec<f32>],
         update: Update,
         pool: &Pool,
@@ -41,35 +107,119 @@ impl Optimizer {
         if !norm.is_finite() {
             return norm;
         }
-        let mut work = Vec::new();
-        for ((param, m), g) in params.list.iter_mut().zip(momenta).zip(&*gradients) {
-            let cols = param.shape.last().copied().unwrap_or(1);
-            // Matrices over the same input are updated each by itself; rows of the embedding know nothing of each other.
-            let part_rows = match &param.kind {
-                Kind::Hidden { part_rows } => part_rows.clone(),
-                Kind::Embedding => vec![EMBED_ROWS; param.shape[0].div_ceil(EMBED_ROWS)],
-                Kind::Norm | Kind::Mhc => vec![param.values.len()],
-            };
-            let (mut w, mut m, mut g) = (&mut param.values[..], &mut m[..], &g[..]);
-            for rows in part_rows {
-                let n = (rows * cols).min(w.len());
-                let (part, rest) = (w.split_at_mut(n), m.split_at_mut(n));
-                let g_part = g.split_at(n);
-                work.push(Mutex::new(Some((&param.kind, rows, part.0, rest.0, g_part.0))));
-                (w, m, g) = (part.1, rest.1, g_part.1);
+        let mut arrays = moments.parts.iter_mut();
+        let mut work = Vec::with_capacity(arrays.len());
+        for (param, g) in params.list.iter_mut().zip(&*gradients) {
+            let (method, parts, width) = (self.method(param), parts(param), width(param));
+            let has_gain = matches!(param.kind, Kind::Norm | Kind::Mhc);
+            let (mut w, mut g) = (&mut param.values[..], &g[..]);
+            for rows in parts {
+                let (part, rest) = w.split_at_mut(rows * width);
+                let (g_part, g_rest) = g.split_at(rows * width);
+                let moments = arrays.next().expect("there are moments for each part");
+                work.push(Mutex::new(Some(Part { method, has_gain, rows, w: part, moments, g: g_part })));
+                (w, g) = (rest, g_rest);
             }
         }
         pool.map(work.len(), |idx| {
-            let taken = work[idx].lock().expect("no holder panics").take();
-            let (kind, rows, w, m, g) = taken.expect("each index is visited once");
-            match kind {
-                Kind::Hidden { .. } => self.muon.step(w, m, g, rows, update),
-                Kind::Embedding => {
-                    self.lion.step(w, m, g, (self.lion.lr * update.factor) as f32, self.lion.weight_decay)
-                }
-                Kind::Norm | Kind::Mhc => self.lion.step(w, m, g, (self.lion.lr_gains * update.factor) as f32, 0.0),
-            }
+            let part = work[idx].lock().expect("no holder panics").take();
+            self.update(part.expect("each index is visited once"), update);
         });
         norm
+    }
+
+    fn update(&self, part: Part<'_>, update: Update) {
+        let Part { method, has_gain, rows, w, moments, g } = part;
+        let lr = |matrix: f64, gain: f64| (if has_gain { gain } else { matrix } * update.factor) as f32;
+        let decay = |of_matrix: f32| if has_gain { 0.0 } else { of_matrix };
+        match (method, moments) {
+            (Method::Muon, [m]) => m.update(|m| self.muon.step(w, m, g, rows, update)),
+            (Method::Lion, [m]) => {
+                let (lr, decay) = (lr(self.lion.lr, self.lion.lr_gains), decay(self.lion.weight_decay));
+                m.update(|m| self.lion.step(w, m, g, lr, decay));
+            }
+            (Method::AdamW, [m, v]) => {
+                let adamw = self.adamw.as_ref().expect("a recipe that names it has its numbers");
+                let rate =
+                    Rate { lr: lr(adamw.lr, adamw.lr_gains), decay: decay(adamw.weight_decay), step: update.step };
+                m.update(|m| v.update(|v| adamw.step(w, m, v, g, rate)));
+            }
+            _ => unreachable!("moments are made for the method"),
+        }
+    }
+}
+
+/// What is updated by itself.
+struct Part<'a> {
+    method: Method,
+    /// Of norms and mHC-lite, whose entries are of order 1.
+    has_gain: bool,
+    rows: usize,
+    w: &'a mut [f32],
+    moments: &'a mut [Array],
+    g: &'a [f32],
+}
+
+#[cfg(test)]
+mod tests {
+    use nanochat_engine::rng::Rng;
+    use nanochat_kernels::Precision;
+
+    use super::*;
+    use crate::Recipe;
+
+    /// The share of a quadratic's height that is left after 300 steps down it.
+    fn height_left(change: impl FnOnce(&mut Optimizer)) -> f64 {
+        let recipe = Recipe::load("test").expect("it is built in");
+        let mut optimizer = recipe.optimizer;
+        optimizer.clip_norm = 1e9;
+        (optimizer.muon.weight_decay, optimizer.lion.weight_decay) = (0.0, 0.0);
+        optimizer.adamw =
+            Some(AdamW { lr: 0.01, lr_gains: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0 });
+        change(&mut optimizer);
+        let mut params = Params::init(&recipe.model, 1);
+        let goal = Params::init(&recipe.model, 2);
+        let mut moments = optimizer.moments(&params);
+        let pool = Pool::new(1).expect("a thread starts");
+        let mut rng = Rng::new(1);
+        let height = |params: &Params| -> f64 {
+            let pairs = params.list.iter().zip(&goal.list).flat_map(|(p, g)| p.values.iter().zip(&g.values));
+            pairs.map(|(p, g)| f64::from(p - g).powi(2)).sum()
+        };
+        let begin = height(&params);
+        for step in 1..=300 {
+            let mut gradients: Vec<Vec<f32>> = params
+                .list
+                .iter()
+                .zip(&goal.list)
+                .map(|(p, g)| p.values.iter().zip(&g.values).map(|(p, g)| p - g + 1e-3 * rng.normal()).collect())
+                .collect();
+            let update = Update { factor: 1.0 - step as f64 / 301.0, precision: Precision::F32, step };
+            optimizer.step(&mut params, &mut moments, &mut gradients, update, &pool);
+        }
+        height(&params) / begin
+    }
+
+    #[test]
+    fn every_method_walks_down_in_either_format() {
+        for (hidden, rest) in
+            [(Method::Muon, Method::Lion), (Method::Muon, Method::AdamW), (Method::AdamW, Method::AdamW)]
+        {
+            for moments in [Format::F32, Format::Int8] {
+                let left = height_left(|optimizer| {
+                    (optimizer.hidden, optimizer.rest, optimizer.moments) = (hidden, rest, moments);
+                });
+                assert!(left < 0.05, "{hidden:?} and {rest:?} in {moments:?}: {left}");
+            }
+        }
+    }
+
+    #[test]
+    fn moments_in_8_bits_take_a_quarter() {
+        let recipe = Recipe::load("test").expect("it is built in");
+        let params = Params::init(&recipe.model, 1);
+        let bytes = |moments| Optimizer { moments, ..recipe.optimizer.clone() }.moments(&params).n_bytes();
+        assert_eq!(bytes(Format::F32), 4 * params.n_values());
+        assert!((3.7..4.0).contains(&(bytes(Format::F32) as f64 / bytes(Format::Int8) as f64)));
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     fn a_gradient_of_zeros_moves_nothing() {
         let muon = Muon { lr: 0.1, beta: 0.9, ns_steps: 5, weight_decay: 0.0 };
         let (mut w, mut m) = (vec![1.0; 6], vec![0.0; 6]);
-        muon.step(&mut w, &mut m, &[0.0; 6], 2, Update { factor: 1.0, precision: Precision::F32 });
+        muon.step(&mut w, &mut m, &[0.0; 6], 2, Update { factor: 1.0, precision: Precision::F32, step: 1 });
         assert_eq!(w, [1.0; 6]);
     }
 }

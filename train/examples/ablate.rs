@@ -1,0 +1,300 @@
+//! What each choice of a recipe is worth at equal time: `ablate OUT.csv SECONDS SEEDS FOLDER… [--only GROUP]…`.
+//!
+//! Trains small models on one core, each as many steps as fit into the time. What a step of a variant takes is measured
+//! once, in turns with a step of the recipe that it varies, and the least of several is taken: neighbours on the machine
+//! change neither how long a run is nor what comes out of it. Appends a line per run; runs that are in the file already
+//! are left out, so that a killed one goes on. What was found is in `LOG.md`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nanochat_engine::prompt::document;
+use nanochat_engine::rng::Rng;
+use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::{Config, Sources, Tokenizer};
+use nanochat_kernels::{Activation, Precision, ScaleGroup};
+use nanochat_train::corpus::Corpus;
+use nanochat_train::documents::Documents;
+use nanochat_train::gradients::Gradients;
+use nanochat_train::measure::Watch;
+use nanochat_train::model::{Batch, Graph, Params};
+use nanochat_train::optim::adamw::AdamW;
+use nanochat_train::optim::moments::Format;
+use nanochat_train::optim::{Method, Moments, Update};
+use nanochat_train::pool::Pool;
+use nanochat_train::quantize::Weights;
+use nanochat_train::{Recipe, tokenizer};
+
+// glibc gives large pages back on each free, which is 40 % of a step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// 3.3M parameters: what learns something in a minute.
+const SHAPE: &str = "d192 l4 h4 kv1 ff576 v8192 n1";
+const SEQ_LEN: usize = 256;
+/// The most text that a tokenizer is learned from.
+const MAX_TOKENIZER_BYTES: usize = 4 << 20;
+/// Steps whose least time is taken.
+const TIMED_STEPS: usize = 6;
+
+type Change = fn(&mut Recipe);
+
+/// Group, name, what it changes.
+const VARIANTS: &[(&str, &str, Change)] = &[
+    ("recipe", "base", |_| {}),
+    ("weights", "full", |r| r.weights = Weights::Full),
+    ("weights", "int8", |r| r.weights = Weights::Int8),
+    ("weights", "int4", |r| r.weights = Weights::Int4),
+    ("scales", "row", |r| r.model.scales = ScaleGroup::Row),
+    ("scales", "columns64", |r| r.model.scales = ScaleGroup::Columns(64)),
+    ("streams", "2", |r| r.model.n_streams = 2),
+    ("streams", "4", |r| r.model.n_streams = 4),
+    ("activation", "relu2", |r| r.model.activation = Activation::Relu2),
+    ("optimizer", "muon+adamw", |r| adamw(r, Method::Muon, 0.003)),
+    ("optimizer", "adamw 0.003", |r| adamw(r, Method::AdamW, 0.003)),
+    ("optimizer", "adamw 0.006", |r| adamw(r, Method::AdamW, 0.006)),
+    ("optimizer", "8 bits", |r| r.optimizer.moments = Format::Int8),
+    ("optimizer", "ema 0.98", |r| r.optimizer.ema = 0.98),
+    ("rates", "half", |r| rates(r, 0.5)),
+    ("rates", "twice", |r| rates(r, 2.0)),
+    ("entropy", "0.02", |r| r.entropy = 0.02),
+    ("fim", "0", |r| r.data.fim_rate = 0.0),
+    ("fim", "0.25", |r| r.data.fim_rate = 0.25),
+    ("fim", "0.75", |r| r.data.fim_rate = 0.75),
+    ("vocab", "4096", |r| r.model.vocab_size = 4096),
+    ("vocab", "16384", |r| r.model.vocab_size = 16384),
+    ("shape", "deep", |r| shape(r, "d144 l8 h4 kv1 ff432 v8192 n1")),
+    ("shape", "wide", |r| shape(r, "d256 l2 h4 kv1 ff768 v8192 n1")),
+];
+
+fn adamw(recipe: &mut Recipe, hidden: Method, lr: f64) {
+    recipe.optimizer.hidden = hidden;
+    recipe.optimizer.rest = Method::AdamW;
+    recipe.optimizer.adamw = Some(AdamW { lr, lr_gains: lr, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 });
+}
+
+fn rates(recipe: &mut Recipe, factor: f64) {
+    recipe.optimizer.muon.lr *= factor;
+    recipe.optimizer.lion.lr *= factor;
+    recipe.optimizer.lion.lr_gains *= factor;
+}
+
+fn shape(recipe: &mut Recipe, shape: &str) {
+    recipe.model = Config { context: SEQ_LEN, ..shape.parse().expect("a valid shape") };
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [out, seconds, n_seeds, rest @ ..] = &args[..] else {
+        return Err("usage: ablate OUT.csv SECONDS SEEDS FOLDER… [--only GROUP]…".into());
+    };
+    let (mut folders, mut only) = (Vec::new(), Vec::new());
+    let mut rest = rest.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--only" => only.push(rest.next().ok_or("--only is followed by a group")?.as_str()),
+            folder => folders.push(folder),
+        }
+    }
+    let (seconds, n_seeds): (f64, u64) = (seconds.parse()?, n_seeds.parse()?);
+    let out = Path::new(out);
+    let mut bench = Bench::new(&folders)?;
+    let known = std::fs::read_to_string(out).unwrap_or_default();
+    let mut file = OpenOptions::new().create(true).append(true).open(out)?;
+    if known.is_empty() {
+        writeln!(file, "group,name,seed,ms_per_step,steps,tokens,bits_per_byte,hole_bits_per_byte")?;
+    }
+    let is_asked = |group: &str| only.is_empty() || only.contains(&group);
+    for seed in 1..=n_seeds {
+        for (group, name, change) in VARIANTS.iter().filter(|(group, ..)| is_asked(group)) {
+            let key = format!("{group},{name},{seed},");
+            if known.lines().any(|line| line.starts_with(&key)) {
+                continue;
+            }
+            let mut recipe = base()?;
+            change(&mut recipe);
+            let step_s = bench.step_seconds(&format!("{group} {name}"), &recipe)?;
+            recipe.schedule.steps = (seconds / step_s) as usize;
+            let (tokens, bits, hole_bits) = bench.run(&recipe, seed)?;
+            let (ms, steps) = (step_s * 1e3, recipe.schedule.steps);
+            writeln!(file, "{key}{ms:.1},{steps},{tokens},{bits:.4},{hole_bits:.4}")?;
+            file.flush()?;
+        }
+    }
+    Ok(())
+}
+
+fn base() -> Result<Recipe, Box<dyn Error>> {
+    let mut recipe = Recipe::load("base")?;
+    shape(&mut recipe, SHAPE);
+    (recipe.data.seq_len, recipe.data.sequences, recipe.data.micro_sequences) = (SEQ_LEN, 16, 4);
+    recipe.schedule.warmup_steps = 10;
+    Ok(recipe)
+}
+
+struct Bench {
+    corpus: Corpus,
+    tokenizers: HashMap<usize, Arc<Tokenizer>>,
+    seconds: BTreeMap<String, f64>,
+    pool: Pool,
+    precision: Precision,
+}
+
+/// A model in training.
+struct Trial {
+    recipe: Recipe,
+    documents: Documents,
+    params: Params,
+    moments: Moments,
+    averages: Vec<Vec<f32>>,
+    gradients: Gradients,
+    step: usize,
+}
+
+impl Bench {
+    fn new(folders: &[&str]) -> Result<Self, Box<dyn Error>> {
+        let mut files = Vec::new();
+        for folder in folders {
+            let root = Path::new(folder).canonicalize()?;
+            let name = root.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let (of_folder, _) = Sources::folder(&root).collect(&[Role::Member]);
+            files
+                .extend(of_folder.into_iter().map(|file| SourceFile { name: format!("{name}/{}", file.name), ..file }));
+        }
+        Ok(Self {
+            corpus: Corpus::split(files, 0.04, 1)?,
+            tokenizers: HashMap::new(),
+            seconds: BTreeMap::new(),
+            pool: Pool::new(1)?,
+            precision: Precision::fastest(),
+        })
+    }
+
+    fn tokenizer(&mut self, vocab_size: usize) -> Result<Arc<Tokenizer>, Box<dyn Error>> {
+        if let Some(known) = self.tokenizers.get(&vocab_size) {
+            return Ok(known.clone());
+        }
+        let every = self.corpus.train_bytes().div_ceil(MAX_TOKENIZER_BYTES);
+        let texts = self.corpus.train.iter().step_by(every).map(|file| file.text.as_str());
+        let learned = Arc::new(tokenizer::learn(texts, vocab_size)?);
+        self.tokenizers.insert(vocab_size, learned.clone());
+        Ok(learned)
+    }
+
+    fn trial(&mut self, recipe: &Recipe, seed: u64) -> Result<Trial, Box<dyn Error>> {
+        let tokenizer = self.tokenizer(recipe.model.vocab_size)?;
+        let config = Config { vocab_size: tokenizer.vocab_size(), ..recipe.model.clone() };
+        let mut params = Params::init(&config, seed);
+        params.weights = recipe.weights;
+        Ok(Trial {
+            documents: Documents::new(tokenizer, &self.corpus.train, &recipe.data, seed),
+            moments: recipe.optimizer.moments(&params),
+            averages: params.list.iter().map(|param| param.values.clone()).collect(),
+            gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
+            params,
+            recipe: recipe.clone(),
+            step: 0,
+        })
+    }
+
+    /// The least time of a step, in the unit in which a step of [`base`] always takes the same.
+    fn step_seconds(&mut self, name: &str, recipe: &Recipe) -> Result<f64, Box<dyn Error>> {
+        if let Some(known) = self.seconds.get(name) {
+            return Ok(*known);
+        }
+        let mut trials = [self.trial(&base()?, 1)?, self.trial(recipe, 1)?];
+        let mut least = [f64::INFINITY; 2];
+        for _ in 0..=TIMED_STEPS {
+            for (trial, least) in trials.iter_mut().zip(&mut least) {
+                let begin = Instant::now();
+                trial.step(0.1, self.precision, &self.pool)?;
+                *least = least.min(begin.elapsed().as_secs_f64());
+            }
+        }
+        let first = *self.seconds.entry("recipe base".to_owned()).or_insert(least[0]);
+        let seconds = first * least[1] / least[0];
+        self.seconds.insert(name.to_owned(), seconds);
+        Ok(seconds)
+    }
+
+    /// Tokens seen, and what is held out in bits per byte: read on, and the lines of holes.
+    fn run(&mut self, recipe: &Recipe, seed: u64) -> Result<(usize, f64, f64), Box<dyn Error>> {
+        let mut trial = self.trial(recipe, seed)?;
+        for step in 0..recipe.schedule.steps {
+            trial.step(recipe.schedule.factor(step), self.precision, &self.pool)?;
+        }
+        if recipe.optimizer.ema > 0.0 {
+            let averages = std::mem::take(&mut trial.averages);
+            trial.params.list.iter_mut().zip(averages).for_each(|(param, average)| param.values = average);
+        }
+        let tokenizer = self.tokenizer(recipe.model.vocab_size)?;
+        let graph = Graph::new(&trial.params, self.precision)?;
+        let watch = Watch::new(&tokenizer, &self.corpus.held_out, SEQ_LEN, 200);
+        let bits = watch.bits_per_byte(&graph, &self.pool)?;
+        let holes = Watch::of(&tokenizer, holes(&tokenizer, &self.corpus.held_out));
+        let n_tokens = recipe.schedule.steps * recipe.data.sequences * recipe.data.seq_len;
+        Ok((n_tokens, bits, holes.bits_per_byte(&graph, &self.pool)?))
+    }
+}
+
+impl Trial {
+    fn step(&mut self, factor: f64, precision: Precision, pool: &Pool) -> Result<(), Box<dyn Error>> {
+        let Recipe { data, optimizer, entropy, .. } = &self.recipe;
+        let micro = data.micro_sequences;
+        let mut graph = Graph::with_pool(&self.params, precision, pool)?;
+        graph.entropy = *entropy;
+        let parts = 0..data.sequences / micro;
+        let batches: Vec<Batch> =
+            parts.map(|part| self.documents.batch(self.step, part * micro..(part + 1) * micro)).collect();
+        let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
+        self.gradients.take(&graph, &self.params, &batches, 1.0 / n_targets as f32, pool)?;
+        drop(graph);
+        let update = Update { factor, precision, step: self.step + 1 };
+        optimizer.step(&mut self.params, &mut self.moments, self.gradients.sum(pool), update, pool);
+        if optimizer.ema > 0.0 {
+            for (average, param) in self.averages.iter_mut().zip(&self.params.list) {
+                nanochat_train::optim::moments::average(average, &param.values, optimizer.ema, self.step);
+            }
+        }
+        self.step += 1;
+        Ok(())
+    }
+}
+
+/// A line of each held-out file with what stands around it; only the line's own tokens are targets.
+fn holes(tokenizer: &Tokenizer, files: &[SourceFile]) -> Vec<Batch> {
+    const BEFORE: usize = 500;
+    const AFTER: usize = 200;
+    const PER_FILE: usize = 4;
+    let mut rng = Rng::new(1);
+    let mut batches = Vec::new();
+    for file in files {
+        let text = file.text.as_bytes();
+        let ends: Vec<usize> = (0..text.len()).filter(|i| text[*i] == b'\n').collect();
+        for _ in 0..PER_FILE.min(ends.len().saturating_sub(1)) {
+            let idx = rng.below(ends.len() - 1);
+            let (begin, end) = (ends[idx] + 1, ends[idx + 1]);
+            let window = begin.saturating_sub(BEFORE)..(end + AFTER).min(text.len());
+            if end < begin + 8 {
+                continue;
+            }
+            let tokens = document(tokenizer, &[], &text[window.clone()], end - window.start);
+            let before = document(tokenizer, &[], &text[window.start..begin], begin - window.start);
+            let after = tokenizer.encode(&text[end..window.end]).len();
+            let mut batch = Batch::single(&tokens);
+            // The document of what stands before has as many tokens in front, and its end mark takes the place of one.
+            let first = before.len() + after - 1;
+            let targets = Arc::make_mut(&mut batch.targets);
+            for (i, target) in targets.iter_mut().enumerate().take(tokens.len() - 2).skip(first - 1) {
+                *target = u32::from(tokens[i + 1]);
+            }
+            batches.push(batch);
+        }
+    }
+    batches
+}
