@@ -196,9 +196,19 @@ pub(crate) struct Train {
     /// Try growing learning rates on at most 72 steps first, undo these, and use the recipe's rates times what was found
     #[arg(long)]
     pub(crate) find_lr: bool,
+    /// Where gradients are taken; `cuda` is the first NVIDIA GPU, in binaries that are built with it
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+/// Where the gradients of a step are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Cpu,
+    Cuda,
 }
 
 /// Write this workspace's checkpoint to a file that others can use

@@ -18,7 +18,7 @@ use crate::optim::Update;
 use crate::pool::Pool;
 use crate::schedule::{RangeTest, Schedule};
 use crate::state::{self, Lock, Snapshot, State};
-use crate::{Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
+use crate::{Device, Event, HeldOut, Options, Outcome, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
 pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
@@ -124,7 +124,8 @@ struct Run {
     /// What the recipe's rates are multiplied by.
     rate: f64,
     journal: Journal,
-    peak_gflops: f64,
+    /// Of the CPU; `None` where gradients are taken elsewhere.
+    peak_gflops: Option<f64>,
 }
 
 /// The least that the recipe's rates are multiplied by before a run that runs away is given up.
@@ -146,13 +147,13 @@ impl Run {
         };
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            peak_gflops: precision.gflops() * pool.n_workers() as f64,
+            peak_gflops: (options.device == Device::Cpu).then(|| precision.gflops() * pool.n_workers() as f64),
             precision,
             pool,
             documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
             watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
             momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
-            gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
+            gradients: Gradients::on(options.device, &params, data.sequences / data.micro_sequences, data.seq_len)?,
             params,
             base: options.base.clone(),
             base_hash,
@@ -299,7 +300,9 @@ impl Run {
                 loss,
                 bits_per_byte,
                 tokens_per_s: pace.tokens_per_s,
-                utilisation: 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / self.peak_gflops,
+                utilisation: self
+                    .peak_gflops
+                    .map(|peak| 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / peak),
                 eta_s: pace.eta_s,
             });
             if self.step.is_multiple_of(measure.save_every) {
@@ -314,12 +317,10 @@ impl Run {
     fn one_step(&mut self, factor: f64) -> Result<Option<f64>, TrainError> {
         let data = &self.recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
-        let graph = Graph::with_pool(&self.params, self.precision, &self.pool)?;
         let batches = self.pool.map(n_parts, |part| self.documents.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
-        let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
-        drop(graph);
+        let loss = self.gradients.take(&self.params, self.precision, &batches, weight, &self.pool)?;
         // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
         let bound = 2.0 * (self.params.config.vocab_size as f64).ln();
         if loss.partial_cmp(&bound) != Some(std::cmp::Ordering::Less) {

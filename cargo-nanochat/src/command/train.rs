@@ -9,7 +9,7 @@ use nanochat_engine::store::{Store, write_durably};
 use nanochat_train::{HeldOut, Options, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::Train;
+use crate::cli::{Device, Train};
 use crate::context::Context;
 use crate::exit::{InputError, Interrupted};
 use crate::interrupt::Interrupt;
@@ -47,6 +47,7 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         threads: args.threads.or(settings.threads).unwrap_or(0),
         base,
         find_lr: args.find_lr,
+        device: args.device.into(),
     };
     let stopped = "stopped; the state is saved and the same command goes on from there";
     let outcome = train(&context.output, &options, Interrupt::install()?, stopped)?;
@@ -74,6 +75,15 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         context.output.note(format_args!("loss curve: {}", curve.display()));
     }
     Ok(())
+}
+
+impl From<Device> for nanochat_train::Device {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+        }
+    }
 }
 
 /// What `train` uses where nothing else is said.

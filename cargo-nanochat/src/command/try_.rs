@@ -96,6 +96,7 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
         threads: args.threads.or(workspace.settings.threads).unwrap_or(0),
         base: None,
         find_lr: false,
+        device: nanochat_train::Device::Cpu,
     };
     let outcome = train(output, &options, interrupt, "stopped; nothing is kept")?;
     let installed = install(&output.silent(), &store, &options, &outcome)?;

@@ -1,0 +1,185 @@
+use std::sync::Arc;
+
+use nanochat_engine::rng::Rng;
+use nanochat_kernels::Precision;
+
+use super::*;
+use crate::Recipe;
+use crate::gradients::Gradients;
+use crate::model::Graph;
+use crate::optim::Update;
+use crate::pass::Pass;
+use crate::pool::Pool;
+
+const SEQ_LEN: usize = 48;
+
+fn params(scales: ScaleGroup) -> Params {
+    let shape: Config = "d64 l2 h4 kv2 ff96 v300 n1".parse().expect("a shape");
+    Params::init(&Config { context: SEQ_LEN, scales, ..shape }, 3)
+}
+
+fn model(params: &Params) -> Model {
+    Model::new(&params.config, SEQ_LEN, &Device::Cpu).expect("there is one stream")
+}
+
+/// Two sequences. Where `packed`, the first holds three documents, the second ends in one without targets, and every
+/// eleventh row has none.
+fn batch(seed: u64, packed: bool) -> Batch {
+    let mut rng = Rng::new(seed);
+    let n_rows = 2 * SEQ_LEN;
+    let mut draw = || (0..n_rows).map(|_| rng.below(300) as u32).collect::<Vec<u32>>();
+    let (tokens, mut targets) = (draw(), draw());
+    let mut starts = vec![0; n_rows];
+    if packed {
+        starts[5..20].fill(5);
+        starts[20..SEQ_LEN].fill(20);
+        starts[SEQ_LEN + 30..].fill(30);
+        targets[SEQ_LEN + 30..].fill(NO_TARGET);
+        targets.iter_mut().step_by(11).for_each(|target| *target = NO_TARGET);
+    }
+    Batch { tokens: Arc::new(tokens), targets: Arc::new(targets), starts: Arc::new(starts), seq_len: SEQ_LEN }
+}
+
+/// The loss, and the gradient of each parameter.
+fn taken(model: &Model, params: &Params, batches: &[Batch]) -> (f64, Vec<Vec<f32>>) {
+    let leaves = model.leaves(params).expect("shapes agree");
+    let (loss, gradients) = model.gradients(&leaves, batches, 0.01).expect("shapes agree");
+    let flat = |part: &Tensor| part.flatten_all().expect("a shape").to_vec1::<f32>().expect("f32");
+    (loss, gradients.iter().map(|parts| parts.iter().flat_map(flat).collect()).collect())
+}
+
+fn fused(params: &Params, batches: &[Batch]) -> (f64, Vec<Vec<f32>>) {
+    let graph = Graph::new(params, Precision::F32).expect("shapes agree");
+    let mut gradients: Vec<_> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
+    let mut pass = Pass::default();
+    let losses = batches.iter().map(|batch| pass.gradients(&graph, params, batch, 0.01, &mut gradients));
+    (losses.sum(), gradients)
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn apart(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+fn furthest(params: &Params, a: &[Vec<f32>], b: &[Vec<f32>]) -> (f64, String) {
+    let parts = params.list.iter().zip(a.iter().zip(b));
+    let furthest = parts.map(|(param, (a, b))| (apart(a, b), param.name.clone()));
+    furthest.max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are parameters")
+}
+
+/// How far a gradient may be from the fused one, as a share of its norm.
+///
+/// Sums are taken in other orders, so numbers before a rounding to int8 differ by some 8 units of 2⁻²⁴; at 127 steps,
+/// that lets about 1 of 10,000 activations round the other way. Each moves by 1/127 of its row's largest, about 1/40 of
+/// the root mean square: √10⁻⁴ / 40 = 2.5e-4 of the norm. The two layers have 8 roundings and the head one, which all
+/// act on a gradient on its way forth and back: √18 · 2.5e-4 = 1.1e-3, and 4 times that for the luck of small sizes.
+const TOLERANCE: f64 = 4.0 * 1.1e-3;
+
+#[test]
+fn loss_and_gradients_are_those_of_the_fused_operations() {
+    for scales in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(32)] {
+        let params = params(scales);
+        let batches = [batch(1, false), batch(2, true)];
+        let (expected_loss, expected) = fused(&params, &batches);
+        // All rows of a batch at once, and seven at a time.
+        for chunk_rows in [CHUNK_ROWS, 7] {
+            let (loss, found) = taken(&Model { chunk_rows, ..model(&params) }, &params, &batches);
+            let (worst, name) = furthest(&params, &found, &expected);
+            let case = format!("{scales:?}, {chunk_rows} rows: {loss} for {expected_loss}, {name} is {worst:e} off");
+            eprintln!("{case}");
+            assert!((loss - expected_loss).abs() <= TOLERANCE * expected_loss, "{case}");
+            assert!(worst <= TOLERANCE, "{case}");
+        }
+    }
+}
+
+#[test]
+fn documents_of_one_sequence_do_not_see_each_other() {
+    let params = params(ScaleGroup::Matrix);
+    let packed = batch(2, true);
+    let (_, expected) = taken(&model(&params), &params, std::slice::from_ref(&packed));
+    let unpacked = Batch { starts: Arc::new(vec![0; packed.starts.len()]), ..packed };
+    let (_, found) = taken(&model(&params), &params, &[unpacked]);
+    let (worst, name) = furthest(&params, &found, &expected);
+    assert!(worst > 10.0 * TOLERANCE, "{name}, the furthest, is only {worst} off without the documents' limits");
+}
+
+#[test]
+fn a_row_without_a_target_adds_nothing() {
+    let params = params(ScaleGroup::Matrix);
+    let model = model(&params);
+    let empty = Batch { targets: Arc::new(vec![NO_TARGET; 2 * SEQ_LEN]), ..batch(1, true) };
+    let (loss, gradients) = taken(&model, &params, std::slice::from_ref(&empty));
+    assert_eq!(loss, 0.0);
+    assert!(gradients.iter().flatten().all(|g| *g == 0.0));
+    let one = batch(2, true);
+    assert_eq!(taken(&model, &params, &[empty, one.clone()]), taken(&model, &params, &[one]));
+}
+
+/// A product in 16 bits rounds both sides and its result, each by up to 2⁻¹¹ of itself in f16, which stands in for the
+/// bf16 that candle multiplies on a GPU only: 3 roundings, 40 products forth and back of two layers, √120 · 2⁻¹¹ = 5e-3
+/// of the norm. That moves about 127 · 5e-3 of all activations across a rounding, by 1/40 each: √0.6 / 40 = 0.02 more
+/// at each of the 9, 0.06 in all.
+#[test]
+fn products_in_16_bits_give_nearly_the_same() {
+    let params = params(ScaleGroup::Matrix);
+    let batches = [batch(1, false), batch(2, true)];
+    let (expected_loss, expected) = taken(&model(&params), &params, &batches);
+    let (loss, found) = taken(&Model { products: DType::F16, ..model(&params) }, &params, &batches);
+    let (worst, name) = furthest(&params, &found, &expected);
+    assert!((loss - expected_loss).abs() <= 0.002 * expected_loss, "{loss} for {expected_loss}");
+    assert!(worst > 0.0 && worst <= 0.07, "{name} is {worst} off");
+}
+
+#[test]
+fn thirty_steps_lower_the_loss() {
+    let mut params = params(ScaleGroup::Matrix);
+    let optimizer = Recipe::load("test").expect("it is built in").optimizer;
+    let pool = Pool::new(1).expect("a thread starts");
+    let mut momenta: Vec<_> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
+    let mut gradients = Gradients::plain(&params, model(&params));
+    // Seven tokens in a round: what follows is known.
+    let tokens: Vec<u32> = (0..2 * SEQ_LEN as u32).map(|i| i % 7).collect();
+    let targets = tokens.iter().map(|token| (token + 1) % 7).collect();
+    let batches = [Batch { tokens: Arc::new(tokens), targets: Arc::new(targets), ..batch(1, true) }];
+    let weight = 1.0 / batches[0].n_targets() as f32;
+    let mut losses = Vec::new();
+    for _ in 0..30 {
+        losses.push(gradients.take(&params, Precision::F32, &batches, weight, &pool).expect("shapes agree"));
+        let update = Update { factor: 1.0, precision: Precision::F32 };
+        optimizer.step(&mut params, &mut momenta, gradients.sum(&pool), update, &pool);
+    }
+    assert!((losses[0] - 300f64.ln()).abs() < 0.2, "{losses:?}");
+    assert!(losses[29] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn several_residual_streams_are_refused_with_a_way_out() {
+    let config: Config = "d64 l2 h4 kv2 ff96 v300 n2".parse().expect("a shape");
+    let Err(error) = Model::new(&config, SEQ_LEN, &Device::Cpu) else { panic!("it knows one stream") };
+    let text = error.to_string();
+    assert!(matches!(error, TrainError::Streams { n_streams: 2 }), "{text}");
+    assert!(text.contains("model.n_streams") && text.contains("--device cpu"), "{text}");
+}
+
+#[test]
+fn sequences_of_another_length_are_refused() {
+    let params = params(ScaleGroup::Matrix);
+    let model = Model::new(&params.config, 32, &Device::Cpu).expect("there is one stream");
+    let leaves = model.leaves(&params).expect("shapes agree");
+    let error = model.gradients(&leaves, &[batch(1, false)], 1.0).expect_err("they have 48 tokens").to_string();
+    assert!(error.contains("48 tokens where 32"), "{error}");
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn cuda_in_a_binary_without_it_says_how_to_build_one() {
+    let Err(error) = Gradients::on(crate::Device::Cuda, &params(ScaleGroup::Matrix), 1, SEQ_LEN) else {
+        panic!("not built")
+    };
+    let text = error.to_string();
+    assert!(matches!(error, TrainError::NotBuilt { feature: "cuda" }), "{text}");
+    assert!(text.contains("train/cuda/build.sh") && text.contains("--features cuda"), "{text}");
+}
