@@ -11,7 +11,7 @@ use crate::optim::Update;
 use crate::pass::Pass;
 use crate::pool::Pool;
 
-const SEQ_LEN: usize = 48;
+const SEQ_LEN: usize = 24;
 
 fn params(scales: ScaleGroup) -> Params {
     let shape: Config = "d64 l2 h4 kv2 ff96 v300 n1".parse().expect("a shape");
@@ -31,10 +31,10 @@ fn batch(seed: u64, packed: bool) -> Batch {
     let (tokens, mut targets) = (draw(), draw());
     let mut starts = vec![0; n_rows];
     if packed {
-        starts[5..20].fill(5);
-        starts[20..SEQ_LEN].fill(20);
-        starts[SEQ_LEN + 30..].fill(30);
-        targets[SEQ_LEN + 30..].fill(NO_TARGET);
+        starts[5..15].fill(5);
+        starts[15..SEQ_LEN].fill(15);
+        starts[SEQ_LEN + 17..].fill(17);
+        targets[SEQ_LEN + 17..].fill(NO_TARGET);
         targets.iter_mut().step_by(11).for_each(|target| *target = NO_TARGET);
     }
     Batch { tokens: Arc::new(tokens), targets: Arc::new(targets), starts: Arc::new(starts), seq_len: SEQ_LEN }
@@ -69,29 +69,39 @@ fn furthest(params: &Params, a: &[Vec<f32>], b: &[Vec<f32>]) -> (f64, String) {
     furthest.max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are parameters")
 }
 
-/// How far a gradient may be from the fused one, as a share of its norm.
-///
-/// Sums are taken in other orders, so numbers before a rounding to int8 differ by some 8 units of 2⁻²⁴; at 127 steps,
-/// that lets about 1 of 10,000 activations round the other way. Each moves by 1/127 of its row's largest, about 1/40 of
-/// the root mean square: √10⁻⁴ / 40 = 2.5e-4 of the norm. The two layers have 8 roundings and the head one, which all
-/// act on a gradient on its way forth and back: √18 · 2.5e-4 = 1.1e-3, and 4 times that for the luck of small sizes.
-const TOLERANCE: f64 = 4.0 * 1.1e-3;
+/// How far a gradient may be from the fused one, as a share of its norm, where every activation is rounded to the same
+/// int8: sums are taken in other orders, each within about 8 units of 2⁻²⁴ of its result, in some 20 steps forth and back.
+const ROUNDED: f64 = 20.0 * 8.0 * f32::EPSILON as f64 / 2.0;
+
+/// The same where some are not. One that rounds the other way moves what follows in its row and in later ones of its
+/// document, so that others do, too; at worst all roundings of a row are independent ones. Each is off by 1/127 of the
+/// row's largest over √12 on either side, about 1 % of the root mean square; there are 9, which act on a gradient on its
+/// way forth and back: √18 · 1 % = 4.3 %.
+const FLIPPED: f64 = 0.05;
 
 #[test]
 fn loss_and_gradients_are_those_of_the_fused_operations() {
     for scales in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(32)] {
         let params = params(scales);
-        let batches = [batch(1, false), batch(2, true)];
-        let (expected_loss, expected) = fused(&params, &batches);
+        let mut found = Vec::new();
         // All rows of a batch at once, and seven at a time.
-        for chunk_rows in [CHUNK_ROWS, 7] {
-            let (loss, found) = taken(&Model { chunk_rows, ..model(&params) }, &params, &batches);
-            let (worst, name) = furthest(&params, &found, &expected);
-            let case = format!("{scales:?}, {chunk_rows} rows: {loss} for {expected_loss}, {name} is {worst:e} off");
+        for (seed, chunk_rows) in (0..10).zip([CHUNK_ROWS, 7].into_iter().cycle()) {
+            let batches = [batch(seed, true), batch(100 + seed, false)];
+            let batches = &batches[..if seed == 0 { 2 } else { 1 }];
+            let (expected_loss, expected) = fused(&params, batches);
+            let (loss, gradients) = taken(&Model { chunk_rows, ..model(&params) }, &params, batches);
+            let (worst, name) = furthest(&params, &gradients, &expected);
+            let case = format!("{scales:?}, batch {seed}: {loss} for {expected_loss}, {name} is {worst:e} off");
             eprintln!("{case}");
-            assert!((loss - expected_loss).abs() <= TOLERANCE * expected_loss, "{case}");
-            assert!(worst <= TOLERANCE, "{case}");
+            // A loss is the mean of many rows', which are off in either direction.
+            assert!((loss - expected_loss).abs() <= 0.1 * FLIPPED * expected_loss, "{case}");
+            assert!(worst <= FLIPPED, "{case}");
+            found.push(worst);
         }
+        found.sort_by(f64::total_cmp);
+        // An error would be in all of them; an activation that rounds the other way is in some.
+        let quarter = found[found.len() / 4];
+        assert!(quarter <= ROUNDED, "{scales:?}: three of four batches are {quarter:e} off or more");
     }
 }
 
@@ -103,7 +113,7 @@ fn documents_of_one_sequence_do_not_see_each_other() {
     let unpacked = Batch { starts: Arc::new(vec![0; packed.starts.len()]), ..packed };
     let (_, found) = taken(&model(&params), &params, &[unpacked]);
     let (worst, name) = furthest(&params, &found, &expected);
-    assert!(worst > 10.0 * TOLERANCE, "{name}, the furthest, is only {worst} off without the documents' limits");
+    assert!(worst > 4.0 * FLIPPED, "{name}, the furthest, is only {worst} off without the documents' limits");
 }
 
 #[test]
@@ -118,10 +128,9 @@ fn a_row_without_a_target_adds_nothing() {
     assert_eq!(taken(&model, &params, &[empty, one.clone()]), taken(&model, &params, &[one]));
 }
 
-/// A product in 16 bits rounds both sides and its result, each by up to 2⁻¹¹ of itself in f16, which stands in for the
-/// bf16 that candle multiplies on a GPU only: 3 roundings, 40 products forth and back of two layers, √120 · 2⁻¹¹ = 5e-3
-/// of the norm. That moves about 127 · 5e-3 of all activations across a rounding, by 1/40 each: √0.6 / 40 = 0.02 more
-/// at each of the 9, 0.06 in all.
+/// In f16, which stands in for the bf16 that candle multiplies on a GPU only. It rounds both sides of a product and its
+/// result, each by up to 2⁻¹¹ of itself: with about 40 products forth and back, √120 · 2⁻¹¹ = 5e-3 of the norm, which is
+/// enough for the activations of all rows to round as they will.
 #[test]
 fn products_in_16_bits_give_nearly_the_same() {
     let params = params(ScaleGroup::Matrix);
@@ -130,7 +139,8 @@ fn products_in_16_bits_give_nearly_the_same() {
     let (loss, found) = taken(&Model { products: DType::F16, ..model(&params) }, &params, &batches);
     let (worst, name) = furthest(&params, &found, &expected);
     assert!((loss - expected_loss).abs() <= 0.002 * expected_loss, "{loss} for {expected_loss}");
-    assert!(worst > 0.0 && worst <= 0.07, "{name} is {worst} off");
+    eprintln!("{loss} for {expected_loss}, {name} is {worst} off");
+    assert!(worst > 0.0 && worst <= FLIPPED + 5e-3, "{name} is {worst} off");
 }
 
 #[test]
@@ -169,8 +179,8 @@ fn sequences_of_another_length_are_refused() {
     let params = params(ScaleGroup::Matrix);
     let model = Model::new(&params.config, 32, &Device::Cpu).expect("there is one stream");
     let leaves = model.leaves(&params).expect("shapes agree");
-    let error = model.gradients(&leaves, &[batch(1, false)], 1.0).expect_err("they have 48 tokens").to_string();
-    assert!(error.contains("48 tokens where 32"), "{error}");
+    let error = model.gradients(&leaves, &[batch(1, false)], 1.0).expect_err("they have 24 tokens").to_string();
+    assert!(error.contains("24 tokens where 32"), "{error}");
 }
 
 #[cfg(not(feature = "cuda"))]
