@@ -78,7 +78,7 @@ fn compare(
     batch: &Batch,
 ) -> std::result::Result<(), Box<dyn Error>> {
     let weight = 1.0 / batch.tokens.len() as f64;
-    let leaves: Leaves = masters.iter().map(|master| master.leaves(&model)).collect::<Result<_>>()?;
+    let leaves: Leaves = masters.iter().map(|master| master.leaves(model)).collect::<Result<_>>()?;
     let (loss, gradients) = model.gradients(&leaves, std::slice::from_ref(batch), weight)?;
     let (our_loss, our_gradients) =
         Graph::new(params, nanochat_kernels::Precision::F32)?.gradients(batch, weight as f32)?;
