@@ -37,6 +37,13 @@ fn help_is_worth_reading() {
     }
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_built_in_is_refused_with_how_to_build_it() {
+    let error = small().run("train --device cuda").fails(1);
+    assert!(error.contains("without `cuda`") && error.contains("train/cuda/build.sh"), "{error}");
+}
+
 #[test]
 fn bench_measures_random_weights_of_a_shape() {
     let workspace = small();

@@ -207,9 +207,19 @@ pub(crate) struct Train {
     /// Leave the machine to others: one worker at the lowest priority
     #[arg(long, conflicts_with = "threads")]
     pub(crate) background: bool,
+    /// Where gradients are taken; `cuda` is the first NVIDIA GPU, in binaries that are built with it
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+/// Where the gradients of a step are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Cpu,
+    Cuda,
 }
 
 /// Write this workspace's checkpoint to a file that others can use

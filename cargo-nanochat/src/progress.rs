@@ -98,8 +98,8 @@ impl<'a> TrainProgress<'a> {
                     self.bits_per_byte.map_or_else(String::new, |bits| format!("  held out {bits:.3} bits/byte"));
                 let rate = rate(tokens_per_s);
                 let eta = clock(eta_s);
-                let used = 100.0 * utilisation;
-                let message = format!("loss {loss:.3}{held_out}  {rate} tokens/s, {used:.0} % of peak  {eta} left");
+                let used = utilisation.map_or_else(String::new, |used| format!(", {:.0} % of peak", 100.0 * used));
+                let message = format!("loss {loss:.3}{held_out}  {rate} tokens/s{used}  {eta} left");
                 self.bar.set(self.output, step, total, "step", &message);
             }
         }

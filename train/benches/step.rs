@@ -42,7 +42,7 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
         let mut step = clock.begin();
         let graph = Graph::with_pool(&params, setting.precision, &pool)?;
         step.lap("round");
-        let loss = gradients.take(&graph, &params, &batches, setting.weight() as f32, &pool)?;
+        let loss = gradients.take_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");
         let sum = gradients.sum(&pool);
         step.lap("sum");

@@ -246,14 +246,12 @@ impl Trial {
     fn step(&mut self, factor: f64, precision: Precision, pool: &Pool) -> Result<(), Box<dyn Error>> {
         let Recipe { data, optimizer, entropy, .. } = &self.recipe;
         let micro = data.micro_sequences;
-        let mut graph = Graph::with_pool(&self.params, precision, pool)?;
-        graph.entropy = *entropy;
+        self.gradients.entropy = *entropy;
         let parts = 0..data.sequences / micro;
         let batches: Vec<Batch> =
             parts.map(|part| self.documents.batch(self.step, part * micro..(part + 1) * micro)).collect();
         let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
-        self.gradients.take(&graph, &self.params, &batches, 1.0 / n_targets as f32, pool)?;
-        drop(graph);
+        self.gradients.take(&self.params, precision, &batches, 1.0 / n_targets as f32, pool)?;
         let update = Update { factor, precision, step: self.step + 1 };
         optimizer.step(&mut self.params, &mut self.moments, self.gradients.sum(pool), update, pool);
         if optimizer.ema > 0.0 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use nanochat_engine::sources::{Package, Role};
 use nanochat_engine::{Cancel, Sources};
-use nanochat_train::{Event, Options, train};
+use nanochat_train::{Device, Event, Options, train};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),
+        device: Device::Cpu,
     };
     let begin = std::time::Instant::now();
     let mut print = |event: Event| match event {

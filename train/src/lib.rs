@@ -11,6 +11,7 @@
 
 pub mod corpus;
 pub mod curve;
+pub mod device;
 pub mod documents;
 pub mod export;
 pub mod gradients;
@@ -22,6 +23,7 @@ pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod pass;
+pub mod plain;
 pub mod pool;
 pub mod quantize;
 pub mod recipe;
@@ -34,6 +36,7 @@ use std::path::PathBuf;
 
 use nanochat_engine::{Cancel, Checkpoint, Sources};
 
+pub use device::Device;
 pub use recipe::Recipe;
 
 /// What to train and on what.
@@ -64,6 +67,8 @@ pub struct Options {
     pub remember: Vec<PathBuf>,
     /// Begin with a range test and multiply the recipe's rates by what it finds. A run that goes on keeps what it has.
     pub find_lr: bool,
+    /// Where gradients are taken. A run may go on on another one, to other bits.
+    pub device: Device,
 }
 
 /// Progress, in the order it happens.
@@ -161,8 +166,9 @@ pub enum Event {
         bits_per_byte: Option<f64>,
         /// Tokens per second of wall clock.
         tokens_per_s: f64,
-        /// 6 · parameters · tokens/s as a share of what small products in cache reach on as many cores.
-        utilisation: f64,
+        /// 6 · parameters · tokens/s as a share of what small products in cache reach on as many cores; `None` on a
+        /// GPU, whose peak is not known.
+        utilisation: Option<f64>,
         /// Seconds left.
         eta_s: f64,
     },
@@ -255,6 +261,25 @@ pub enum TrainError {
         "the trained weights cannot be packed ({0}): the rates are too high; lower optimizer.muon.lr and optimizer.lion.lr in the recipe and pass --restart"
     )]
     Weights(#[from] nanochat_engine::checkpoint::SectionError),
+    /// This binary cannot use the device.
+    #[error(
+        "this binary was built without `{feature}`; build one with `train/cuda/build.sh`, or with `cargo install --path cargo-nanochat --features {feature}` where the CUDA toolkit is installed"
+    )]
+    NotBuilt {
+        /// The cargo feature it lacks.
+        feature: &'static str,
+    },
+    /// There is no such device, or it cannot be used.
+    #[error("no CUDA device can be used: {0}; see whether `nvidia-smi` lists one, or train with --device cpu")]
+    Device(candle_core::Error),
+    /// The device's operations do not know this architecture.
+    #[error(
+        "the model has {n_streams} residual streams, and training on a device knows one; set model.n_streams to 1 in the recipe, or train with --device cpu"
+    )]
+    Streams {
+        /// How many it has.
+        n_streams: usize,
+    },
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -273,5 +298,6 @@ pub fn peak_memory() -> Option<u64> {
 
 /// Trains. Saves its state and returns early, with `finished: false`, when cancelled.
 pub fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
+    options.device.check()?;
     run::train(options, events, cancel)
 }

@@ -22,7 +22,7 @@ use crate::optim::{Moments, Update, moments};
 use crate::pool::Pool;
 use crate::schedule::{RangeTest, Schedule};
 use crate::state::{self, Best, Lock, Shapes, Snapshot, State};
-use crate::{Event, Options, Outcome, Recipe, TrainError, export, tokenizer};
+use crate::{Device, Event, Options, Outcome, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
 pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
@@ -285,7 +285,8 @@ struct Run {
     /// What the recipe's rates are multiplied by.
     rate: f64,
     journal: Journal,
-    peak_gflops: f64,
+    /// Of the CPU; `None` where gradients are taken elsewhere.
+    peak_gflops: Option<f64>,
 }
 
 /// The least that the recipe's rates are multiplied by before a run that runs away is given up.
@@ -301,13 +302,16 @@ impl Run {
             None => Params::init(&config(options, recipe, tokenizer.vocab_size()), recipe.seed),
         };
         params.weights = recipe.weights;
+        let n_parts = data.sequences / data.micro_sequences;
+        let mut gradients = Gradients::on(options.device, &params, n_parts, data.seq_len)?;
+        gradients.entropy = recipe.entropy;
         // What a run may stop by must not be what it is judged by.
         let (calibration, report) = measure::halves(&corpus.held_out);
         let watched = if calibration.is_empty() { report } else { calibration };
         let watch = |files| Watch::new(tokenizer, files, data.seq_len, recipe.measure.sequences);
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            peak_gflops: precision.gflops() * pool.n_workers() as f64,
+            peak_gflops: (options.device == Device::Cpu).then(|| precision.gflops() * pool.n_workers() as f64),
             precision,
             pool,
             mixture: task.mixture(),
@@ -318,7 +322,7 @@ impl Run {
                 true => params.list.iter().map(|param| param.values.clone()).collect(),
                 false => Vec::new(),
             },
-            gradients: Gradients::new(&params, data.sequences / data.micro_sequences),
+            gradients,
             params,
             base: options.base.clone(),
             model_id: root.filter(|name| !name.is_empty()).unwrap_or_else(|| "workspace".to_owned()),
@@ -505,7 +509,9 @@ impl Run {
                 loss,
                 bits_per_byte,
                 tokens_per_s: pace.tokens_per_s,
-                utilisation: 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / self.peak_gflops,
+                utilisation: self
+                    .peak_gflops
+                    .map(|peak| 6e-9 * self.params.n_values() as f64 * pace.tokens_per_s / peak),
                 eta_s: pace.eta_s,
             });
             if self.step.is_multiple_of(self.task.recipe.measure.save_every) {
@@ -534,13 +540,10 @@ impl Run {
         let recipe = &self.task.recipe;
         let data = &recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
-        let mut graph = Graph::with_pool(&self.params, self.precision, &self.pool)?;
-        graph.entropy = recipe.entropy;
         let batches = self.pool.map(n_parts, |part| self.mixture.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
-        let loss = self.gradients.take(&graph, &self.params, &batches, weight, &self.pool)?;
-        drop(graph);
+        let loss = self.gradients.take(&self.params, self.precision, &batches, weight, &self.pool)?;
         // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
         let bound = 2.0 * (self.params.config.vocab_size as f64).ln();
         if loss.partial_cmp(&bound) != Some(std::cmp::Ordering::Less) {

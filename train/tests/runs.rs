@@ -6,7 +6,7 @@ use nanochat_engine::memory::Memory;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Package, Role};
 use nanochat_engine::{Cancel, Completer, Limits, Prompt, Sources};
-use nanochat_train::{Event, Options, Outcome, TrainError, train};
+use nanochat_train::{Device, Event, Options, Outcome, TrainError, train};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
@@ -55,6 +55,7 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),
+        device: Device::Cpu,
     }
 }
 
@@ -442,4 +443,15 @@ fn a_base_checkpoint_gives_its_tokenizer_and_its_weights() {
     assert_eq!(adapted.checkpoint.manifest.lineage, [base.checkpoint.manifest.hash()]);
     // Before any step the adapted model is the base: their figures differ by rounding alone.
     assert!((adapted.before.model - base.after.model).abs() < 1e-3, "{:?} {:?}", adapted.before, base.after);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_built_in_is_refused_before_any_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (sources, _) = random_crate(folder.path(), 1);
+    let options = Options { device: Device::Cuda, ..options(&sources, &folder.path().join("state"), 4) };
+    let error = train(&options, &mut |event| panic!("{event:?}"), &Cancel::new()).expect_err("there is no cuda");
+    assert!(matches!(error, TrainError::NotBuilt { feature: "cuda" }), "{error}");
+    assert!(!options.state_dir.exists());
 }

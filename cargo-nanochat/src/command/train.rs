@@ -11,7 +11,7 @@ use nanochat_train::measure::Gain;
 use nanochat_train::{HeldOut, Options, Outcome};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::Train;
+use crate::cli::{Device, Train};
 use crate::context::Context;
 use crate::exit::{InputError, Interrupted};
 use crate::interrupt::Interrupt;
@@ -92,6 +92,7 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         find_lr: args.find_lr,
         forget: args.forget.clone(),
         remember: args.remember.clone(),
+        device: args.device.into(),
     };
     if args.background {
         lower_priority();
@@ -142,6 +143,15 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         context.output.note(format_args!("loss curve: {}", curve.display()));
     }
     Ok(())
+}
+
+impl From<Device> for nanochat_train::Device {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+        }
+    }
 }
 
 /// What `train` uses where nothing else is said.

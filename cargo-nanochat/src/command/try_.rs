@@ -98,6 +98,7 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),
+        device: nanochat_train::Device::Cpu,
     };
     let outcome = train(output, &options, interrupt, "stopped; nothing is kept")?;
     let installed = install(&output.silent(), &store, &options, &outcome)?;
