@@ -1,28 +1,48 @@
-//! A workspace's files: secrets taken out, exact duplicates dropped, whole files split off for validation.
+//! What is trained on: files read, those that nobody wrote or that say what others say left out, secrets taken out,
+//! whole files split off for validation.
+//!
+//! ```text
+//! packages → list → read → filter → scrub → sketch → dedup → split → tokens (shards)
+//!            └────── by all workers, results in a fixed order ──────┘
+//! ```
+//!
+//! Members come first: a dependency's file that is a copy of one of theirs, held out or not, is left out. Only members'
+//! files are held out, also where dependencies are trained on: the figures are about the code that the user writes, and
+//! are those of the same files with dependencies and without.
 //!
 //! The split follows from the contents and the seed alone. Files are taken in the order of a hash until the
 //! held-out share is reached; a file that would take it beyond twice the share is passed over. There is always
 //! at least one held-out file, and never are all held out. Of a workspace with a single file, the last part (by
 //! the share, cut at a line) is held out instead, and no file is reported as held out whole.
 
-use std::collections::HashSet;
+pub mod dedup;
+pub mod filter;
+pub mod licence;
+pub mod shards;
+
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::sources::{Listed, Package, Role, SourceFile};
 use nanochat_engine::{Sources, secrets};
 
 use crate::TrainError;
+use crate::pool::Pool;
+use dedup::{Rank, Sketch, Verdict};
+use licence::Allowed;
 
 /// Files to train on and files to judge by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
-    /// Trained on, by name.
+    /// Members' files that are trained on, by name.
     pub train: Vec<SourceFile>,
-    /// Held out, by name.
+    /// Dependencies' files that are trained on, by name.
+    pub dependencies: Vec<SourceFile>,
+    /// Members' files that are held out, by name.
     pub held_out: Vec<SourceFile>,
     /// Whether the held-out text is part of a file that is also trained on.
     pub within_one_file: bool,
-    /// What was left out, with a reason.
+    /// What was left out, with a reason, by path.
     pub skipped: Vec<(PathBuf, String)>,
     /// Secrets that stand in no file here, neither in one that is trained on nor in one that is held out.
     pub n_scrubbed: usize,
@@ -32,38 +52,157 @@ pub struct Corpus {
     pub licences: Vec<String>,
 }
 
-impl Corpus {
-    /// Collects the workspace members' files, without the secrets in them, and splits them.
-    pub fn collect(sources: &Sources, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
-        let (files, skipped) = sources.collect(&[Role::Member]);
-        let mut skipped: Vec<(PathBuf, String)> = skipped.into_iter().map(|s| (s.path, s.reason)).collect();
-        let mut seen = HashSet::new();
-        let mut kept = Vec::with_capacity(files.len());
-        let mut n_scrubbed = 0;
-        for mut file in files {
-            let (text, n_found) = secrets::scrub_counted(&file.text);
-            if n_found > 0 {
-                file.text = text.into_owned();
-                n_scrubbed += n_found;
+/// What a corpus is to be made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whose code.
+    pub sources: &'a Sources,
+    /// Licences whose dependencies are trained on too; `None`: members alone.
+    pub dependencies: Option<&'a Allowed>,
+    /// Share of the members' bytes that is held out, in whole files.
+    pub held_out_share: f64,
+    /// Seed of the split.
+    pub seed: u64,
+}
+
+/// Files that may be trained on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Files {
+    /// Members', by name.
+    pub members: Vec<SourceFile>,
+    /// Dependencies', by name.
+    pub dependencies: Vec<SourceFile>,
+    /// What was left out, with a reason, by path.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Secrets that were taken out.
+    pub n_scrubbed: usize,
+    /// SPDX expressions of the members, and of the dependencies with a file among these, sorted.
+    pub licences: Vec<String>,
+}
+
+impl Files {
+    /// Reads, filters, scrubs and compares: the members' files and, with a list of licences, those of the dependencies
+    /// that it allows.
+    pub fn gather(sources: &Sources, dependencies: Option<&Allowed>, pool: &Pool) -> Self {
+        let mut skipped = Vec::new();
+        let packages: Vec<usize> = (0..sources.packages.len())
+            .filter(|idx| match whether(&sources.packages[*idx], dependencies) {
+                Ok(is_wanted) => is_wanted,
+                Err(reason) => {
+                    skipped.push((sources.packages[*idx].folder.clone(), reason));
+                    false
+                }
+            })
+            .collect();
+        let lists = pool.map(packages.len(), |i| sources.list(packages[i]));
+        let (lists, left_out): (Vec<_>, Vec<_>) = lists.into_iter().unzip();
+        skipped.extend(left_out.into_iter().flatten().map(|skip| (skip.path, skip.reason)));
+        let listed = Listed::joined(lists);
+        let prepared = pool.map(listed.len(), |i| Prepared::of(listed[i].clone(), sources));
+        let (mut files, mut sketches, mut n_scrubbed) = (Vec::new(), Vec::new(), 0);
+        for prepared in prepared {
+            match prepared {
+                Ok(Some(Prepared { file, package, rank, sketch, n_secrets })) => {
+                    files.push((file, package));
+                    sketches.push((rank, sketch));
+                    n_scrubbed += n_secrets;
+                }
+                Ok(None) => {}
+                Err(skip) => skipped.push(skip),
             }
-            if file.text.trim().is_empty() {
+        }
+        let reason = |verdict: Verdict| match verdict {
+            Verdict::Kept => None,
+            Verdict::Copy(kept) => Some(format!("a copy of {}", files[kept].0.name)),
+            Verdict::NearCopy(kept) => Some(format!("nearly a copy of {}", files[kept].0.name)),
+        };
+        let reasons: Vec<Option<String>> = dedup::verdicts(&sketches).into_iter().map(reason).collect();
+        drop(sketches);
+        let mut gathered = Self { n_scrubbed, ..Self::default() };
+        let is_member = |idx: usize| sources.packages[idx].role == Role::Member;
+        let mut with_files: BTreeSet<usize> = packages.iter().copied().filter(|idx| is_member(*idx)).collect();
+        for ((file, package), reason) in files.into_iter().zip(reasons) {
+            if let Some(reason) = reason {
+                skipped.push((file.path, reason));
                 continue;
             }
-            if seen.insert(blake3::hash(file.text.as_bytes())) {
-                kept.push(file);
-            } else {
-                skipped.push((file.path, "a copy of another file".to_owned()));
-            }
+            with_files.insert(package);
+            let files = if is_member(package) { &mut gathered.members } else { &mut gathered.dependencies };
+            files.push(file);
         }
-        if kept.is_empty() {
-            return Err(TrainError::Empty { root: sources.root.clone() });
+        let licences = with_files.into_iter().filter_map(|idx| sources.packages[idx].licence.clone());
+        gathered.licences = licences.collect::<BTreeSet<_>>().into_iter().collect();
+        skipped.sort();
+        skipped.dedup_by(|a, b| a.0 == b.0);
+        gathered.skipped = skipped;
+        gathered
+    }
+}
+
+/// The files of the dependencies that a list of licences allows, filtered, scrubbed and without what the members' files or
+/// one another say already; and what was left out, of the members too, with reasons.
+pub fn dependencies(sources: &Sources, allowed: &Allowed, pool: &Pool) -> (Vec<SourceFile>, Vec<(PathBuf, String)>) {
+    let files = Files::gather(sources, Some(allowed), pool);
+    (files.dependencies, files.skipped)
+}
+
+/// Whether a package's files are wanted; the reason where its licence forbids it.
+fn whether(package: &Package, dependencies: Option<&Allowed>) -> Result<bool, String> {
+    let Some(allowed) = dependencies.filter(|_| package.role == Role::Dependency) else {
+        return Ok(package.role == Role::Member);
+    };
+    match &package.licence {
+        Some(licence) if allowed.has(licence) => Ok(true),
+        Some(licence) => Err(format!("its licence is not on the list: {licence}")),
+        None => Err("it states no licence".to_owned()),
+    }
+}
+
+/// A file that is read, filtered and scrubbed.
+struct Prepared {
+    file: SourceFile,
+    package: usize,
+    rank: Rank,
+    sketch: Sketch,
+    n_secrets: usize,
+}
+
+impl Prepared {
+    /// `None` for a file without text; the reason for one that is left out.
+    fn of(listed: Listed, sources: &Sources) -> Result<Option<Self>, (PathBuf, String)> {
+        let package_idx = listed.package;
+        let package = &sources.packages[package_idx];
+        let mut file = listed.read().map_err(|skip| (skip.path, skip.reason))?;
+        if file.text.trim().is_empty() {
+            return Ok(None);
         }
-        let licences: std::collections::BTreeSet<String> =
-            sources.members().filter_map(|package| package.licence.clone()).collect();
-        let mut corpus = Self::split(kept, held_out_share, seed)?;
-        corpus.skipped = skipped;
-        corpus.n_scrubbed = n_scrubbed;
-        corpus.licences = licences.into_iter().collect();
+        if let Some(reason) = filter::reason(&file.text) {
+            return Err((file.path, reason.to_owned()));
+        }
+        let (text, n_secrets) = secrets::scrub_counted(&file.text);
+        if n_secrets > 0 {
+            file.text = text.into_owned();
+        }
+        // What is listed has no other file of its name.
+        let rank = Rank::new(package.role == Role::Dependency, &package.name, &package.version, &file.name);
+        let sketch = Sketch::new(&file.text);
+        Ok(Some(Self { file, package: package_idx, rank, sketch, n_secrets }))
+    }
+}
+
+impl Corpus {
+    /// Gathers files and splits the members' ones.
+    pub fn collect(wanted: &Wanted<'_>, pool: &Pool) -> Result<Self, TrainError> {
+        let files = Files::gather(wanted.sources, wanted.dependencies, pool);
+        if files.members.is_empty() {
+            return Err(TrainError::Empty { root: wanted.sources.root.clone() });
+        }
+        let mut corpus = Self::split(files.members, wanted.held_out_share, wanted.seed)?;
+        corpus.dependencies = files.dependencies;
+        corpus.skipped = files.skipped;
+        corpus.n_scrubbed = files.n_scrubbed;
+        corpus.licences = files.licences;
+        corpus.hash = corpus.hashed();
         Ok(corpus)
     }
 
@@ -77,13 +216,44 @@ impl Corpus {
             let (train, held_out) = split_whole(files, held_out_share, seed);
             (train, held_out, false)
         };
-        let hash = hash(&train, &held_out);
-        Ok(Self { train, held_out, within_one_file, skipped: Vec::new(), n_scrubbed: 0, hash, licences: Vec::new() })
+        let mut corpus = Self {
+            train,
+            dependencies: Vec::new(),
+            held_out,
+            within_one_file,
+            skipped: Vec::new(),
+            n_scrubbed: 0,
+            hash: String::new(),
+            licences: Vec::new(),
+        };
+        corpus.hash = corpus.hashed();
+        Ok(corpus)
+    }
+
+    /// All files that are trained on: members' first.
+    pub fn trained(&self) -> impl Iterator<Item = &SourceFile> {
+        self.train.iter().chain(&self.dependencies)
+    }
+
+    /// Lets go of the texts that are trained on, once they are tokens.
+    pub fn forget(&mut self) {
+        (self.train, self.dependencies) = (Vec::new(), Vec::new());
+    }
+
+    fn hashed(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (mark, files) in [(b"t", &self.train), (b"d", &self.dependencies), (b"h", &self.held_out)] {
+            for file in files {
+                hasher.update(mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
+                hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// Bytes trained on.
     pub fn train_bytes(&self) -> usize {
-        self.train.iter().map(|file| file.text.len()).sum()
+        self.trained().map(|file| file.text.len()).sum()
     }
 
     /// Bytes held out.
@@ -137,20 +307,8 @@ fn split_whole(files: Vec<SourceFile>, share: f64, seed: u64) -> (Vec<SourceFile
     (train, held_out)
 }
 
-fn hash(train: &[SourceFile], held_out: &[SourceFile]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (mark, files) in [(b"t", train), (b"h", held_out)] {
-        for file in files {
-            hasher.update(mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
-            hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
-        }
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use nanochat_engine::sources::Package;
     use proptest::prelude::*;
 
     use super::*;
@@ -158,6 +316,102 @@ mod tests {
     fn file(name: usize, size: usize) -> SourceFile {
         let text: String = format!("// file {name}\n").chars().cycle().take(size).collect();
         SourceFile { name: format!("src/f{name:03}.rs"), path: PathBuf::from(format!("/w/src/f{name:03}.rs")), text }
+    }
+
+    fn collect(sources: &Sources, dependencies: Option<&Allowed>, held_out_share: f64) -> Result<Corpus, TrainError> {
+        let pool = Pool::new(2).expect("threads start");
+        Corpus::collect(&Wanted { sources, dependencies, held_out_share, seed: 1 }, &pool)
+    }
+
+    /// Packages in folders of their own, the first of them a member: name, version, licence, files.
+    fn sources(folder: &std::path::Path, packages: &[(&str, &str, Option<&str>, &[(&str, String)])]) -> Sources {
+        let mut made = Vec::new();
+        for (name, version, licence, files) in packages {
+            let folder = folder.join(format!("{name}-{version}"));
+            for (path, text) in *files {
+                let path = folder.join(path);
+                std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder can be made");
+                std::fs::write(path, text).expect("writable");
+            }
+            made.push(Package {
+                name: (*name).to_owned(),
+                version: (*version).to_owned(),
+                edition: "2024".into(),
+                licence: licence.map(str::to_owned),
+                folder,
+                role: if made.is_empty() { Role::Member } else { Role::Dependency },
+            });
+        }
+        Sources { root: made[0].folder.clone(), packages: made }
+    }
+
+    fn code(name: &str, range: std::ops::Range<usize>) -> String {
+        range
+            .map(|i| format!("pub fn {name}_{i}(input: u32) -> u32 {{\n    input + {name}::OFFSET_{i}\n}}\n\n"))
+            .collect()
+    }
+
+    fn names(files: &[SourceFile]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn dependencies_are_there_on_request_by_their_licence_and_without_copies() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let key = format!("sk_{}_{}", "live", "Zq81RkT0vWmB5yXc7NdJ2pLe");
+        let sources = sources(
+            folder.path(),
+            &[
+                ("ours", "0.1.0", Some("MPL-2.0"), &[("src/a.rs", code("a", 0..30)), ("src/b.rs", code("b", 0..30))]),
+                (
+                    "copied",
+                    "1.0.0",
+                    Some("MIT"),
+                    &[("src/lib.rs", code("b", 0..30)), ("src/near.rs", code("a", 0..29))],
+                ),
+                ("free", "1.0.0", Some("MIT OR GPL-3.0-only"), &[("src/lib.rs", code("old", 0..40))]),
+                ("free", "1.2.0", Some("MIT OR GPL-3.0-only"), &[("src/lib.rs", code("old", 0..45) + &key)]),
+                ("made", "1.0.0", Some("ISC"), &[("src/lib.rs", "// @generated\nfn f() {}\n".to_owned())]),
+                ("closed", "1.0.0", Some("GPL-3.0-only"), &[("src/lib.rs", code("closed", 0..30))]),
+                ("silent", "1.0.0", None, &[("src/lib.rs", code("silent", 0..30))]),
+            ],
+        );
+        let allowed = Allowed::new(licence::PERMISSIVE).expect("they are SPDX identifiers");
+        let alone = collect(&sources, None, 0.5).expect("two files");
+        let corpus = collect(&sources, Some(&allowed), 0.5).expect("two files");
+        assert_eq!((names(&corpus.train), names(&corpus.held_out)), (names(&alone.train), names(&alone.held_out)));
+        assert_eq!(names(&corpus.dependencies), ["free-1.2.0/src/lib.rs"]);
+        assert!(!corpus.dependencies[0].text.contains(&key));
+        assert_eq!((corpus.n_scrubbed, alone.n_scrubbed), (1, 0));
+        assert_eq!(corpus.licences, ["MIT OR GPL-3.0-only", "MPL-2.0"]);
+        assert_eq!(alone.licences, ["MPL-2.0"]);
+        assert_ne!(corpus.hash, alone.hash);
+        assert_eq!((names(&alone.dependencies).len(), alone.skipped.len()), (0, 0));
+        let reasons: Vec<(String, &str)> = corpus
+            .skipped
+            .iter()
+            .map(|(path, reason)| {
+                let path = path.strip_prefix(folder.path()).expect("inside");
+                (path.to_string_lossy().replace('\\', "/"), reason.as_str())
+            })
+            .collect();
+        let reasons: Vec<(&str, &str)> = reasons.iter().map(|(path, reason)| (path.as_str(), *reason)).collect();
+        assert_eq!(
+            reasons,
+            [
+                ("closed-1.0.0", "its licence is not on the list: GPL-3.0-only"),
+                ("copied-1.0.0/src/lib.rs", "a copy of src/b.rs"),
+                ("copied-1.0.0/src/near.rs", "nearly a copy of src/a.rs"),
+                ("free-1.0.0/src/lib.rs", "nearly a copy of free-1.2.0/src/lib.rs"),
+                ("made-1.0.0/src/lib.rs", "generated: its first comments say so"),
+                ("silent-1.0.0", "it states no licence"),
+            ]
+        );
+        let pool = Pool::new(1).expect("threads start");
+        assert_eq!(dependencies(&sources, &allowed, &pool), (corpus.dependencies.clone(), corpus.skipped.clone()));
+        let mut turned = sources.clone();
+        turned.packages.reverse();
+        assert_eq!(collect(&turned, Some(&allowed), 0.5).expect("two files"), corpus, "whatever the order");
     }
 
     proptest! {
@@ -211,7 +465,7 @@ mod tests {
             role: Role::Member,
         };
         let sources = Sources { root: folder, packages: vec![package] };
-        let corpus = Corpus::collect(&sources, 0.3, 1).expect("ten files");
+        let corpus = collect(&sources, None, 0.3).expect("ten files");
         assert_eq!((corpus.n_scrubbed, corpus.train.len() + corpus.held_out.len()), (10, 10));
         for file in corpus.train.iter().chain(&corpus.held_out) {
             assert!(!file.text.contains(&key) && file.text.contains("Client::new(\"xxxxxxxx\")"), "{}", file.text);

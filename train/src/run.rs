@@ -8,7 +8,9 @@ use nanochat_engine::checkpoint::{Fingerprint, Manifest, PackedWeights, Record, 
 use nanochat_engine::memory::Blend;
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
-use crate::corpus::Corpus;
+use crate::corpus::licence::Allowed;
+use crate::corpus::shards::Shards;
+use crate::corpus::{Corpus, Wanted};
 use crate::documents::Documents;
 use crate::gradients::Gradients;
 use crate::journal::{Entry, Journal};
@@ -26,9 +28,11 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     recipe.seed = options.seed.unwrap_or(recipe.seed);
     recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
     let _lock = Lock::take(&options.state_dir)?;
-    let corpus = Corpus::collect(&options.sources, recipe.data.held_out_share, recipe.seed)?;
+    let workers = Pool::new(options.threads)?;
+    let corpus = collect(options, &recipe, &workers)?;
     events(Event::Collected {
-        n_train_files: corpus.train.len(),
+        n_train_files: corpus.trained().count(),
+        n_dependency_files: corpus.dependencies.len(),
         n_held_out_files: corpus.held_out.len(),
         train_bytes: corpus.train_bytes(),
         skipped: corpus.skipped.clone(),
@@ -47,11 +51,18 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         ),
         (None, Some(base)) => base.tokenizer.clone(),
         (None, None) => {
-            let texts = corpus.train.iter().map(|file| file.text.as_str());
+            let texts = corpus.trained().map(|file| file.text.as_str());
             Arc::new(tokenizer::learn(texts, recipe.model.vocab_size)?)
         }
     };
-    let mut run = Run::new(options, recipe, corpus, tokenizer, base_hash)?;
+    let (shards, made) = Shards::of(&options.state_dir, &corpus, &tokenizer, &workers)?;
+    drop(workers);
+    events(Event::Tokenised {
+        n_tokens: shards.n_tokens(shards.trained()),
+        n_files: made.n_tokenised,
+        damaged: made.damaged,
+    });
+    let mut run = Run::new(options, recipe, (corpus, shards), tokenizer, base_hash)?;
     events(run.tokenizer_event());
     match saved {
         Some(state) => {
@@ -69,6 +80,17 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         }
     }
     if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
+}
+
+fn collect(options: &Options, recipe: &Recipe, workers: &Pool) -> Result<Corpus, TrainError> {
+    let allowed = options.dependencies.as_deref().map(Allowed::new).transpose()?;
+    let wanted = Wanted {
+        sources: &options.sources,
+        dependencies: allowed.as_ref(),
+        held_out_share: recipe.data.held_out_share,
+        seed: recipe.seed,
+    };
+    Corpus::collect(&wanted, workers)
 }
 
 fn load(
@@ -104,7 +126,10 @@ fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
 /// Everything between the first and the last step.
 struct Run {
     recipe: Recipe,
+    /// Without the texts that are trained on.
     corpus: Corpus,
+    shards: Arc<Shards>,
+    fingerprint: Fingerprint,
     tokenizer: Arc<Tokenizer>,
     base: Option<Checkpoint>,
     base_hash: String,
@@ -134,10 +159,13 @@ impl Run {
     fn new(
         options: &Options,
         recipe: Recipe,
-        corpus: Corpus,
+        (mut corpus, shards): (Corpus, Shards),
         tokenizer: Arc<Tokenizer>,
         base_hash: String,
     ) -> Result<Self, TrainError> {
+        let (shards, fingerprint) =
+            (Arc::new(shards), Fingerprint::of(corpus.trained().map(|file| file.text.as_str())));
+        corpus.forget();
         let data = &recipe.data;
         let (precision, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
         let params = match &options.base {
@@ -149,7 +177,7 @@ impl Run {
             peak_gflops: precision.gflops() * pool.n_workers() as f64,
             precision,
             pool,
-            documents: Documents::new(tokenizer.clone(), &corpus.train, data, recipe.seed),
+            documents: Documents::from_shards(tokenizer.clone(), shards.clone(), data, recipe.seed),
             watch: Watch::new(&tokenizer, &corpus.held_out, data.seq_len, recipe.measure.sequences),
             momenta: params.list.iter().map(|param| vec![0.0; param.values.len()]).collect(),
             gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
@@ -166,13 +194,14 @@ impl Run {
             journal: Journal::new(&options.state_dir),
             recipe,
             corpus,
+            shards,
+            fingerprint,
             tokenizer,
         })
     }
 
     fn tokenizer_event(&self) -> Event {
-        let files = &self.corpus.held_out;
-        let n_tokens: usize = files.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let n_tokens = self.shards.n_tokens(self.shards.trained().end..self.shards.documents().len());
         let bytes_per_token = self.corpus.held_out_bytes() as f64 / n_tokens.max(1) as f64;
         Event::Tokenizer { vocab_size: self.tokenizer.vocab_size(), bytes_per_token }
     }
@@ -340,7 +369,7 @@ impl Run {
     /// calibration has seen. `None` where it was cancelled.
     fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, HeldOut)>, TrainError> {
         let checkpoint = self.checkpoint(blend)?;
-        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
+        let memory = measure::memory(&self.shards);
         let (_, report) = measure::halves(&self.corpus.held_out);
         let figures = measure::held_out(&checkpoint, &memory, &report, self.n_threads, cancel);
         Ok(figures.ok().map(|figures| (checkpoint, figures)))
@@ -352,14 +381,12 @@ impl Run {
     }
 
     fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
-        let n_tokens: usize =
-            self.corpus.train.iter().map(|file| self.tokenizer.encode(file.text.as_bytes()).len()).sum();
-        let fingerprint = Fingerprint::of(self.corpus.train.iter().map(|file| file.text.as_str()));
+        let (trained, fingerprint) = (self.shards.trained(), &self.fingerprint);
         let base = self.base.as_ref().map(|base| &base.manifest.training.fingerprint);
         let training = Training {
             corpus_hash: self.corpus.hash.clone(),
-            n_files: self.corpus.train.len() as u64,
-            n_tokens: n_tokens as u64,
+            n_files: trained.len() as u64,
+            n_tokens: self.shards.n_tokens(trained) as u64,
             n_steps: self.step as u64,
             fingerprint: base.map_or_else(|| fingerprint.clone(), |base| fingerprint.with(base)),
         };
@@ -388,7 +415,7 @@ impl Run {
     /// Takes the figures. Only then is the state one of a finished run, which another corpus may replace.
     fn finish(self, options: &Options, cancel: &Cancel) -> Result<Outcome, TrainError> {
         let (calibration, _) = measure::halves(&self.corpus.held_out);
-        let memory = measure::memory(&self.tokenizer, &self.corpus.train);
+        let memory = measure::memory(&self.shards);
         let untuned = self.checkpoint(self.first_blend())?;
         let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
         let Ok(blend) = blend else { return self.unfinished() };

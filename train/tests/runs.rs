@@ -52,6 +52,7 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         time_budget_s: None,
         threads: 2,
         base: None,
+        dependencies: None,
         find_lr: false,
     }
 }

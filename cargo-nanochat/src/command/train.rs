@@ -46,6 +46,7 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         time_budget_s: args.time.map(|time| time.as_secs_f64()),
         threads: args.threads.or(settings.threads).unwrap_or(0),
         base,
+        dependencies: args.allowed_licences(),
         find_lr: args.find_lr,
     };
     let stopped = "stopped; the state is saved and the same command goes on from there";
