@@ -183,9 +183,9 @@ pub(crate) struct Train {
     /// is worth here
     #[arg(long, value_name = "FILE")]
     pub(crate) base: Option<PathBuf>,
-    /// Train on the locked dependencies too, those whose licence this list of SPDX identifiers allows [default list: MIT,
-    /// Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
-    #[arg(long, value_name = "LICENCE,…", num_args = 0..=1, value_delimiter = ',')]
+    /// Train on the locked dependencies too whose licences are on this list of SPDX identifiers, parted by commas [default
+    /// list: MIT, Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
+    #[arg(long, value_name = "LICENCES", num_args = 0..=1, value_delimiter = ',')]
     pub(crate) dependencies: Option<Vec<String>>,
     /// Optimizer steps, instead of the recipe's number
     #[arg(long, value_name = "N", value_parser = at_least_one)]

@@ -323,8 +323,11 @@ mod tests {
         Corpus::collect(&Wanted { sources, dependencies, held_out_share, seed: 1 }, &pool)
     }
 
-    /// Packages in folders of their own, the first of them a member: name, version, licence, files.
-    fn sources(folder: &std::path::Path, packages: &[(&str, &str, Option<&str>, &[(&str, String)])]) -> Sources {
+    /// Name, version, licence, files with their text.
+    type Described<'a> = (&'a str, &'a str, Option<&'a str>, &'a [(&'a str, String)]);
+
+    /// Packages in folders of their own, the first of them a member.
+    fn sources(folder: &std::path::Path, packages: &[Described<'_>]) -> Sources {
         let mut made = Vec::new();
         for (name, version, licence, files) in packages {
             let folder = folder.join(format!("{name}-{version}"));
