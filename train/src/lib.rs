@@ -1,8 +1,8 @@
 //! Workspace to checkpoint.
 //!
 //! ```text
-//! Sources → collect → filter → scrub → dedup → split → tokenizer → shards → documents → QAT steps → held-out bits/byte → export
-//!         → signed checkpoint
+//! Sources → collect → filter → scrub → dedup → split → tokenizer → shards → documents → QAT steps
+//!         → held-out bits/byte → export → signed checkpoint
 //! ```
 //!
 //! Only this crate knows candle. The architecture is `engine::config`; `model` is the differentiable twin of
