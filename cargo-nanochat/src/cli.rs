@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nanochat_engine::Config;
+use nanochat_train::corpus::licence::PERMISSIVE;
 
 use crate::command::eval::Eval;
 use crate::position::Position;
@@ -154,9 +155,9 @@ pub(crate) struct Try {
 
 /// Adapt the model to this workspace
 ///
-/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names), holds whole
-/// files out, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then use. The first run
-/// makes a signing key without a passphrase, readable by you only.
+/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names, nor what is generated
+/// or a copy), holds whole files out, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then
+/// use. The first run makes a signing key without a passphrase, readable by you only.
 ///
 /// Ctrl-C stops after the current step and saves the state; the same command goes on from there. A second
 /// Ctrl-C aborts at once. After a finished run it learns what has changed since, from the weights that it left;
@@ -168,6 +169,7 @@ Examples:
   cargo nanochat train --time 10m
   cargo nanochat train --base team/base.ncz --time 10m
   cargo nanochat train --base team/base.ncz --forget src/keys
+  cargo nanochat train --dependencies --time 1h
   cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
   cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
 
@@ -183,6 +185,10 @@ pub(crate) struct Train {
     /// is worth here
     #[arg(long, value_name = "FILE")]
     pub(crate) base: Option<PathBuf>,
+    /// Train on the locked dependencies too whose licences are on this list of SPDX identifiers, parted by commas [default
+    /// list: MIT, Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
+    #[arg(long, value_name = "LICENCES", num_args = 0..=1, value_delimiter = ',')]
+    pub(crate) dependencies: Option<Vec<String>>,
     /// Optimizer steps, instead of the recipe's number
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) steps: Option<usize>,
@@ -213,6 +219,14 @@ pub(crate) struct Train {
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+impl Train {
+    /// The licences whose dependencies are trained on; `None` for the members alone.
+    pub(crate) fn allowed_licences(&self) -> Option<Vec<String>> {
+        let given = self.dependencies.clone()?;
+        Some(if given.is_empty() { PERMISSIVE.iter().map(|name| (*name).to_owned()).collect() } else { given })
+    }
 }
 
 /// Where the gradients of a step are taken.
@@ -469,6 +483,22 @@ mod tests {
         let through_cargo = parsed("cargo-nanochat nanochat verify --quiet x.ncz").expect("cargo's form");
         let bare = parsed("cargo-nanochat verify --quiet x.ncz").expect("the bare form");
         assert_eq!(format!("{through_cargo:?}"), format!("{bare:?}"));
+    }
+
+    #[test]
+    fn dependencies_are_trained_on_by_the_list_or_the_default_one() {
+        let allowed = |line: &str| match parsed(line).expect(line).command {
+            Command::Train(train) => train.allowed_licences(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(allowed("cargo-nanochat train"), None);
+        assert_eq!(allowed("cargo-nanochat train --dependencies --steps 3").expect("it was asked for"), PERMISSIVE);
+        let list = allowed("cargo-nanochat train --dependencies MIT,MPL-2.0").expect("it was asked for");
+        assert_eq!(list, ["MIT", "MPL-2.0"]);
+        // The help states the list.
+        let help = Cli::command().find_subcommand_mut("train").expect("a command").render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(&format!("[default list: {}]", PERMISSIVE.join(", "))), "{help}");
     }
 
     #[test]

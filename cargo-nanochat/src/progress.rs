@@ -19,6 +19,9 @@ pub(crate) struct TrainProgress<'a> {
     error: Option<anyhow::Error>,
 }
 
+/// So many of the files that were left out are named on a terminal.
+const MOST_SKIPPED: usize = 20;
+
 impl<'a> TrainProgress<'a> {
     /// Sets `cancel` when stdout can no longer be written to.
     pub(crate) fn new(output: &'a Output, cancel: &'a Cancel) -> Self {
@@ -35,15 +38,29 @@ impl<'a> TrainProgress<'a> {
             self.cancel.cancel();
         }
         match event {
-            Event::Collected { n_train_files, n_held_out_files, train_bytes, skipped, n_scrubbed } => {
-                for (path, reason) in &skipped {
+            Event::Collected {
+                n_train_files,
+                n_dependency_files,
+                n_held_out_files,
+                train_bytes,
+                skipped,
+                n_scrubbed,
+            } => {
+                for (path, reason) in skipped.iter().take(MOST_SKIPPED) {
                     self.bar.say(self.output, &format!("skipped {}: {reason}", path.display()));
+                }
+                if skipped.len() > MOST_SKIPPED {
+                    let n_more = skipped.len() - MOST_SKIPPED;
+                    self.bar.say(self.output, &format!("skipped {n_more} more; --message-format json names them"));
                 }
                 let size = bytes(train_bytes);
                 self.bar.say(
                     self.output,
                     &format!("{n_train_files} files ({size}) to learn from, {n_held_out_files} held out"),
                 );
+                if n_dependency_files > 0 {
+                    self.bar.say(self.output, &format!("{n_dependency_files} of these files are dependencies'"));
+                }
                 if n_scrubbed > 0 {
                     let noun = if n_scrubbed == 1 { "secret" } else { "secrets" };
                     self.bar.say(self.output, &format!("{n_scrubbed} {noun} left out"));
@@ -54,6 +71,12 @@ impl<'a> TrainProgress<'a> {
                     self.output,
                     &format!("{vocab_size} tokens, {bytes_per_token:.2} bytes each on held-out code"),
                 );
+            }
+            Event::Tokenised { n_tokens, n_files, damaged } => {
+                if let Some(reason) = damaged {
+                    self.bar.say(self.output, &format!("kept tokens were damaged ({reason}) and are made anew"));
+                }
+                self.bar.say(self.output, &format!("{n_tokens} tokens to learn from; {n_files} files tokenised"));
             }
             Event::Resumed { step } => self.bar.say(self.output, &format!("going on from step {step}")),
             Event::Searched { step, total, rate, loss } => {

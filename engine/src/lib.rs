@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod complete;
 pub mod config;
 pub mod draft;
+pub mod mapped;
 pub mod memory;
 pub mod model;
 pub mod prompt;

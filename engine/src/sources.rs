@@ -143,48 +143,97 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// A `.rs` file that was found and is not read yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// As [`SourceFile::name`].
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its package's place in [`Sources::packages`].
+    pub package: usize,
+}
+
+impl Listed {
+    /// The file with its text.
+    pub fn read(self) -> Result<SourceFile, Skipped> {
+        match read(&self.path) {
+            Ok(text) => Ok(SourceFile { name: self.name, path: self.path, text }),
+            Err(reason) => Err(Skipped { path: self.path, reason }),
+        }
+    }
+
+    /// The files of several packages by name, each once: a package inside another's folder meets the outer one's files
+    /// again.
+    pub fn joined(lists: impl IntoIterator<Item = Vec<Self>>) -> Vec<Self> {
+        let mut seen = HashSet::new();
+        let mut files = BTreeMap::new();
+        for listed in lists.into_iter().flatten() {
+            if seen.insert(listed.path.clone()) {
+                files.insert(listed.name.clone(), listed);
+            }
+        }
+        files.into_values().collect()
+    }
+}
+
 impl Sources {
     /// The `.rs` files of packages with these roles, sorted by name, and what was left out: what `.gitignore`
     /// or `.nanochatignore` names and `target` folders silently; files that are not UTF-8, larger than 1 MiB,
     /// unreadable or outside the package (symlinks) with a reason.
     pub fn collect(&self, roles: &[Role]) -> (Vec<SourceFile>, Vec<Skipped>) {
-        let mut files = BTreeMap::new();
-        // A package inside another's folder meets the outer one's files again.
-        let mut seen = HashSet::new();
         let mut skipped = BTreeMap::new();
-        for package in self.packages.iter().filter(|package| roles.contains(&package.role)) {
-            for entry in package.walk() {
-                match entry {
-                    Err(error) => {
-                        skipped.insert(package.folder.clone(), format!("cannot be read: {error}"));
-                    }
-                    Ok(entry) => {
-                        let path = entry.path();
-                        if path.extension().is_none_or(|extension| extension != "rs") || entry.depth() == 0 {
-                            continue;
-                        }
-                        if !seen.insert(path.to_owned()) {
-                            continue;
-                        }
-                        let Some(name) = self.name_of(package, path) else {
-                            skipped.insert(path.to_owned(), "its name is not UTF-8".to_owned());
-                            continue;
-                        };
-                        match read(&entry) {
-                            Ok(None) => {}
-                            Ok(Some(text)) => {
-                                files.insert(name, (path.to_owned(), text));
-                            }
-                            Err(reason) => {
-                                skipped.insert(path.to_owned(), reason);
-                            }
-                        }
-                    }
-                }
+        let mut skip = |skip: Skipped| {
+            skipped.insert(skip.path, skip.reason);
+        };
+        let packages = (0..self.packages.len()).filter(|idx| roles.contains(&self.packages[*idx].role));
+        let mut lists = Vec::new();
+        for idx in packages {
+            let (listed, left_out) = self.list(idx);
+            lists.push(listed);
+            left_out.into_iter().for_each(&mut skip);
+        }
+        let mut files = Vec::new();
+        for listed in Listed::joined(lists) {
+            match listed.read() {
+                Ok(file) => files.push(file),
+                Err(left_out) => skip(left_out),
             }
         }
-        let files = files.into_iter().map(|(name, (path, text))| SourceFile { name, path, text }).collect();
         (files, skipped.into_iter().map(|(path, reason)| Skipped { path, reason }).collect())
+    }
+
+    /// The `.rs` files of one package, not read, and what was left out, as [`Sources::collect`] says.
+    pub fn list(&self, package_idx: usize) -> (Vec<Listed>, Vec<Skipped>) {
+        let package = &self.packages[package_idx];
+        let (mut listed, mut skipped) = (Vec::new(), Vec::new());
+        for entry in package.walk() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let reason = format!("cannot be read: {error}");
+                    skipped.push(Skipped { path: package.folder.clone(), reason });
+                    continue;
+                }
+            };
+            let Some(kind) = entry.file_type() else { continue };
+            let is_source = entry.path().extension().is_some_and(|extension| extension == "rs") && entry.depth() > 0;
+            if !is_source || kind.is_dir() {
+                continue;
+            }
+            let path = entry.into_path();
+            if kind.is_symlink() {
+                let reason = "it is a symlink, which may lead outside the package".to_owned();
+                skipped.push(Skipped { path, reason });
+            } else if let Some(name) = self.name_of(package, &path) {
+                if kind.is_file() {
+                    listed.push(Listed { name, path, package: package_idx });
+                }
+            } else {
+                skipped.push(Skipped { path, reason: "its name is not UTF-8".to_owned() });
+            }
+        }
+        (listed, skipped)
     }
 
     /// The file's name, with `/`: a member's relative to the workspace, or to the package where that lies
@@ -210,24 +259,17 @@ pub fn unix_lines(text: String) -> String {
     if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
 }
 
-/// A file's text; `None` for what is no file at all; the reason where it is to be left out.
-fn read(entry: &ignore::DirEntry) -> Result<Option<String>, String> {
-    let Some(kind) = entry.file_type() else { return Ok(None) };
-    if kind.is_symlink() {
-        return Err("it is a symlink, which may lead outside the package".to_owned());
-    }
-    if !kind.is_file() {
-        return Ok(None);
-    }
+/// A file's text; the reason where it is to be left out.
+fn read(path: &Path) -> Result<String, String> {
     // Not the length that the folder states: the file may grow while it is read.
     let mut bytes = Vec::new();
-    File::open(entry.path())
+    File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot be read: {error}"))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err("it is larger than 1 MiB".to_owned());
     }
-    String::from_utf8(bytes).map(|text| Some(unix_lines(text))).map_err(|_| "it is not UTF-8".to_owned())
+    String::from_utf8(bytes).map(unix_lines).map_err(|_| "it is not UTF-8".to_owned())
 }
 
 #[cfg(test)]

@@ -166,7 +166,9 @@ impl Tokenizer {
 
     /// The bytes of tokens; specials and ids beyond the vocabulary give nothing.
     pub fn decode(&self, tokens: &[TokenId]) -> Vec<u8> {
-        tokens.iter().flat_map(|&token| self.token_bytes(token)).copied().collect()
+        let mut bytes = Vec::with_capacity(4 * tokens.len());
+        tokens.iter().for_each(|token| bytes.extend_from_slice(self.token_bytes(*token)));
+        bytes
     }
 
     /// The bytes of one token, empty for a special.

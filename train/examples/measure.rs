@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         time_budget_s: Some(seconds.parse()?),
         threads: rest.first().map_or(Ok(0), |n| n.parse())?,
         base: None,
+        dependencies: None,
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),

@@ -1,25 +1,45 @@
-//! A workspace's files: secrets taken out, exact duplicates dropped, whole files split off for validation.
+//! What is trained on: files read, those that nobody wrote or that say what others say left out, secrets taken out,
+//! whole files split off for validation.
+//!
+//! ```text
+//! packages → list → read → filter → scrub → sketch → dedup → split → tokens (shards)
+//!            └────── by all workers, results in a fixed order ──────┘
+//! ```
+//!
+//! Members come first: a dependency's file that is a copy of one of theirs, held out or not, is left out. Only members'
+//! files are held out, also where dependencies are trained on: the figures are about the code that the user writes, and
+//! are those of the same files with dependencies and without.
 //!
 //! The split follows from the contents and the seed alone. Files are taken in the order of a hash until the
 //! held-out share is reached; a file that would take it beyond twice the share is passed over. There is always
 //! at least one held-out file, and never are all held out. Of a workspace with a single file, the last part (by
 //! the share, cut at a line) is held out instead, and no file is reported as held out whole.
 
-use std::collections::HashSet;
+pub mod dedup;
+pub mod filter;
+pub mod licence;
+pub mod shards;
+
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::sources::{Listed, Package, Role, SourceFile};
 use nanochat_engine::{Sources, secrets};
 
 use crate::TrainError;
 use crate::learned::Forgotten;
+use crate::pool::Pool;
+use dedup::{Rank, Sketch, Verdict};
+use licence::Allowed;
 
 /// Files to train on and files to judge by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Corpus {
-    /// Trained on, by name.
+    /// Members' files that are trained on, by name.
     pub train: Vec<SourceFile>,
-    /// Held out, by name.
+    /// Dependencies' files that are trained on, by name.
+    pub dependencies: Vec<SourceFile>,
+    /// Members' files that are held out, by name.
     pub held_out: Vec<SourceFile>,
     /// Of dependencies, trained on beside the others so that what a base knows is not forgotten.
     pub replay: Vec<SourceFile>,
@@ -27,7 +47,7 @@ pub struct Corpus {
     pub general: Vec<SourceFile>,
     /// Whether the held-out text is part of a file that is also trained on.
     pub within_one_file: bool,
-    /// What was left out, with a reason.
+    /// What was left out, with a reason, by path.
     pub skipped: Vec<(PathBuf, String)>,
     /// Secrets that stand in no file here, neither in one that is trained on nor in one that is held out.
     pub n_scrubbed: usize,
@@ -37,44 +57,153 @@ pub struct Corpus {
     pub licences: Vec<String>,
 }
 
-impl Corpus {
-    /// Collects the workspace members' files but for those to be forgotten, without the secrets in them, and splits them.
-    pub fn collect(
-        sources: &Sources,
-        forgotten: &Forgotten,
-        held_out_share: f64,
-        seed: u64,
-    ) -> Result<Self, TrainError> {
-        let (mut files, skipped) = sources.collect(&[Role::Member]);
-        files.retain(|file| !forgotten.contains(&file.name));
-        let mut skipped: Vec<(PathBuf, String)> = skipped.into_iter().map(|s| (s.path, s.reason)).collect();
-        let mut seen = HashSet::new();
-        let mut kept = Vec::with_capacity(files.len());
-        let mut n_scrubbed = 0;
-        for mut file in files {
-            let (text, n_found) = secrets::scrub_counted(&file.text);
-            if n_found > 0 {
-                file.text = text.into_owned();
-                n_scrubbed += n_found;
+/// What a corpus is to be made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Whose code.
+    pub sources: &'a Sources,
+    /// Licences whose dependencies are trained on too; `None`: members alone.
+    pub dependencies: Option<&'a Allowed>,
+    /// Paths that are left out.
+    pub forgotten: &'a Forgotten,
+    /// Share of the members' bytes that is held out, in whole files.
+    pub held_out_share: f64,
+    /// Seed of the split.
+    pub seed: u64,
+}
+
+/// Files that may be trained on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Files {
+    /// Members', by name.
+    pub members: Vec<SourceFile>,
+    /// Dependencies', by name.
+    pub dependencies: Vec<SourceFile>,
+    /// What was left out, with a reason, by path.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Secrets that were taken out.
+    pub n_scrubbed: usize,
+    /// SPDX expressions of the members, and of the dependencies with a file among these, sorted.
+    pub licences: Vec<String>,
+}
+
+impl Files {
+    /// Reads, filters, scrubs and compares: the members' files and, with a list of licences, those of the dependencies
+    /// that it allows.
+    pub fn gather(sources: &Sources, dependencies: Option<&Allowed>, forgotten: &Forgotten, pool: &Pool) -> Self {
+        let mut skipped = Vec::new();
+        let packages: Vec<usize> = (0..sources.packages.len())
+            .filter(|idx| match whether(&sources.packages[*idx], dependencies) {
+                Ok(is_wanted) => is_wanted,
+                Err(reason) => {
+                    skipped.push((sources.packages[*idx].folder.clone(), reason));
+                    false
+                }
+            })
+            .collect();
+        let lists = pool.map(packages.len(), |i| sources.list(packages[i]));
+        let (lists, left_out): (Vec<_>, Vec<_>) = lists.into_iter().unzip();
+        skipped.extend(left_out.into_iter().flatten().map(|skip| (skip.path, skip.reason)));
+        let mut listed = Listed::joined(lists);
+        listed.retain(|listed| !forgotten.contains(&listed.name));
+        let prepared = pool.map(listed.len(), |i| Prepared::of(listed[i].clone(), sources));
+        let (mut files, mut sketches, mut n_scrubbed) = (Vec::new(), Vec::new(), 0);
+        for prepared in prepared {
+            match prepared {
+                Ok(Some(Prepared { file, package, rank, sketch, n_secrets })) => {
+                    files.push((file, package));
+                    sketches.push((rank, sketch));
+                    n_scrubbed += n_secrets;
+                }
+                Ok(None) => {}
+                Err(skip) => skipped.push(skip),
             }
-            if file.text.trim().is_empty() {
+        }
+        let reason = |verdict: Verdict| match verdict {
+            Verdict::Kept => None,
+            Verdict::Copy(kept) => Some(format!("a copy of {}", files[kept].0.name)),
+            Verdict::NearCopy(kept) => Some(format!("nearly a copy of {}", files[kept].0.name)),
+        };
+        let reasons: Vec<Option<String>> = dedup::verdicts(&sketches).into_iter().map(reason).collect();
+        drop(sketches);
+        let mut gathered = Self { n_scrubbed, ..Self::default() };
+        let is_member = |idx: usize| sources.packages[idx].role == Role::Member;
+        let mut with_files: BTreeSet<usize> = packages.iter().copied().filter(|idx| is_member(*idx)).collect();
+        for ((file, package), reason) in files.into_iter().zip(reasons) {
+            if let Some(reason) = reason {
+                skipped.push((file.path, reason));
                 continue;
             }
-            if seen.insert(blake3::hash(file.text.as_bytes())) {
-                kept.push(file);
-            } else {
-                skipped.push((file.path, "a copy of another file".to_owned()));
-            }
+            with_files.insert(package);
+            let files = if is_member(package) { &mut gathered.members } else { &mut gathered.dependencies };
+            files.push(file);
         }
-        if kept.is_empty() {
-            return Err(TrainError::Empty { root: sources.root.clone() });
+        let licences = with_files.into_iter().filter_map(|idx| sources.packages[idx].licence.clone());
+        gathered.licences = licences.collect::<BTreeSet<_>>().into_iter().collect();
+        skipped.sort();
+        skipped.dedup_by(|a, b| a.0 == b.0);
+        gathered.skipped = skipped;
+        gathered
+    }
+}
+
+/// Whether a package's files are wanted; the reason where its licence forbids it.
+fn whether(package: &Package, dependencies: Option<&Allowed>) -> Result<bool, String> {
+    let Some(allowed) = dependencies.filter(|_| package.role == Role::Dependency) else {
+        return Ok(package.role == Role::Member);
+    };
+    match &package.licence {
+        Some(licence) if allowed.has(licence) => Ok(true),
+        Some(licence) => Err(format!("its licence is not on the list: {licence}")),
+        None => Err("it states no licence".to_owned()),
+    }
+}
+
+/// A file that is read, filtered and scrubbed.
+struct Prepared {
+    file: SourceFile,
+    package: usize,
+    rank: Rank,
+    sketch: Sketch,
+    n_secrets: usize,
+}
+
+impl Prepared {
+    /// `None` for a file without text; the reason for one that is left out.
+    fn of(listed: Listed, sources: &Sources) -> Result<Option<Self>, (PathBuf, String)> {
+        let package_idx = listed.package;
+        let package = &sources.packages[package_idx];
+        let mut file = listed.read().map_err(|skip| (skip.path, skip.reason))?;
+        if file.text.trim().is_empty() {
+            return Ok(None);
         }
-        let licences: std::collections::BTreeSet<String> =
-            sources.members().filter_map(|package| package.licence.clone()).collect();
-        let mut corpus = Self::split(kept, held_out_share, seed)?;
-        corpus.skipped = skipped;
-        corpus.n_scrubbed = n_scrubbed;
-        corpus.licences = licences.into_iter().collect();
+        if let Some(reason) = filter::reason(&file.text) {
+            return Err((file.path, reason.to_owned()));
+        }
+        let (text, n_secrets) = secrets::scrub_counted(&file.text);
+        if n_secrets > 0 {
+            file.text = text.into_owned();
+        }
+        // What is listed has no other file of its name.
+        let rank = Rank::new(package.role == Role::Dependency, &package.name, &package.version, &file.name);
+        let sketch = Sketch::new(&file.text);
+        Ok(Some(Self { file, package: package_idx, rank, sketch, n_secrets }))
+    }
+}
+
+impl Corpus {
+    /// Gathers files and splits the members' ones.
+    pub fn collect(wanted: &Wanted<'_>, pool: &Pool) -> Result<Self, TrainError> {
+        let files = Files::gather(wanted.sources, wanted.dependencies, wanted.forgotten, pool);
+        if files.members.is_empty() {
+            return Err(TrainError::Empty { root: wanted.sources.root.clone() });
+        }
+        let mut corpus = Self::split(files.members, wanted.held_out_share, wanted.seed)?;
+        corpus.dependencies = files.dependencies;
+        corpus.skipped = files.skipped;
+        corpus.n_scrubbed = files.n_scrubbed;
+        corpus.licences = files.licences;
+        corpus.hash = corpus.hashed();
         Ok(corpus)
     }
 
@@ -88,8 +217,9 @@ impl Corpus {
             let (train, held_out) = split_whole(files, held_out_share, seed);
             (train, held_out, false)
         };
-        let corpus = Self {
+        let mut corpus = Self {
             train,
+            dependencies: Vec::new(),
             held_out,
             replay: Vec::new(),
             general: Vec::new(),
@@ -99,15 +229,16 @@ impl Corpus {
             hash: String::new(),
             licences: Vec::new(),
         };
-        Ok(corpus.hashed())
+        corpus.hash = corpus.hashed();
+        Ok(corpus)
     }
 
-    /// With files of dependencies to train on beside its own: at most [`MAX_REPLAY`] bytes of them, some held out, and
-    /// none that the workspace has too. Fewer than two files are none.
-    pub fn with_replay(mut self, mut files: Vec<SourceFile>, seed: u64) -> Self {
-        let own: HashSet<_> =
-            self.train.iter().chain(&self.held_out).map(|file| blake3::hash(file.text.as_bytes())).collect();
-        files.retain(|file| !file.text.trim().is_empty() && !own.contains(&blake3::hash(file.text.as_bytes())));
+    /// Takes the dependencies' files for what reminds a base of what it knows: at most [`MAX_REPLAY`] bytes of them, some
+    /// held out. Fewer than two files are none.
+    pub fn replayed(mut self, sources: &Sources, seed: u64) -> Self {
+        // Of the dependencies few files are taken: why others are not is nothing that a user asked for.
+        self.skipped.retain(|(path, _)| sources.members().any(|package| path.starts_with(&package.folder)));
+        let mut files = std::mem::take(&mut self.dependencies);
         files.sort_by_cached_key(|file| order_key(file, seed));
         let mut n_bytes = 0;
         files.retain(|file| {
@@ -118,13 +249,7 @@ impl Corpus {
         if files.len() > 1 {
             (self.replay, self.general) = split_whole(files, GENERAL_SHARE, seed);
         }
-        self.hashed()
-    }
-
-    fn hashed(self) -> Self {
-        let Self { train, held_out, replay, general, .. } = &self;
-        let hash = hash(&[(b"t", train), (b"h", held_out), (b"r", replay), (b"g", general)]);
-        Self { hash, ..self }
+        Self { hash: self.hashed(), ..self }
     }
 
     /// The same files, on other sides.
@@ -132,12 +257,35 @@ impl Corpus {
         for side in [&mut train, &mut held_out] {
             side.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Self { train, held_out, ..self }.hashed()
+        let corpus = Self { train, held_out, ..self };
+        Self { hash: corpus.hashed(), ..corpus }
+    }
+
+    /// All files that are trained on: members' first.
+    pub fn trained(&self) -> impl Iterator<Item = &SourceFile> {
+        self.train.iter().chain(&self.dependencies).chain(&self.replay)
+    }
+
+    /// Lets go of the texts that are trained on, once they are tokens.
+    pub fn release_texts(&mut self) {
+        (self.train, self.dependencies, self.replay) = (Vec::new(), Vec::new(), Vec::new());
+    }
+
+    fn hashed(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let Self { train, dependencies, held_out, replay, general, .. } = self;
+        for (mark, files) in [(b"t", train), (b"d", dependencies), (b"h", held_out), (b"r", replay), (b"g", general)] {
+            for file in files {
+                hasher.update(mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
+                hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// Bytes trained on.
     pub fn train_bytes(&self) -> usize {
-        self.train.iter().map(|file| file.text.len()).sum()
+        self.trained().map(|file| file.text.len()).sum()
     }
 
     /// Bytes held out.
@@ -197,20 +345,8 @@ fn order_key(file: &SourceFile, seed: u64) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn hash(sides: &[(&[u8; 1], &Vec<SourceFile>)]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (mark, files) in sides {
-        for file in *files {
-            hasher.update(*mark).update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
-            hasher.update(blake3::hash(file.text.as_bytes()).as_bytes());
-        }
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
 #[cfg(test)]
 mod tests {
-    use nanochat_engine::sources::Package;
     use proptest::prelude::*;
 
     use super::*;
@@ -218,6 +354,106 @@ mod tests {
     fn file(name: usize, size: usize) -> SourceFile {
         let text: String = format!("// file {name}\n").chars().cycle().take(size).collect();
         SourceFile { name: format!("src/f{name:03}.rs"), path: PathBuf::from(format!("/w/src/f{name:03}.rs")), text }
+    }
+
+    fn collect(sources: &Sources, dependencies: Option<&Allowed>, held_out_share: f64) -> Result<Corpus, TrainError> {
+        let pool = Pool::new(2).expect("threads start");
+        Corpus::collect(
+            &Wanted { sources, dependencies, forgotten: &Forgotten::default(), held_out_share, seed: 1 },
+            &pool,
+        )
+    }
+
+    /// Name, version, licence, files with their text.
+    type Described<'a> = (&'a str, &'a str, Option<&'a str>, &'a [(&'a str, String)]);
+
+    /// Packages in folders of their own, the first of them a member.
+    fn sources(folder: &std::path::Path, packages: &[Described<'_>]) -> Sources {
+        let mut made = Vec::new();
+        for (name, version, licence, files) in packages {
+            let folder = folder.join(format!("{name}-{version}"));
+            for (path, text) in *files {
+                let path = folder.join(path);
+                std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder can be made");
+                std::fs::write(path, text).expect("writable");
+            }
+            made.push(Package {
+                name: (*name).to_owned(),
+                version: (*version).to_owned(),
+                edition: "2024".into(),
+                licence: licence.map(str::to_owned),
+                folder,
+                role: if made.is_empty() { Role::Member } else { Role::Dependency },
+            });
+        }
+        Sources { root: made[0].folder.clone(), packages: made }
+    }
+
+    fn code(name: &str, range: std::ops::Range<usize>) -> String {
+        range
+            .map(|i| format!("pub fn {name}_{i}(input: u32) -> u32 {{\n    input + {name}::OFFSET_{i}\n}}\n\n"))
+            .collect()
+    }
+
+    fn names(files: &[SourceFile]) -> Vec<&str> {
+        files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn dependencies_are_there_on_request_by_their_licence_and_without_copies() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let key = format!("sk_{}_{}", "live", "Zq81RkT0vWmB5yXc7NdJ2pLe");
+        let sources = sources(
+            folder.path(),
+            &[
+                ("ours", "0.1.0", Some("MPL-2.0"), &[("src/a.rs", code("a", 0..30)), ("src/b.rs", code("b", 0..30))]),
+                (
+                    "copied",
+                    "1.0.0",
+                    Some("MIT"),
+                    &[("src/lib.rs", code("b", 0..30)), ("src/near.rs", code("a", 0..29))],
+                ),
+                ("free", "1.0.0", Some("MIT OR GPL-3.0-only"), &[("src/lib.rs", code("old", 0..40))]),
+                ("free", "1.2.0", Some("MIT OR GPL-3.0-only"), &[("src/lib.rs", code("old", 0..45) + &key)]),
+                ("made", "1.0.0", Some("ISC"), &[("src/lib.rs", "// @generated\nfn f() {}\n".to_owned())]),
+                ("closed", "1.0.0", Some("GPL-3.0-only"), &[("src/lib.rs", code("closed", 0..30))]),
+                ("silent", "1.0.0", None, &[("src/lib.rs", code("silent", 0..30))]),
+            ],
+        );
+        let allowed = Allowed::new(licence::PERMISSIVE).expect("they are SPDX identifiers");
+        let alone = collect(&sources, None, 0.5).expect("two files");
+        let corpus = collect(&sources, Some(&allowed), 0.5).expect("two files");
+        assert_eq!((names(&corpus.train), names(&corpus.held_out)), (names(&alone.train), names(&alone.held_out)));
+        assert_eq!(names(&corpus.dependencies), ["free-1.2.0/src/lib.rs"]);
+        assert!(!corpus.dependencies[0].text.contains(&key));
+        assert_eq!((corpus.n_scrubbed, alone.n_scrubbed), (1, 0));
+        assert_eq!(corpus.licences, ["MIT OR GPL-3.0-only", "MPL-2.0"]);
+        assert_eq!(alone.licences, ["MPL-2.0"]);
+        assert_ne!(corpus.hash, alone.hash);
+        assert_eq!((names(&alone.dependencies).len(), alone.skipped.len()), (0, 0));
+        let reasons: Vec<(String, &str)> = corpus
+            .skipped
+            .iter()
+            .map(|(path, reason)| {
+                let path = path.strip_prefix(folder.path()).expect("inside");
+                (path.to_string_lossy().replace('\\', "/"), reason.as_str())
+            })
+            .collect();
+        let reasons: Vec<(&str, &str)> = reasons.iter().map(|(path, reason)| (path.as_str(), *reason)).collect();
+        assert_eq!(
+            reasons,
+            [
+                ("closed-1.0.0", "its licence is not on the list: GPL-3.0-only"),
+                ("copied-1.0.0/src/lib.rs", "a copy of src/b.rs"),
+                ("copied-1.0.0/src/near.rs", "nearly a copy of src/a.rs"),
+                ("free-1.0.0/src/lib.rs", "nearly a copy of free-1.2.0/src/lib.rs"),
+                ("made-1.0.0/src/lib.rs", "generated: its first comments say so"),
+                ("silent-1.0.0", "it states no licence"),
+            ]
+        );
+        let mut turned = sources.clone();
+        turned.packages.reverse();
+        assert_eq!(collect(&turned, Some(&allowed), 0.5).expect("two files"), corpus, "whatever the order");
     }
 
     proptest! {
@@ -271,7 +507,7 @@ mod tests {
             role: Role::Member,
         };
         let sources = Sources { root: folder, packages: vec![package] };
-        let corpus = Corpus::collect(&sources, &Forgotten::default(), 0.3, 1).expect("ten files");
+        let corpus = collect(&sources, None, 0.3).expect("ten files");
         assert_eq!((corpus.n_scrubbed, corpus.train.len() + corpus.held_out.len()), (10, 10));
         for file in corpus.train.iter().chain(&corpus.held_out) {
             assert!(!file.text.contains(&key) && file.text.contains("Client::new(\"xxxxxxxx\")"), "{}", file.text);

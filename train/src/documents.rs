@@ -4,6 +4,7 @@
 //! Documents share a sequence but do not see each other. Some holes come behind a snippet of another file, as in a
 //! prompt; its tokens are targets like any others.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
 
+use crate::corpus::shards::Shards;
 use crate::model::Batch;
 use crate::ops::head::NO_TARGET;
 use crate::recipe::Data;
 
-/// Draws documents from files.
+/// Draws documents from files: from their text, or from shards that hold it as tokens. Both give the same batches.
 pub struct Documents {
     tokenizer: Arc<Tokenizer>,
-    files: Vec<SourceFile>,
+    texts: Texts,
     /// Where each file begins in the concatenation of all.
     begins: Vec<usize>,
     n_bytes: usize,
@@ -31,24 +33,74 @@ pub struct Documents {
     seed: u64,
 }
 
+/// Where the text is.
+enum Texts {
+    Files(Vec<SourceFile>),
+    /// Those of its documents that stand at these places.
+    Shards(Arc<Shards>, Vec<usize>),
+}
+
 /// The least room worth filling with another document.
 const MIN_ROOM: usize = 24;
 
 impl Documents {
     /// Over files, at least one of them not empty.
     pub fn new(tokenizer: Arc<Tokenizer>, files: &[SourceFile], data: &Data, seed: u64) -> Self {
+        let n_tokens = files.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let lengths: Vec<usize> = files.iter().map(|file| file.text.len()).collect();
+        Self::over(tokenizer, Texts::Files(files.to_vec()), &lengths, n_tokens, (data, seed))
+    }
+
+    /// Over the documents at these places of shards, at least one of them not empty. Each is turned back into text
+    /// where it is drawn from, whole: cuts are at characters and lines, which no token border stands for.
+    pub fn from_shards(
+        tokenizer: Arc<Tokenizer>,
+        shards: Arc<Shards>,
+        places: Vec<usize>,
+        data: &Data,
+        seed: u64,
+    ) -> Self {
+        let documents = places.iter().map(|place| &shards.documents()[*place]);
+        let n_tokens = documents.clone().map(|document| document.n_tokens).sum();
+        let lengths: Vec<usize> = documents.map(|document| document.n_bytes).collect();
+        Self::over(tokenizer, Texts::Shards(shards, places), &lengths, n_tokens, (data, seed))
+    }
+
+    fn over(
+        tokenizer: Arc<Tokenizer>,
+        texts: Texts,
+        lengths: &[usize],
+        n_tokens: usize,
+        (data, seed): (&Data, u64),
+    ) -> Self {
         let mut n_bytes = 0;
-        let mut begins = Vec::with_capacity(files.len());
-        let mut n_tokens = 0;
-        for file in files {
+        let mut begins = Vec::with_capacity(lengths.len());
+        for len in lengths {
             begins.push(n_bytes);
-            n_bytes += file.text.len();
-            n_tokens += tokenizer.encode(file.text.as_bytes()).len();
+            n_bytes += len;
         }
         let bytes_per_token = n_bytes as f64 / n_tokens.max(1) as f64;
         let Data { seq_len, fim_rate, snippet_rate, .. } = *data;
-        let files = files.to_vec();
-        Self { tokenizer, files, begins, n_bytes, bytes_per_token, seq_len, fim_rate, snippet_rate, seed }
+        Self { tokenizer, texts, begins, n_bytes, bytes_per_token, seq_len, fim_rate, snippet_rate, seed }
+    }
+
+    fn name(&self, file_idx: usize) -> &str {
+        match &self.texts {
+            Texts::Files(files) => &files[file_idx].name,
+            Texts::Shards(shards, places) => &shards.documents()[places[file_idx]].name,
+        }
+    }
+
+    fn text(&self, file_idx: usize) -> Cow<'_, str> {
+        match &self.texts {
+            Texts::Files(files) => Cow::Borrowed(&files[file_idx].text),
+            Texts::Shards(shards, places) => Cow::Owned(shards.text(places[file_idx], &self.tokenizer)),
+        }
+    }
+
+    /// Bytes of a file.
+    fn len(&self, file_idx: usize) -> usize {
+        self.begins.get(file_idx + 1).unwrap_or(&self.n_bytes) - self.begins[file_idx]
     }
 
     /// The sequences `range` of one step.
@@ -75,7 +127,8 @@ impl Documents {
     fn draw(&self, rng: &mut Rng, room: usize) -> Vec<TokenId> {
         let at = rng.below(self.n_bytes);
         let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
-        let text = self.files[file_idx].text.as_bytes();
+        let text = self.text(file_idx);
+        let text = text.as_bytes();
         let at = at - self.begins[file_idx];
         let budget = self.bytes_of(room);
         if rng.uniform() >= self.fim_rate {
@@ -84,6 +137,7 @@ impl Documents {
         // A short room at the end of a sequence is left to the hole.
         let has_snippet = rng.uniform() < self.snippet_rate && room > self.seq_len / 2;
         let snippet = if has_snippet { self.snippet(rng, file_idx) } else { None };
+        let snippet = snippet.as_ref().map(|(path, text)| Snippet { path, text });
         let n_taken = snippet.map_or(0, |snippet| snippet.path.len() + snippet.text.len());
         self.hole(rng, snippet.as_slice(), text, at, budget.saturating_sub(n_taken))
     }
@@ -92,22 +146,23 @@ impl Documents {
         (n_tokens as f64 * self.bytes_per_token) as usize
     }
 
-    /// Whole lines of another file than this one, of an eighth to a quarter of a sequence; `None` if there is none.
-    fn snippet(&self, rng: &mut Rng, file_idx: usize) -> Option<Snippet<'_>> {
-        let own = self.files[file_idx].text.len();
+    /// Whole lines of another file than this one and its name, of an eighth to a quarter of a sequence; `None` if there is
+    /// none.
+    fn snippet(&self, rng: &mut Rng, file_idx: usize) -> Option<(&str, String)> {
+        let own = self.len(file_idx);
         if own == self.n_bytes {
             return None;
         }
         let at = rng.below(self.n_bytes - own);
         let at = if at < self.begins[file_idx] { at } else { at + own };
         let other_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
-        let SourceFile { name, text, .. } = &self.files[other_idx];
+        let text = self.text(other_idx);
         let start = line_start(text.as_bytes(), at - self.begins[other_idx]);
         let n_bytes = self.bytes_of(self.seq_len) as f32 * (0.125 + 0.125 * rng.uniform());
         let end = char_boundary(text.as_bytes(), (start + n_bytes as usize).min(text.len()));
         let window = &text[start..end];
         let window = window.rfind('\n').map_or(window, |line_end| &window[..=line_end]);
-        Some(Snippet { path: name, text: window })
+        Some((self.name(other_idx), window.to_owned()))
     }
 
     /// Text from the line around `at` on, as if there were nothing after the cursor.
@@ -205,17 +260,55 @@ pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch>
 mod tests {
     use super::*;
     use crate::Recipe;
+    use crate::corpus::Corpus;
+    use crate::pool::Pool;
+    use crate::tokenizer::learn;
     use nanochat_engine::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
 
     const SCHEDULE: &str = include_str!("schedule.rs");
 
-    fn documents(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Documents {
+    fn file(name: &str, text: &str) -> SourceFile {
+        SourceFile { name: name.into(), path: name.into(), text: text.into() }
+    }
+
+    fn files() -> [SourceFile; 4] {
         let text = include_str!("documents.rs");
-        let file = |name: &str, text: &str| SourceFile { name: name.into(), path: name.into(), text: text.into() };
-        let files = [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SCHEDULE)];
-        let data = Recipe::load("test").expect("it is built in").data;
-        let data = Data { seq_len, fim_rate, snippet_rate, ..data };
-        Documents::new(Arc::new(Tokenizer::bytes()), &files, &data, 7)
+        [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SCHEDULE)]
+    }
+
+    fn data(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Data {
+        Data { seq_len, fim_rate, snippet_rate, ..Recipe::load("test").expect("it is built in").data }
+    }
+
+    fn documents(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Documents {
+        Documents::new(Arc::new(Tokenizer::bytes()), &files(), &data(seq_len, fim_rate, snippet_rate), 7)
+    }
+
+    #[test]
+    fn shards_give_the_same_batches_as_the_text() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let pool = Pool::new(2).expect("threads start");
+        let tokenizer = Arc::new(learn([SCHEDULE].into_iter(), 700).expect("text has pairs"));
+        let mut corpus = Corpus::split(files().to_vec(), 0.1, 3).expect("four files");
+        corpus.dependencies = vec![file("dep-1.0.0/src/lib.rs", "/// Größe\npub fn größe() -> usize {\n    7\n}\n")];
+        let trained: Vec<SourceFile> = corpus.trained().cloned().collect();
+        let places: Vec<usize> = (0..trained.len()).collect();
+        let data = data(128, 0.6, 0.5);
+        let from_text = Documents::new(tokenizer.clone(), &trained, &data, 7);
+        let (shards, _) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("writable");
+        let from_shards = Documents::from_shards(tokenizer.clone(), Arc::new(shards), places.clone(), &data, 7);
+        // Once more, from what the first run kept.
+        let (shards, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("readable");
+        assert_eq!(made.n_tokenised, 0);
+        let again = Documents::from_shards(tokenizer, Arc::new(shards), places, &data, 7);
+        for step in 0..40 {
+            let batch = from_text.batch(step, 0..4);
+            for other in [from_shards.batch(step, 0..4), again.batch(step, 0..4)] {
+                assert_eq!(batch.tokens, other.tokens);
+                assert_eq!(batch.targets, other.targets);
+                assert_eq!(batch.starts, other.starts);
+            }
+        }
     }
 
     #[test]
@@ -258,7 +351,7 @@ mod tests {
             };
             let whole = [bytes(&tokens[prefix_at..]), bytes(&tokens[..prefix_at])].concat();
             let whole = String::from_utf8(whole).expect("cut at characters");
-            assert!(documents.files.iter().any(|file| file.text.contains(&whole)), "{whole:?}");
+            assert!(files().iter().any(|file| file.text.contains(&whole)), "{whole:?}");
             n_with_suffix += usize::from(prefix_at > 1);
         }
         assert!(n_with_suffix > 50);
@@ -282,11 +375,12 @@ mod tests {
             assert!(tokens.len() <= 512 + 120, "a hole begins with its line: {}", tokens.len());
             let snippet = text(&tokens[..suffix]);
             let (path, lines) = snippet.split_once('\n').expect("a path line");
-            let other = documents.files.iter().find(|file| file.name == path).expect("a file's name");
+            let files = files();
+            let other = files.iter().find(|file| file.name == path).expect("a file's name");
             assert!(other.text.contains(lines) && lines.len() <= 128, "{lines:?}");
             n_long += usize::from(lines.len() >= 32);
             let whole = text(&tokens[prefix..]) + &text(&tokens[suffix..prefix]);
-            assert!(documents.files.iter().any(|file| file.name != path && file.text.contains(&whole)), "{whole:?}");
+            assert!(files.iter().any(|file| file.name != path && file.text.contains(&whole)), "{whole:?}");
         }
         assert!((60..140).contains(&n_snippets), "{n_snippets} of 200");
         assert!(n_long * 10 > n_snippets * 8, "{n_long} of {n_snippets}");

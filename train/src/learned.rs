@@ -93,7 +93,8 @@ impl Learned {
         let is_known = |file: &&SourceFile| self.train.get(&file.name).is_some_and(|known| *known == hash(&file.text));
         let new: Vec<&SourceFile> = corpus.train.iter().filter(|file| !is_known(file)).collect();
         let n_bytes: usize = new.iter().map(|file| file.text.len()).sum();
-        let share = n_bytes as f64 / corpus.train_bytes().max(1) as f64;
+        let own: usize = corpus.train.iter().map(|file| file.text.len()).sum();
+        let share = n_bytes as f64 / own.max(1) as f64;
         let changed = new.into_iter().map(|file| file.name.clone()).collect();
         (share <= MOST_CHANGED && !corpus.within_one_file).then_some(Changes { changed, share })
     }

@@ -1,8 +1,8 @@
 //! Workspace to checkpoint.
 //!
 //! ```text
-//! Sources → collect → scrub → split → tokenizer → documents → QAT steps → held-out bits/byte → export
-//!         → signed checkpoint
+//! Sources → collect → filter → scrub → dedup → split → tokenizer → shards → documents → QAT steps
+//!         → held-out bits/byte → export → signed checkpoint
 //! ```
 //!
 //! Only this crate knows candle. The architecture is `engine::config`; `model` is the differentiable twin of
@@ -65,6 +65,9 @@ pub struct Options {
     pub forget: Vec<PathBuf>,
     /// Paths that were to be forgotten and are not any more.
     pub remember: Vec<PathBuf>,
+    /// Train on the locked dependencies too whose licences these SPDX identifiers allow (see
+    /// [`corpus::licence::PERMISSIVE`]); `None`: on the members alone.
+    pub dependencies: Option<Vec<String>>,
     /// Begin with a range test and multiply the recipe's rates by what it finds. A run that goes on keeps what it has.
     pub find_lr: bool,
     /// Where gradients are taken. A run may go on on another one, to other bits.
@@ -79,6 +82,8 @@ pub enum Event {
     Collected {
         /// Files trained on.
         n_train_files: usize,
+        /// Those among them that are dependencies'.
+        n_dependency_files: usize,
         /// Files held out whole.
         n_held_out_files: usize,
         /// Bytes trained on.
@@ -112,6 +117,15 @@ pub enum Event {
         vocab_size: usize,
         /// Held-out bytes per token.
         bytes_per_token: f64,
+    },
+    /// The files are tokens.
+    Tokenised {
+        /// Tokens of the files that are trained on.
+        n_tokens: usize,
+        /// Files that were tokenised; the tokens of the others were kept from before.
+        n_files: usize,
+        /// Why kept tokens were of no use, where they were damaged.
+        damaged: Option<&'static str>,
     },
     /// Training goes on from a saved state.
     Resumed {
@@ -239,6 +253,12 @@ pub enum TrainError {
     /// The recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] recipe::RecipeError),
+    /// The list of licences cannot be used.
+    #[error(transparent)]
+    Licence(#[from] corpus::licence::UnknownLicence),
+    /// The tokens cannot be kept.
+    #[error(transparent)]
+    Shards(#[from] corpus::shards::ShardError),
     /// The saved state cannot be used.
     #[error(transparent)]
     State(#[from] state::StateError),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nanochat_engine::complete::Voices;
-use nanochat_engine::memory::{Blend, Memory, Samples, Schedule};
+use nanochat_engine::memory::{Blend, Library, Memory, Samples, Schedule, Tier};
 use nanochat_engine::score::Score;
 use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tokenizer::TokenId;
@@ -12,6 +12,7 @@ use nanochat_engine::{Cancel, Cancelled, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::stats::{self, Value};
 
 use crate::HeldOut;
+use crate::corpus::shards::{Shards, Split};
 use crate::documents::windows;
 use crate::model::{Batch, Graph};
 use crate::ops::head::NO_TARGET;
@@ -75,10 +76,18 @@ pub fn halves(held_out: &[SourceFile]) -> (Vec<SourceFile>, Vec<SourceFile>) {
 /// that text has the name of the file that it holds.
 const NO_FILE: &str = "";
 
-/// The memory over the training files.
-pub fn memory(tokenizer: &Tokenizer, files: &[SourceFile]) -> Arc<Memory> {
-    let streams = files.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect();
-    Arc::new(Memory::build(streams))
+/// The memory over the files that are trained on, in the tiers that they have where it serves.
+pub fn memory(shards: &Shards) -> Arc<Memory> {
+    let streams = |splits: &[Split]| -> Vec<(String, Vec<TokenId>)> {
+        let documents = shards.documents().iter().enumerate().filter(|(_, document)| splits.contains(&document.split));
+        documents.map(|(idx, document)| (document.name.clone(), shards.tokens(idx))).collect()
+    };
+    let memory = Memory::build(streams(&[Split::Train]));
+    let dependencies = streams(&[Split::Dependency, Split::Replay]);
+    Arc::new(match dependencies.is_empty() {
+        true => memory,
+        false => memory.with_tier(Tier::Dependencies, Library::index(dependencies)),
+    })
 }
 
 /// The blend that serves `files` best, which neither model nor memory has seen. At most [`MAX_SCORED`] bytes.

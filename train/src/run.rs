@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use nanochat_engine::checkpoint::{Fingerprint, Manifest, PackedWeights, Record, Training};
 use nanochat_engine::memory::Blend;
-use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
-use crate::corpus::Corpus;
+use crate::corpus::licence::{self, Allowed};
+use crate::corpus::shards::{Shards, Split};
+use crate::corpus::{Corpus, Wanted};
 use crate::documents::Documents;
 use crate::gradients::Gradients;
 use crate::journal::{Entry, Journal};
@@ -31,9 +32,11 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     recipe.seed = options.seed.unwrap_or(recipe.seed);
     recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
     let _lock = Lock::take(&options.state_dir)?;
-    let (corpus, forgets) = collect(options, &recipe)?;
+    let workers = Pool::new(options.threads)?;
+    let (corpus, forgets) = collect(options, &recipe, &workers)?;
     events(Event::Collected {
-        n_train_files: corpus.train.len(),
+        n_train_files: corpus.trained().count(),
+        n_dependency_files: corpus.dependencies.len(),
         n_held_out_files: corpus.held_out.len(),
         train_bytes: corpus.train_bytes(),
         skipped: corpus.skipped.clone(),
@@ -64,11 +67,31 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         ),
         (Begin::Fresh, Some(base)) => base.tokenizer.clone(),
         (Begin::Fresh, None) => {
-            let texts = corpus.train.iter().map(|file| file.text.as_str());
+            let texts = corpus.trained().map(|file| file.text.as_str());
             Arc::new(tokenizer::learn(texts, recipe.model.vocab_size)?)
         }
     };
-    let mut run = Run::new(options, Task { recipe, corpus, tokenizer, base_hash, since, changes, time_budget_s })?;
+    let (shards, made) = Shards::of(&options.state_dir, &corpus, &tokenizer, &workers)?;
+    drop(workers);
+    events(Event::Tokenised {
+        n_tokens: shards.n_tokens(shards.trained()),
+        n_files: made.n_tokenised,
+        damaged: made.damaged,
+    });
+    let mut task = Task {
+        fingerprint: Fingerprint::of(corpus.trained().map(|file| file.text.as_str())),
+        learned: Learned::of(&corpus),
+        shards: Arc::new(shards),
+        recipe,
+        corpus,
+        tokenizer,
+        base_hash,
+        since,
+        changes,
+        time_budget_s,
+    };
+    task.corpus.release_texts();
+    let mut run = Run::new(options, task)?;
     events(run.tokenizer_event());
     let is_resumed = matches!(begin, Begin::Resume(_));
     match begin {
@@ -97,7 +120,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
 
 /// What is trained on and what is judged by, and whether something is to be forgotten that no run before was to forget.
 /// Keeps what is to be forgotten for the runs to come.
-fn collect(options: &Options, recipe: &Recipe) -> Result<(Corpus, bool), TrainError> {
+fn collect(options: &Options, recipe: &Recipe, workers: &Pool) -> Result<(Corpus, bool), TrainError> {
     let root = &options.sources.root;
     let mut forgotten = Forgotten::load(&options.state_dir)?;
     let n_before = forgotten.paths().count();
@@ -113,15 +136,23 @@ fn collect(options: &Options, recipe: &Recipe) -> Result<(Corpus, bool), TrainEr
             return Err(TrainError::Path { path: path.clone(), reason: "it was not forgotten" });
         }
     }
-    let corpus = Corpus::collect(&options.sources, &forgotten, recipe.data.held_out_share, recipe.seed)?;
+    // What is replayed is trained on too: by the same licences as where that is asked for.
+    let permissive: Option<Vec<String>> =
+        (recipe.data.replay_share > 0.0).then(|| licence::PERMISSIVE.iter().map(|name| (*name).to_owned()).collect());
+    let allowed = options.dependencies.as_ref().or(permissive.as_ref()).map(|list| Allowed::new(list)).transpose()?;
+    let wanted = Wanted {
+        sources: &options.sources,
+        dependencies: allowed.as_ref(),
+        forgotten: &forgotten,
+        held_out_share: recipe.data.held_out_share,
+        seed: recipe.seed,
+    };
+    let corpus = Corpus::collect(&wanted, workers)?;
     if !options.forget.is_empty() || !options.remember.is_empty() {
         forgotten.save(&options.state_dir)?;
     }
-    if recipe.data.replay_share == 0.0 {
-        return Ok((corpus, forgets));
-    }
-    let (files, _) = options.sources.collect(&[Role::Dependency]);
-    Ok((corpus.with_replay(files, recipe.seed), forgets))
+    let is_replayed = options.dependencies.is_none() && recipe.data.replay_share > 0.0;
+    Ok((if is_replayed { corpus.replayed(&options.sources, recipe.seed) } else { corpus }, forgets))
 }
 
 /// What a run begins with, and over which corpus.
@@ -231,7 +262,11 @@ fn config(options: &Options, recipe: &Recipe, vocab_size: usize) -> Config {
 /// What a run is to do.
 struct Task {
     recipe: Recipe,
+    /// Without the texts that are trained on.
     corpus: Corpus,
+    shards: Arc<Shards>,
+    fingerprint: Fingerprint,
+    learned: Learned,
     tokenizer: Arc<Tokenizer>,
     base_hash: String,
     /// See [`Plan`].
@@ -243,20 +278,25 @@ struct Task {
 impl Task {
     /// What sequences are drawn from. Where only a part is new, twice as many come from it as from the rest.
     fn mixture(&self) -> Mixture {
-        let Task { recipe, corpus, tokenizer, changes, .. } = self;
+        let Task { recipe, shards, tokenizer, changes, .. } = self;
         let data = &recipe.data;
-        let of = |share, files: &[SourceFile]| {
-            let documents = || Documents::new(tokenizer.clone(), files, data, recipe.seed);
-            files.iter().any(|file| !file.text.is_empty()).then(|| (share, documents()))
-        };
-        let is_new = |file: &SourceFile| changes.as_ref().is_some_and(|changes| changes.changed.contains(&file.name));
-        let (new, old): (Vec<_>, Vec<_>) = corpus.train.iter().cloned().partition(is_new);
+        let is_new = |name: &str| changes.as_ref().is_some_and(|changes| changes.changed.contains(name));
+        let (mut new, mut old, mut replayed) = (Vec::new(), Vec::new(), Vec::new());
+        for (idx, document) in shards.documents().iter().enumerate().filter(|(_, document)| document.n_bytes > 0) {
+            match document.split {
+                Split::Train if is_new(&document.name) => new.push(idx),
+                Split::Train | Split::Dependency => old.push(idx),
+                Split::Replay => replayed.push(idx),
+                Split::HeldOut => {}
+            }
+        }
         let own = 1.0 - data.replay_share;
-        let parts = match new.is_empty() {
-            true => [None, of(own, &old), of(data.replay_share, &corpus.replay)],
-            false => [of(own * 2.0 / 3.0, &new), of(own / 3.0, &old), of(data.replay_share, &corpus.replay)],
-        };
-        Mixture::new(parts.into_iter().flatten().collect(), recipe.seed)
+        let (of_new, of_old) = if new.is_empty() { (0.0, own) } else { (own * 2.0 / 3.0, own / 3.0) };
+        let parts = [(of_new, new), (of_old, old), (data.replay_share, replayed)];
+        let parts = parts.into_iter().filter(|(_, places)| !places.is_empty()).map(|(share, places)| {
+            (share, Documents::from_shards(tokenizer.clone(), shards.clone(), places, data, recipe.seed))
+        });
+        Mixture::new(parts.collect(), recipe.seed)
     }
 }
 
@@ -339,9 +379,8 @@ impl Run {
     }
 
     fn tokenizer_event(&self) -> Event {
-        let Task { corpus, tokenizer, .. } = &self.task;
-        let files = &corpus.held_out;
-        let n_tokens: usize = files.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
+        let Task { corpus, shards, tokenizer, .. } = &self.task;
+        let n_tokens = shards.n_tokens(shards.trained().end..shards.documents().len());
         let bytes_per_token = corpus.held_out_bytes() as f64 / n_tokens.max(1) as f64;
         Event::Tokenizer { vocab_size: tokenizer.vocab_size(), bytes_per_token }
     }
@@ -567,8 +606,8 @@ impl Run {
     /// calibration has seen. `None` where it was cancelled.
     fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, Figures)>, TrainError> {
         let checkpoint = self.checkpoint(blend)?;
-        let Task { corpus, tokenizer, .. } = &self.task;
-        let memory = measure::memory(tokenizer, &corpus.train);
+        let Task { corpus, shards, .. } = &self.task;
+        let memory = measure::memory(shards);
         let (_, report) = measure::halves(&corpus.held_out);
         let figures = measure::held_out(&checkpoint, &memory, &report, self.n_threads, cancel);
         let Ok(mut figures) = figures else { return Ok(None) };
@@ -582,14 +621,13 @@ impl Run {
     }
 
     fn checkpoint(&self, blend: Blend) -> Result<Checkpoint, TrainError> {
-        let Task { corpus, tokenizer, base_hash, .. } = &self.task;
-        let n_tokens: usize = corpus.train.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
-        let fingerprint = Fingerprint::of(corpus.train.iter().map(|file| file.text.as_str()));
+        let Task { corpus, shards, fingerprint, tokenizer, base_hash, .. } = &self.task;
+        let trained = shards.trained();
         let base = self.base.as_ref().map(|base| &base.manifest.training.fingerprint);
         let training = Training {
             corpus_hash: corpus.hash.clone(),
-            n_files: corpus.train.len() as u64,
-            n_tokens: n_tokens as u64,
+            n_files: trained.len() as u64,
+            n_tokens: shards.n_tokens(trained) as u64,
             n_steps: self.step as u64,
             fingerprint: base.map_or_else(|| fingerprint.clone(), |base| fingerprint.with(base)),
         };
@@ -623,15 +661,15 @@ impl Run {
             self.params.list.iter_mut().zip(&best.values).for_each(|(param, best)| param.values.clone_from(best));
             self.averages.iter_mut().zip(&best.values).for_each(|(average, best)| average.clone_from(best));
         }
-        let Task { corpus, tokenizer, .. } = &self.task;
+        let Task { corpus, shards, .. } = &self.task;
         let (calibration, _) = measure::halves(&corpus.held_out);
-        let memory = measure::memory(tokenizer, &corpus.train);
+        let memory = measure::memory(shards);
         let untuned = self.checkpoint(self.first_blend())?;
         let blend = measure::calibrate(&untuned, &memory, &calibration, self.n_threads, cancel);
         let Ok(blend) = blend else { return self.unfinished() };
         let Some((mut checkpoint, after)) = self.measure(blend, cancel)? else { return self.unfinished() };
         self.save(options, state::FILE_NAME, true)?;
-        Learned::of(&self.task.corpus).save(&options.state_dir)?;
+        self.task.learned.save(&options.state_dir)?;
         checkpoint.manifest.record = Some(Record {
             weights_hash: String::new(), // the writer binds it to the section that it writes
             model_bits_per_byte: after.total.model,

@@ -52,6 +52,7 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         time_budget_s: None,
         threads: 2,
         base: None,
+        dependencies: None,
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),
@@ -122,6 +123,42 @@ fn recipe_with(folder: &Path, changes: &[(&str, &str)]) -> String {
     let path = folder.join("recipe.toml");
     std::fs::write(&path, text).expect("writable");
     path.to_str().expect("a temporary folder has a plain name").to_owned()
+}
+
+#[test]
+fn dependencies_are_trained_on_and_what_is_tokenised_once_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (mut sources, _) = random_crate(&folder.path().join("w"), 12);
+    let (dependency, _) = random_crate(&folder.path().join("dep"), 13);
+    let package = Package { name: "dep".into(), licence: Some("ISC".into()), ..dependency.packages[0].clone() };
+    sources.packages.push(Package { role: Role::Dependency, ..package });
+    let with = |dependencies: Option<Vec<String>>, state: &str| Options {
+        dependencies,
+        ..options(&sources, &folder.path().join(state), 4)
+    };
+    let alone = run(&with(None, "a"));
+    let none_allowed = run(&with(Some(vec!["MIT".into()]), "b"));
+    assert_eq!(alone.checkpoint.manifest.training, none_allowed.checkpoint.manifest.training);
+    let both = with(Some(vec!["ISC".into(), "MIT".into()]), "c");
+    let (first, events) = interrupt_after(&both, 2);
+    let tokenised = |events: &[Event]| {
+        events.iter().find_map(|e| if let Event::Tokenised { n_files, .. } = e { Some(*n_files) } else { None })
+    };
+    assert!(!first.finished && tokenised(&events) == Some(24), "{events:?}");
+    assert!(events.iter().any(|e| matches!(e, Event::Collected { n_dependency_files: 12, .. })), "{events:?}");
+    let (second, events) = interrupt_after(&both, usize::MAX);
+    assert!(second.finished && tokenised(&events) == Some(0), "{events:?}");
+    assert_eq!(second.checkpoint.manifest.licences, ["ISC", "MIT"]);
+    assert_eq!(second.held_out, alone.held_out);
+    let n_files = |outcome: &Outcome| outcome.checkpoint.manifest.training.n_files;
+    assert_eq!(n_files(&second), n_files(&alone) + 12);
+    // A damaged file costs the tokenising, not the run.
+    std::fs::write(both.state_dir.join("corpus.ncs"), b"NCSHARD1").expect("writable");
+    let (third, events) = interrupt_after(&Options { steps: Some(8), ..both }, usize::MAX);
+    assert!(third.finished && tokenised(&events) == Some(24), "{events:?}");
+    let bad = with(Some(vec!["Mitt".into()]), "d");
+    let error = train(&bad, &mut |_| {}, &Cancel::new()).expect_err("no licence").to_string();
+    assert!(error.contains("`Mitt`"), "{error}");
 }
 
 /// The test recipe with other rates.

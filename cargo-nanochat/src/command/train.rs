@@ -89,6 +89,7 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         time_budget_s: args.time.map(|time| time.as_secs_f64()),
         threads: if args.background { 1 } else { args.threads.or(settings.threads).unwrap_or(0) },
         base,
+        dependencies: args.allowed_licences(),
         find_lr: args.find_lr,
         forget: args.forget.clone(),
         remember: args.remember.clone(),

@@ -95,6 +95,7 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
         time_budget_s: Some(args.time.as_secs_f64()),
         threads: args.threads.or(workspace.settings.threads).unwrap_or(0),
         base: None,
+        dependencies: None,
         find_lr: false,
         forget: Vec::new(),
         remember: Vec::new(),

@@ -1,10 +1,13 @@
 //! What the benchmarks of a training step share: flags, random tokens, clocks and what is printed. A folder with a
 //! `mod.rs`, because cargo takes each file beside it for a benchmark of its own.
 
+pub(crate) mod cpu;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cpu::cpu_seconds;
 use nanochat_engine::Config;
 use nanochat_engine::rng::Rng;
 use nanochat_kernels::Precision;
@@ -181,13 +184,4 @@ fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// What this process has used of all cores: on a machine with neighbours it says more than the clock.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields behind the name, which may hold anything, in hundredths of a second: user and system are the 12th and 13th.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
-    (ticks(11) + ticks(12)) / 100.0
 }

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use super::{BLOCK, Index, PAD, last_four, sort};
 use crate::Cancel;
+use crate::mapped::Mapped;
 
 /// Where the first section begins.
 pub(super) const HEADER: usize = 320;
@@ -59,7 +60,7 @@ pub(in crate::memory) enum Broken {
 #[derive(Debug)]
 pub(super) enum Bytes {
     Heap(Vec<u8>),
-    Mapped(memmap2::Mmap),
+    Mapped(Mapped),
 }
 
 impl Bytes {
@@ -69,19 +70,6 @@ impl Bytes {
             Self::Heap(bytes) => bytes,
             Self::Mapped(map) => map,
         }
-    }
-
-    /// Maps a file of which nobody changes what is mapped.
-    #[expect(unsafe_code, reason = "tens of megabytes that all servers share must not be on each one's heap")]
-    fn map(file: &File) -> io::Result<memmap2::Mmap> {
-        // SAFETY: only this program writes in the cache's folder, and it writes to no bytes that are mapped. An index
-        // that has its name is not written to again: a newer one replaces it by a rename, and clean-up unlinks it, and
-        // both leave what is mapped as it is. One that is being written is mapped under its temporary name, from the
-        // header to the last token: meanwhile `write` only appends, and its map ends before it writes the header.
-        // Whatever else runs with the user's rights could break this: each number is checked where it is used, so that
-        // bytes changed from outside would give a wrong answer, but a file cut from outside would end the process
-        // (SIGBUS).
-        unsafe { memmap2::Mmap::map(file) }
     }
 }
 
@@ -187,7 +175,7 @@ pub(in crate::memory) fn write<E: From<io::Error>>(
     let (names, identity) = write_tokens(&mut writer)?;
     let (n_tokens, tokens_hash) = (writer.n_tokens, *writer.hasher.finalize().as_bytes());
     out.flush()?;
-    let map = Bytes::map(file)?;
+    let map = Mapped::map(file)?;
     let tokens = map.get(HEADER..HEADER + 2 * n_tokens).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
     let (layout, [order_hash, keys_hash, files_hash]) = write_behind(&mut out, tokens, names, n_threads, cancel)?;
     // What is mapped is not written to, and the header is.
@@ -345,7 +333,7 @@ impl Index {
     /// Maps the index at `path`, once every byte of it is known to be what was written.
     pub(in crate::memory) fn open(path: &Path, identity: &Identity) -> Result<Self, Broken> {
         let file = File::open(path)?;
-        let map = Bytes::map(&file)?;
+        let map = Mapped::map(&file)?;
         let header: &[u8; HEADER] = map.first_chunk().ok_or(Broken::Foreign)?;
         let (stated, own_hash) = header.split_at(HEADER - HASH);
         let mut rest = stated;
