@@ -98,6 +98,16 @@ trait Round {
     /// Two rows of 16, in pairs.
     fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Line;
 
+    /// Says that 16 numbers of 32 rows will be read soon.
+    #[inline(always)]
+    fn prefetch(_rows: Rows<'_>, _first_row: usize, _first: usize) {}
+
+    /// Rows become columns.
+    #[inline(always)]
+    fn transpose(lines: &mut [Line; LANES]) {
+        transpose(lines);
+    }
+
     /// The first 32 numbers, or those that there are and zeros.
     #[inline(always)]
     fn row(values: &[f32]) -> Line {
@@ -380,10 +390,12 @@ impl Rows<'_> {
     #[inline(always)]
     fn columns<R: Round>(self, out: &mut [Line]) {
         let n_lines = self.n_rows.div_ceil(WIDTH);
-        for (tile_idx, rows) in out.chunks_exact_mut(LANES * n_lines).enumerate() {
-            let first = tile_idx * LANES;
-            for line_idx in 0..n_lines {
+        // 32 rows at a time, from left to right: rows lie far apart, in pages of their own.
+        for line_idx in 0..n_lines {
+            for (tile_idx, rows) in out.chunks_exact_mut(LANES * n_lines).enumerate() {
+                let first = tile_idx * LANES;
                 let mut columns = [Line::default(); LANES];
+                R::prefetch(self, (line_idx + 1) * WIDTH, first);
                 for (pair, line) in columns.iter_mut().enumerate() {
                     let [low, high] = [0, 1].map(
                         #[inline(always)]
@@ -391,7 +403,7 @@ impl Rows<'_> {
                     );
                     *line = R::pairs(&low, &high);
                 }
-                transpose(&mut columns);
+                R::transpose(&mut columns);
                 for (row, line) in columns.iter().enumerate() {
                     rows[row * n_lines + line_idx] = *line;
                 }
@@ -431,7 +443,7 @@ impl Rows<'_> {
                         false => Line::default(),
                     };
                 }
-                transpose(tile);
+                R::transpose(tile);
             }
         }
     }
@@ -525,7 +537,62 @@ mod avx512 {
                 std::mem::transmute(_mm512_permutexvar_epi16(order, halves))
             }
         }
+
+        #[inline(always)]
+        fn prefetch(rows: Rows<'_>, first_row: usize, first: usize) {
+            for row in first_row..rows.n_rows.min(first_row + WIDTH) {
+                let at = rows.values.as_ptr().wrapping_add(row * rows.stride + first);
+                // SAFETY: nothing is read; any address will do.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+            }
+        }
+
+        /// Left to the compiler, numbers go one by one through the stack.
+        #[inline(always)]
+        fn transpose(lines: &mut [Line; LANES]) {
+            // SAFETY: as above; a line is 64 bytes on a boundary of 64, and so many indices are.
+            unsafe {
+                let at = lines.as_mut_ptr().cast::<__m512i>();
+                let mut rows: [__m512i; LANES] = std::array::from_fn(
+                    #[inline(always)]
+                    |row| _mm512_load_si512(at.add(row)),
+                );
+                for (stage, from) in EXCHANGED.iter().enumerate() {
+                    let [first, second] = [0, 1].map(
+                        #[inline(always)]
+                        |i| _mm512_loadu_si512(from[i].as_ptr().cast()),
+                    );
+                    for row in 0..LANES {
+                        if row & (1 << stage) == 0 {
+                            let (a, b) = (rows[row], rows[row + (1 << stage)]);
+                            rows[row] = _mm512_permutex2var_epi32(a, first, b);
+                            rows[row + (1 << stage)] = _mm512_permutex2var_epi32(a, second, b);
+                        }
+                    }
+                }
+                for row in 0..LANES {
+                    _mm512_store_si512(at.add(row), rows[row]);
+                }
+            }
+        }
     }
+
+    /// What two lines a step apart take from each other's lanes: the first from the begin of each pair of runs, the second
+    /// from the end.
+    const fn exchanged(step: usize) -> [[u32; LANES]; 2] {
+        let mut from = [[0; LANES]; 2];
+        let mut lane = 0;
+        while lane < LANES {
+            // Lanes of the second line count from 16 on.
+            let is_first = lane & step == 0;
+            from[0][lane] = if is_first { lane } else { LANES + lane - step } as u32;
+            from[1][lane] = if is_first { lane + step } else { LANES + lane } as u32;
+            lane += 1;
+        }
+        from
+    }
+
+    static EXCHANGED: [[[u32; LANES]; 2]; 4] = [exchanged(1), exchanged(2), exchanged(4), exchanged(8)];
 
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(super) fn lines(rows: Rows<'_>, out: &mut [Line]) {
@@ -557,27 +624,11 @@ mod avx512 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     fn tile(a: &[Line], first_row: usize, panels: [&[Line]; 2], block: &Block<'_>, first: usize, out: &mut [f32]) {
         let n_lines = block.n_lines();
-        // The same of rows.
-        let rows: [&[Line]; ROWS] =
-            std::array::from_fn(|r| &a[(first_row + r).min(block.m - 1) * n_lines..][..n_lines]);
-        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-        let (low, _) = panels[0].as_chunks::<LANES>();
-        let (high, _) = panels[1].as_chunks::<LANES>();
-        for (line_idx, (low, high)) in low.iter().zip(high).enumerate() {
-            for pair in 0..LANES {
-                // SAFETY: a line is 64 bytes on a boundary of 64; the bits of a pair are those of two bf16.
-                let b =
-                    unsafe { [&low[pair], &high[pair]].map(|line| half(_mm512_load_si512((&raw const *line).cast()))) };
-                for r in 0..ROWS {
-                    // SAFETY: as above.
-                    let a = unsafe { half(_mm512_set1_epi32(rows[r][line_idx].0[pair].cast_signed())) };
-                    for p in 0..2 {
-                        sums[r][p] = _mm512_dpbf16_ps(sums[r][p], a, b[p]);
-                    }
-                }
-            }
-        }
-        for r in 0..ROWS.min(block.m - first_row) {
+        // The left side is padded to tiles of another height: the last one begins earlier and writes its last rows only.
+        let start = first_row.min(a.len() / n_lines - ROWS);
+        let sums = &sums(&a[start * n_lines..][..ROWS * n_lines], panels.map(|panel| &panel[..n_lines * LANES]))
+            [first_row - start..];
+        for r in 0..sums.len().min(block.m - first_row) {
             let out = &mut out[(first_row + r) * block.stride + first - block.n.start..];
             for p in 0..2 {
                 let start = p * LANES;
@@ -597,6 +648,35 @@ mod avx512 {
                 }
             }
         }
+    }
+
+    /// Of rows that lie one after the other, each with as many pairs as a panel has lines.
+    ///
+    /// By pointers that count up: with a check or an address of its own for each row, the sums are moved about and saved,
+    /// and a Zen 4 makes half as much.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn sums(rows: &[Line], panels: [&[Line]; 2]) -> [[__m512; 2]; ROWS] {
+        let n_pairs = panels[0].len();
+        assert_eq!((panels[1].len(), rows.len() * LANES), (n_pairs, ROWS * n_pairs));
+        let row_bytes = 4 * n_pairs;
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        // SAFETY: `at` stays within the pairs of a panel, and with it within those of a row, 4 bytes each; all lines lie
+        // on boundaries of 64 bytes.
+        unsafe {
+            let fours: [*const u8; ROWS / 4] =
+                std::array::from_fn(|i| rows.as_ptr().cast::<u8>().add(4 * i * row_bytes));
+            for at in 0..n_pairs {
+                let b = panels.map(|panel| half(_mm512_load_si512(panel.as_ptr().add(at).cast())));
+                for r in 0..ROWS {
+                    let pair = fours[r / 4].add(r % 4 * row_bytes + 4 * at).cast::<i32>();
+                    let a = half(_mm512_set1_epi32(pair.read()));
+                    for p in 0..2 {
+                        sums[r][p] = _mm512_dpbf16_ps(sums[r][p], a, b[p]);
+                    }
+                }
+            }
+        }
+        sums
     }
 
     /// # Safety
