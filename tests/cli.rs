@@ -40,7 +40,7 @@ fn help_is_worth_reading() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_that_is_not_built_in_is_refused_with_how_to_build_it() {
-    let error = small().run("train --device cuda").fails(1);
+    let error = small().run("train --device cuda").fails(3);
     assert!(error.contains("without `cuda`") && error.contains("train/cuda/build.sh"), "{error}");
 }
 

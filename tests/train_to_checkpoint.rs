@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::{MANIFEST, Ran, WORDS, Workspace, sample, trained};
 
 const REFUSED: i32 = 4;
+const INPUT: i32 = 3;
 
 fn lines(json: &str) -> Vec<Value> {
     json.lines().map(|line| serde_json::from_str(line).expect("one object per line")).collect()
@@ -64,6 +65,31 @@ fn training_reports_each_step_and_ends_with_a_checkpoint_that_verifies() {
         serde_json::from_str(&workspace.run(&format!("verify {checkpoint} --message-format json")).ok()).expect("json");
     assert_eq!(manifest["training"]["n_steps"], 4);
     assert_eq!(manifest["licences"][0], "MIT");
+}
+
+#[test]
+fn a_later_run_learns_what_has_changed_and_a_forgotten_file_is_out_of_the_manifest() {
+    let workspace = Workspace::new(&sample());
+    let train = |more: &str| workspace.run(&format!("train --recipe test --steps 4 --offline {more}"));
+    train("").ok();
+    workspace
+        .write("src/fresh.rs", "pub fn freshly_written(value: u32) -> u32 {\n    value + 1\n}\n".repeat(9).as_bytes());
+    let update = train("--message-format json");
+    let updated = lines(&update.ok());
+    let event = updated.iter().find(|report| report["event"] == "updated").expect("a part has changed");
+    let n_changed = event["n_changed_files"].as_u64().expect("a number");
+    assert!(n_changed <= 1, "the file may be held out: {event}");
+
+    let forgetting = lines(&train("--message-format json --forget src/part0.rs").ok());
+    let last = forgetting.last().expect("a last report");
+    let forgot = &last["forgot"];
+    assert_eq!(forgot["paths"][0], "src/part0.rs");
+    assert_ne!(forgot["before"]["corpus_hash"], forgot["after"]["corpus_hash"]);
+    let held_out = last["held_out"].as_array().expect("a list");
+    assert!(held_out.iter().all(|file| file != "src/part0.rs"), "{last}");
+    let unknown = train("--remember src/part1.rs");
+    let error = unknown.fails(INPUT);
+    assert!(error.contains("src/part1.rs: it was not forgotten"), "{error}");
 }
 
 #[test]

@@ -153,9 +153,20 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(EvalError::Server(_)) => return Some(Exit::Input),
         _ => {}
     }
-    match (cause.downcast_ref(), cause.downcast_ref()) {
-        (Some(TrainError::Empty { .. } | TrainError::TooSmall { .. } | TrainError::Recipe(_)), _)
-        | (_, Some(EvalError::NoHoles | EvalError::Stage(_))) => Some(Exit::Input),
+    match cause.downcast_ref() {
+        Some(
+            TrainError::Empty { .. }
+            | TrainError::TooSmall { .. }
+            | TrainError::Path { .. }
+            | TrainError::Recipe(_)
+            | TrainError::Licence(_)
+            | TrainError::NotBuilt { .. }
+            | TrainError::Streams { .. },
+        ) => return Some(Exit::Input),
+        _ => {}
+    }
+    match cause.downcast_ref() {
+        Some(EvalError::NoHoles | EvalError::Stage(_)) => Some(Exit::Input),
         _ => None,
     }
 }

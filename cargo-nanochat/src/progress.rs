@@ -86,7 +86,7 @@ impl<'a> TrainProgress<'a> {
             Event::Replayed { n_train_files, n_held_out_files, train_bytes } => {
                 let size = bytes(train_bytes);
                 let text = format!(
-                    "{n_train_files} files of dependencies ({size}) beside them, so that nothing is forgotten, {n_held_out_files} held out"
+                    "{n_train_files} of them ({size}) of dependencies, against forgetting; {n_held_out_files} more held out"
                 );
                 self.bar.say(self.output, &text);
             }

@@ -108,7 +108,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bench = Bench::new(&folders)?;
     let known = std::fs::read_to_string(out).unwrap_or_default();
     // Steps of all runs in a file are counted by the same one of the recipe.
-    let of_recipe = known.lines().find_map(|line| line.strip_prefix("recipe,base,1,")?.split(',').next()?.parse().ok());
+    let of_recipe = known.lines().find_map(|line| line.strip_prefix("recipe,base,1,")?.split(',').next());
+    let of_recipe: Option<f64> = of_recipe.and_then(|ms| ms.parse().ok());
     if let Some(ms) = of_recipe {
         bench.seconds.insert(RECIPE.to_owned(), ms / 1e3);
     }

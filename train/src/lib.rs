@@ -231,7 +231,7 @@ pub struct HeldOut {
 #[non_exhaustive]
 pub enum TrainError {
     /// There is no Rust code to train on.
-    #[error("no .rs file to train on under {root}; is it a cargo workspace?")]
+    #[error("no .rs file to train on under {root}, or all are left out; is it a cargo workspace?")]
     Empty {
         /// The workspace's root.
         root: PathBuf,

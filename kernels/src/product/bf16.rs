@@ -626,6 +626,14 @@ mod avx512 {
         let n_lines = block.n_lines();
         // The left side is padded to tiles of another height: the last one begins earlier and writes its last rows only.
         let start = first_row.min(a.len() / n_lines - ROWS);
+        if matches!(block.write, Write::Add) {
+            // What is added to comes from far away, and is wanted at once when the sums are made.
+            for r in 0..ROWS.min(block.m - first_row) {
+                let at = out.as_ptr().wrapping_add((first_row + r) * block.stride + first - block.n.start);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(LANES).cast());
+            }
+        }
         let sums = &sums(&a[start * n_lines..][..ROWS * n_lines], panels.map(|panel| &panel[..n_lines * LANES]))
             [first_row - start..];
         for r in 0..sums.len().min(block.m - first_row) {
