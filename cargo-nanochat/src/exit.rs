@@ -153,22 +153,21 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
         Some(EvalError::Server(_)) => return Some(Exit::Input),
         _ => {}
     }
-    match cause.downcast_ref() {
-        Some(
+    let is_input = match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(error), _) => matches!(
+            error,
             TrainError::Empty { .. }
-            | TrainError::TooSmall { .. }
-            | TrainError::Path { .. }
-            | TrainError::Recipe(_)
-            | TrainError::Licence(_)
-            | TrainError::NotBuilt { .. }
-            | TrainError::Streams { .. },
-        ) => return Some(Exit::Input),
-        _ => {}
-    }
-    match cause.downcast_ref() {
-        Some(EvalError::NoHoles | EvalError::Stage(_)) => Some(Exit::Input),
-        _ => None,
-    }
+                | TrainError::TooSmall { .. }
+                | TrainError::Path { .. }
+                | TrainError::Recipe(_)
+                | TrainError::Licence(_)
+                | TrainError::NotBuilt { .. }
+                | TrainError::Streams { .. }
+        ),
+        (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Stage(_)),
+        (None, None) => false,
+    };
+    is_input.then_some(Exit::Input)
 }
 
 fn complete_class(error: &CompleteError) -> Exit {

@@ -281,7 +281,7 @@ fn a_run_that_learns_nothing_more_stops_with_its_best_masters() {
         _ => None,
     });
     let (step, best_step) = stopped.expect("nothing is learned at a rate of 0");
-    assert!(outcome.finished && best_step == 1 && step < 40 && step >= 4, "{step}, {best_step}");
+    assert!(outcome.finished && best_step == 1 && (4..40).contains(&step), "{step}, {best_step}");
 }
 
 #[test]
