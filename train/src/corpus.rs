@@ -233,7 +233,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Takes the dependencies' files for what reminds a base of what it knows: at most [`MAX_REPLAY`] bytes of them, some
+    /// Takes the dependencies' files for what reminds a base of what it knows: at most 8 MiB of them, some
     /// held out. Fewer than two files are none.
     pub fn replayed(mut self, sources: &Sources, seed: u64) -> Self {
         // Of the dependencies few files are taken: why others are not is nothing that a user asked for.
