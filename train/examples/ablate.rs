@@ -1,8 +1,8 @@
 //! What each choice of a recipe is worth at equal time: `ablate OUT.csv SECONDS SEEDS FOLDER… [--only GROUP]…`.
 //!
 //! Trains small models on one core, each as many steps as fit into the time. What a step of a variant takes is measured
-//! once, in turns with a step of the recipe that it varies, and the least of several is taken: neighbours on the machine
-//! change neither how long a run is nor what comes out of it. Appends a line per run; runs that are in the file already
+//! once, in turns with a step of the recipe that it varies, and the median of several quotients is taken: neighbours on the
+//! machine change little of how long a run is and nothing of what comes out of it. Appends a line per run; runs that are in the file already
 //! are left out, so that a killed one goes on. What was found is in `LOG.md`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -41,8 +41,8 @@ const SEQ_LEN: usize = 256;
 const MAX_TOKENIZER_BYTES: usize = 4 << 20;
 /// What all others are measured in.
 const RECIPE: &str = "recipe base";
-/// Steps whose least time is taken.
-const TIMED_STEPS: usize = 6;
+/// Pairs of steps that are timed, after one that is not.
+const TIMED_PAIRS: usize = 9;
 
 type Change = fn(&mut Recipe);
 
@@ -210,22 +210,27 @@ impl Bench {
         })
     }
 
-    /// The least time of a step, in the unit in which a step of [`base`] always takes the same.
+    /// The time of a step, in the unit in which a step of [`base`] always takes the same.
     fn step_seconds(&mut self, name: &str, recipe: &Recipe) -> Result<f64, Box<dyn Error>> {
         if let Some(known) = self.seconds.get(name) {
             return Ok(*known);
         }
         let mut trials = [self.trial(&base()?, 1)?, self.trial(recipe, 1)?];
-        let mut least = [f64::INFINITY; 2];
-        for _ in 0..=TIMED_STEPS {
-            for (trial, least) in trials.iter_mut().zip(&mut least) {
+        let (mut of_recipe, mut quotients) = (Vec::new(), Vec::new());
+        for pair in 0..=TIMED_PAIRS {
+            let mut times = [0.0; 2];
+            for (trial, time) in trials.iter_mut().zip(&mut times) {
                 let begin = Instant::now();
                 trial.step(0.1, self.precision, &self.pool)?;
-                *least = least.min(begin.elapsed().as_secs_f64());
+                *time = begin.elapsed().as_secs_f64();
+            }
+            if pair > 0 {
+                of_recipe.push(times[0]);
+                quotients.push(times[1] / times[0]);
             }
         }
-        let first = *self.seconds.entry(RECIPE.to_owned()).or_insert(least[0]);
-        let seconds = first * least[1] / least[0];
+        let first = *self.seconds.entry(RECIPE.to_owned()).or_insert(median(of_recipe));
+        let seconds = if name == RECIPE { first } else { first * median(quotients) };
         self.seconds.insert(name.to_owned(), seconds);
         Ok(seconds)
     }
@@ -270,6 +275,11 @@ impl Trial {
         self.step += 1;
         Ok(())
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// A line of each held-out file with what stands around it; only the line's own tokens are targets.
