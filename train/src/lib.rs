@@ -197,7 +197,8 @@ pub struct Outcome {
     pub before: HeldOut,
     /// After; equal to `before` where `finished` is false: an interrupted run is not measured.
     pub after: HeldOut,
-    /// How much of `before` was saved; `None` where it was interrupted, or the files that it judges by have changed.
+    /// How much of `before` was saved; `None` where it was interrupted, or where the files that it judges by are fewer than two or
+    /// others than before.
     pub gain: Option<measure::Gain>,
     /// The files that were held out whole, relative to the workspace. Empty for a workspace of a single file,
     /// whose last part is held out instead.

@@ -133,10 +133,11 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// How much less `after` costs than this, with intervals over files.
+    /// How much less `after` costs than this, with intervals over files; `None` where there are too few of them, or others.
     pub fn gain(&self, after: &Self) -> Option<Gain> {
         let pairs: Vec<_> = self.files.iter().zip(&after.files).filter(|(a, b)| a.name == b.name).collect();
-        if pairs.is_empty() || pairs.len() != self.files.len().max(after.files.len()) {
+        // One file says nothing of how files differ.
+        if pairs.len() < 2 || pairs.len() != self.files.len().max(after.files.len()) {
             return None;
         }
         let gain = |bits: fn(&FileBits) -> f64| {
@@ -247,6 +248,22 @@ mod tests {
         let (calibrate, report) = halves(&[file("a", "aa"), file("b", "bbb"), file("c", "cc")]);
         assert_eq!(report.iter().map(|f| &f.name).collect::<Vec<_>>(), ["b"]);
         assert_eq!(calibrate.iter().map(|f| &f.name).collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_gain_has_an_interval_over_files_and_one_file_has_none() {
+        let of = |bits: &[f64]| Figures {
+            total: HeldOut::default(),
+            files: (0..)
+                .zip(bits)
+                .map(|(i, bits)| FileBits { name: format!("f{i}.rs"), n_bytes: 100, model: *bits, blend: bits / 2.0 })
+                .collect(),
+        };
+        let gain = of(&[100.0, 120.0, 90.0]).gain(&of(&[80.0, 90.0, 80.0])).expect("three files");
+        assert!((gain.model.value - 0.2).abs() < 1e-9 && (gain.blend.value - 0.1).abs() < 1e-9, "{gain:?}");
+        assert!(gain.model.low < gain.model.value && gain.model.value < gain.model.high, "{gain:?}");
+        assert!(of(&[100.0]).gain(&of(&[80.0])).is_none());
+        assert!(of(&[100.0, 90.0]).gain(&of(&[80.0])).is_none(), "other files");
     }
 
     #[test]
