@@ -8,10 +8,10 @@
 //! ends with the weights of a run that never saw it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nanochat_engine::sources::SourceFile;
+use nanochat_engine::store::write_durably;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Corpus;
@@ -168,16 +168,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, StateE
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
-    let folder: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
-    let attempt = || {
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-        serde_json::to_writer(&mut file, value)?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    attempt().map_err(|source: std::io::Error| StateError::Io { path: path.to_owned(), source })
+    write_durably(path, |out| serde_json::to_writer(out, value).map_err(std::io::Error::from))
+        .map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -148,6 +148,10 @@ fn collect(options: &Options, recipe: &Recipe, workers: &Pool) -> Result<(Corpus
         seed: recipe.seed,
     };
     let corpus = Corpus::collect(&wanted, workers)?;
+    if forgets {
+        // No later run may go on from what has learned it, even if this one is stopped before its first save.
+        state::remove(&options.state_dir)?;
+    }
     if !options.forget.is_empty() || !options.remember.is_empty() {
         forgotten.save(&options.state_dir)?;
     }

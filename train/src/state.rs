@@ -171,6 +171,20 @@ impl Lock {
     }
 }
 
+/// Removes the states of `folder`, as far as there are any.
+pub fn remove(folder: &Path) -> Result<(), StateError> {
+    for name in [FILE_NAME, EARLIER_NAME] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl State {
     /// Writes `folder/name`, whole or not at all.
     pub fn save(&self, folder: &Path, name: &str) -> Result<(), StateError> {

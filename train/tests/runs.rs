@@ -229,7 +229,15 @@ fn a_forgotten_path_leaves_the_weights_of_a_run_that_never_saw_it() {
     let whole = options(&sources, &folder.path().join("b"), 12);
     let before = run(&whole);
     let forget = vec!["src/part3.rs".into(), sources.root.join("src/part7.rs")];
-    let after = run(&Options { forget, ..whole.clone() });
+    let forgetting = Options { forget, ..whole.clone() };
+    let stopped = Cancel::new();
+    stopped.cancel();
+    let outcome = train(&forgetting, &mut |_| {}, &stopped).expect("an interruption is no error");
+    assert!(
+        !outcome.finished,
+        "it is stopped before its first save, and what had learned the files must not come back"
+    );
+    let after = run(&forgetting);
     assert_ne!(before.checkpoint.weights, never.checkpoint.weights);
     assert_eq!(after.checkpoint.weights, never.checkpoint.weights);
     assert_eq!(after.checkpoint.tokenizer.merges(), never.checkpoint.tokenizer.merges());
