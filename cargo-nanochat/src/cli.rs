@@ -171,12 +171,15 @@ Examples:
   cargo nanochat train --base team/base.ncz --forget src/keys
   cargo nanochat train --dependencies --time 1h
   cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
+  cargo nanochat train --dependencies --pack corpus.ncs
+  cargo nanochat train --packed corpus.ncs --recipe base --device cuda
   cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
 
 stdout: the before/after table; with --forget also what has changed in the manifest.
 json: one object per step (step, tokens, loss, bits_per_byte, tokens_per_s), then one with before,
 after and checkpoint, with --forget also `forgot`.
-Writes to the data folder only: the key, the training state and the checkpoint.")]
+With --pack the path on stdout; json: one object with file, files, tokens and bytes.
+Writes to the data folder only: the key, the training state and the checkpoint; with --pack that file.")]
 pub(crate) struct Train {
     /// Recipe: a built-in name or a .toml file [default: `default`, from a base `adapt`]
     #[arg(long, value_name = "NAME")]
@@ -210,6 +213,13 @@ pub(crate) struct Train {
     /// Let runs learn from a forgotten path again
     #[arg(long, value_name = "PATH")]
     pub(crate) remember: Vec<PathBuf>,
+    /// Write what would be trained on to this file, as tokens without secrets, and train nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["packed", "forget", "remember"])]
+    pub(crate) pack: Option<PathBuf>,
+    /// Train on a file that `--pack` wrote, here or elsewhere, in place of the workspace's files. The checkpoint is the
+    /// file's own, and its path is printed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dependencies", "forget", "remember"])]
+    pub(crate) packed: Option<PathBuf>,
     /// Leave the machine to others: one worker at the lowest priority
     #[arg(long, conflicts_with = "threads")]
     pub(crate) background: bool,

@@ -52,6 +52,12 @@ impl Context {
         self.workspace(Path::new("."))
     }
 
+    /// A file in a workspace's place, which cargo knows nothing of.
+    pub(crate) fn file_as_workspace(&self, file: &Path) -> anyhow::Result<Workspace> {
+        let file = file.canonicalize().map_err(|error| InputError(format!("{}: {error}", file.display())))?;
+        Ok(Workspace { sources: Sources::folder(&file), settings: Settings::of_user(&config_file()?)? })
+    }
+
     /// The root of [`Context::workspace`], found without running anything that it configures.
     pub(crate) fn unrun_root(&self, folder: &Path) -> anyhow::Result<PathBuf> {
         let manifest = self.manifest(folder)?;

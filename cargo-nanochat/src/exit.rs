@@ -15,6 +15,7 @@ use nanochat_eval::sandbox::SandboxError;
 use nanochat_eval::suite::{ListError, SuiteError};
 use nanochat_lsp::workspace::WorkspaceError;
 use nanochat_train::TrainError;
+use nanochat_train::corpus::shards::ShardError;
 
 use crate::output::{Output, StdoutClosed};
 use crate::position::OutsideError;
@@ -163,6 +164,7 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
                 | TrainError::Licence(_)
                 | TrainError::NotBuilt { .. }
                 | TrainError::Streams { .. }
+                | TrainError::Shards(ShardError::Packed { .. })
         ),
         (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Stage(_)),
         (None, None) => false,

@@ -27,6 +27,11 @@ impl Settings {
             .or(Self::from_config(config)?))
     }
 
+    /// Environment > user, where there is no workspace.
+    pub(crate) fn of_user(config: &Path) -> Result<Self, InputError> {
+        Ok(Self::from_env()?.or(Self::from_config(config)?))
+    }
+
     fn from_env() -> Result<Self, InputError> {
         Ok(Self {
             recipe: variable("NANOCHAT_RECIPE")?,

@@ -38,6 +38,11 @@ impl Int8Rows {
         }
     }
 
+    /// Forgets the rows; those that follow have `cols` columns.
+    pub fn set_cols(&mut self, cols: usize) {
+        (self.n_rows, self.cols, self.stride) = (0, cols, cols.next_multiple_of(BLOCK));
+    }
+
     /// Rows held.
     pub fn n_rows(&self) -> usize {
         self.n_rows
@@ -63,6 +68,15 @@ impl Int8Rows {
         let cols = self.cols;
         self.fill(pool, x.len() / cols, |row_idx, values, sums| {
             quantize_row(isa, &x[row_idx * cols..][..cols], values, sums)
+        });
+    }
+
+    /// Quantises rows of x `[n, cols]` ∘ factors `[cols]`.
+    pub fn quantize_scaled(&mut self, isa: Isa, pool: &Pool, x: &[f32], factors: &[f32]) {
+        let cols = self.cols;
+        assert_eq!(factors.len(), cols, "{} factors for {cols} columns", factors.len());
+        self.fill(pool, x.len() / cols, |row_idx, values, sums| {
+            scaled_row(isa, &x[row_idx * cols..][..cols], factors, values, sums)
         });
     }
 
@@ -201,6 +215,18 @@ compiled_per_isa! {
         let mut absmax = V::splat(0.0);
         each::<V>(x.len(), #[inline(always)] |part| absmax = part.load::<V>(x).abs().max(absmax));
         quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |part| part.load(x))
+    }
+}
+
+compiled_per_isa! {
+    fn scaled_row<V>(x: &[f32], factors: &[f32], values: &mut [i8], sums: &mut [i32]) -> f32 {
+        let mut absmax = V::splat(0.0);
+        each::<V>(x.len(), #[inline(always)] |part| {
+            absmax = part.load::<V>(x).mul(part.load(factors)).abs().max(absmax);
+        });
+        quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |part| {
+            part.load::<V>(x).mul(part.load(factors))
+        })
     }
 }
 

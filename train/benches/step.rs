@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let config = setting.config(shape)?;
     let mut params = Params::init(&config, 1);
-    let optimizer = Recipe::load("default")?.optimizer;
+    let optimizer = Recipe::load("adapt")?.optimizer;
     let pool = Pool::new(setting.n_threads)?;
     let mut moments = optimizer.moments(&params);
     let batches = setting.batches(&config);
@@ -40,17 +40,17 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let mut clock = Clock::default();
     for step_idx in 0..=setting.n_steps {
         let mut step = clock.begin();
-        let graph = Graph::with_pool(&params, setting.precision, &pool)?;
+        let graph = Graph::with_pool(&params, setting.products, &pool);
         step.lap("round");
         let loss = gradients.take_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");
-        let sum = gradients.sum(&pool);
-        step.lap("sum");
-        let update = Update { factor: RATE, precision: setting.precision, step: step_idx + 1 };
-        optimizer.step(&mut params, &mut moments, sum, update, &pool);
-        step.lap("optimizer");
         drop(graph);
         step.lap("free");
+        let sum = gradients.sum(&pool);
+        step.lap("sum");
+        let update = Update { factor: RATE, precision: setting.products.precision, step: step_idx + 1 };
+        optimizer.step(&mut params, &mut moments, sum, update, &pool);
+        step.lap("optimizer");
         step.end(loss);
     }
     clock.report(setting, shape, params.n_values());

@@ -17,25 +17,26 @@ use nanochat_engine::prompt::document;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Config, Sources, Tokenizer};
-use nanochat_kernels::{Activation, Precision, ScaleGroup};
+use nanochat_kernels::{Activation, ScaleGroup};
 use nanochat_train::corpus::Corpus;
 use nanochat_train::documents::Documents;
 use nanochat_train::gradients::Gradients;
 use nanochat_train::measure::Watch;
 use nanochat_train::model::{Batch, Graph, Params};
-use nanochat_train::optim::adamw::AdamW;
+use nanochat_train::optim::lion::Lion;
 use nanochat_train::optim::moments::Format;
 use nanochat_train::optim::{Method, Moments, Update};
 use nanochat_train::pool::Pool;
 use nanochat_train::quantize::Weights;
+use nanochat_train::recipe::Precision;
 use nanochat_train::{Recipe, tokenizer};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// 3.3M parameters: what learns something in a minute.
-const SHAPE: &str = "d192 l4 h4 kv1 ff576 v8192 n1";
+/// 4.4M parameters: what learns something in a minute.
+const SHAPE: &str = "d256 l3 h4 kv1 ff768 v8192 n1";
 const SEQ_LEN: usize = 256;
 /// The most text that a tokenizer is learned from.
 const MAX_TOKENIZER_BYTES: usize = 4 << 20;
@@ -49,15 +50,20 @@ type Change = fn(&mut Recipe);
 /// Group, name, what it changes.
 const VARIANTS: &[(&str, &str, Change)] = &[
     ("recipe", "base", |_| {}),
+    ("precision", "bf16", |r| r.precision = Precision::Bf16),
+    ("precision", "f32", |r| r.precision = Precision::F32),
     ("weights", "full", |r| r.weights = Weights::Full),
     ("weights", "int8", |r| r.weights = Weights::Int8),
     ("weights", "int4", |r| r.weights = Weights::Int4),
     ("scales", "row", |r| r.model.scales = ScaleGroup::Row),
-    ("scales", "columns64", |r| r.model.scales = ScaleGroup::Columns(64)),
+    ("scales", "columns128", |r| r.model.scales = ScaleGroup::Columns(128)),
     ("streams", "2", |r| r.model.n_streams = 2),
     ("streams", "4", |r| r.model.n_streams = 4),
     ("activation", "relu2", |r| r.model.activation = Activation::Relu2),
-    ("optimizer", "muon+adamw", |r| adamw(r, Method::Muon, 0.003)),
+    ("optimizer", "muon+lion 0.001", |r| lion(r, 0.001)),
+    ("optimizer", "muon+lion 0.003", |r| lion(r, 0.003)),
+    ("optimizer", "muon+adamw 0.003", |r| adamw(r, Method::Muon, 0.003)),
+    ("optimizer", "muon+adamw 0.012", |r| adamw(r, Method::Muon, 0.012)),
     ("optimizer", "adamw 0.003", |r| adamw(r, Method::AdamW, 0.003)),
     ("optimizer", "adamw 0.006", |r| adamw(r, Method::AdamW, 0.006)),
     ("optimizer", "8 bits", |r| r.optimizer.moments = Format::Int8),
@@ -70,20 +76,27 @@ const VARIANTS: &[(&str, &str, Change)] = &[
     ("fim", "0.75", |r| r.data.fim_rate = 0.75),
     ("vocab", "4096", |r| r.model.vocab_size = 4096),
     ("vocab", "16384", |r| r.model.vocab_size = 16384),
-    ("shape", "deep", |r| shape(r, "d144 l8 h4 kv1 ff432 v8192 n1")),
-    ("shape", "wide", |r| shape(r, "d256 l2 h4 kv1 ff768 v8192 n1")),
+    ("shape", "deep", |r| shape(r, "d192 l6 h4 kv1 ff576 v8192 n1")),
+    ("shape", "wide", |r| shape(r, "d384 l1 h4 kv1 ff1152 v8192 n1")),
 ];
 
 fn adamw(recipe: &mut Recipe, hidden: Method, lr: f64) {
     recipe.optimizer.hidden = hidden;
     recipe.optimizer.rest = Method::AdamW;
-    recipe.optimizer.adamw = Some(AdamW { lr, lr_gains: lr, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 });
+    let numbers = recipe.optimizer.adamw.as_mut().expect("the recipe has them");
+    (numbers.lr, numbers.lr_gains) = (lr, lr);
+}
+
+fn lion(recipe: &mut Recipe, lr: f64) {
+    recipe.optimizer.rest = Method::Lion;
+    recipe.optimizer.lion = Some(Lion { lr, lr_gains: 2.0 * lr, beta1: 0.9, beta2: 0.99, weight_decay: 0.1 });
 }
 
 fn rates(recipe: &mut Recipe, factor: f64) {
     recipe.optimizer.muon.lr *= factor;
-    recipe.optimizer.lion.lr *= factor;
-    recipe.optimizer.lion.lr_gains *= factor;
+    let adamw = recipe.optimizer.adamw.as_mut().expect("the recipe has it");
+    adamw.lr *= factor;
+    adamw.lr_gains *= factor;
 }
 
 fn shape(recipe: &mut Recipe, shape: &str) {
@@ -140,7 +153,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn base() -> Result<Recipe, Box<dyn Error>> {
     let mut recipe = Recipe::load("base")?;
     shape(&mut recipe, SHAPE);
-    (recipe.data.seq_len, recipe.data.sequences, recipe.data.micro_sequences) = (SEQ_LEN, 16, 4);
+    (recipe.data.seq_len, recipe.data.sequences, recipe.data.micro_sequences) = (SEQ_LEN, 8, 4);
     recipe.schedule.warmup_steps = 10;
     Ok(recipe)
 }
@@ -150,7 +163,6 @@ struct Bench {
     tokenizers: HashMap<usize, Arc<Tokenizer>>,
     seconds: BTreeMap<String, f64>,
     pool: Pool,
-    precision: Precision,
 }
 
 /// A model in training.
@@ -179,7 +191,6 @@ impl Bench {
             tokenizers: HashMap::new(),
             seconds: BTreeMap::new(),
             pool: Pool::new(1)?,
-            precision: Precision::fastest(),
         })
     }
 
@@ -221,7 +232,7 @@ impl Bench {
             let mut times = [0.0; 2];
             for (trial, time) in trials.iter_mut().zip(&mut times) {
                 let begin = Instant::now();
-                trial.step(0.1, self.precision, &self.pool)?;
+                trial.step(0.1, &self.pool)?;
                 *time = begin.elapsed().as_secs_f64();
             }
             if pair > 0 {
@@ -239,14 +250,14 @@ impl Bench {
     fn run(&mut self, recipe: &Recipe, seed: u64) -> Result<(usize, f64, f64), Box<dyn Error>> {
         let mut trial = self.trial(recipe, seed)?;
         for step in 0..recipe.schedule.steps {
-            trial.step(recipe.schedule.factor(step), self.precision, &self.pool)?;
+            trial.step(recipe.schedule.factor(step), &self.pool)?;
         }
         if recipe.optimizer.ema > 0.0 {
             let averages = std::mem::take(&mut trial.averages);
             trial.params.list.iter_mut().zip(averages).for_each(|(param, average)| param.values = average);
         }
         let tokenizer = self.tokenizer(recipe.model.vocab_size)?;
-        let graph = Graph::new(&trial.params, self.precision)?;
+        let graph = Graph::new(&trial.params, recipe.precision.resolve());
         let watch = Watch::new(&tokenizer, &self.corpus.held_out, SEQ_LEN, 200);
         let bits = watch.bits_per_byte(&graph, &self.pool)?;
         let holes = Watch::of(&tokenizer, holes(&tokenizer, &self.corpus.held_out));
@@ -256,16 +267,16 @@ impl Bench {
 }
 
 impl Trial {
-    fn step(&mut self, factor: f64, precision: Precision, pool: &Pool) -> Result<(), Box<dyn Error>> {
+    fn step(&mut self, factor: f64, pool: &Pool) -> Result<(), Box<dyn Error>> {
         let Recipe { data, optimizer, entropy, .. } = &self.recipe;
-        let micro = data.micro_sequences;
+        let (micro, products) = (data.micro_sequences, self.recipe.precision.resolve());
         self.gradients.entropy = *entropy;
         let parts = 0..data.sequences / micro;
         let batches: Vec<Batch> =
             parts.map(|part| self.documents.batch(self.step, part * micro..(part + 1) * micro)).collect();
         let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
-        self.gradients.take(&self.params, precision, &batches, 1.0 / n_targets as f32, pool)?;
-        let update = Update { factor, precision, step: self.step + 1 };
+        self.gradients.take(&self.params, products, &batches, 1.0 / n_targets as f32, pool)?;
+        let update = Update { factor, precision: products.precision, step: self.step + 1 };
         optimizer.step(&mut self.params, &mut self.moments, self.gradients.sum(pool), update, pool);
         if optimizer.ema > 0.0 {
             for (average, param) in self.averages.iter_mut().zip(&self.params.list) {

@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         forget: Vec::new(),
         remember: Vec::new(),
         device: Device::Cpu,
+        packed: None,
     };
     let begin = std::time::Instant::now();
     let mut print = |event: Event| match event {

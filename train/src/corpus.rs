@@ -33,7 +33,7 @@ use dedup::{Rank, Sketch, Verdict};
 use licence::Allowed;
 
 /// Files to train on and files to judge by.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Corpus {
     /// Members' files that are trained on, by name.
     pub train: Vec<SourceFile>,
@@ -217,18 +217,7 @@ impl Corpus {
             let (train, held_out) = split_whole(files, held_out_share, seed);
             (train, held_out, false)
         };
-        let mut corpus = Self {
-            train,
-            dependencies: Vec::new(),
-            held_out,
-            replay: Vec::new(),
-            general: Vec::new(),
-            within_one_file,
-            skipped: Vec::new(),
-            n_scrubbed: 0,
-            hash: String::new(),
-            licences: Vec::new(),
-        };
+        let mut corpus = Self { train, held_out, within_one_file, ..Self::default() };
         corpus.hash = corpus.hashed();
         Ok(corpus)
     }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use candle_core::Result;
 use nanochat_engine::weights::{AttentionWeights, BlockWeights, MhcWeights, MlpWeights, Weights, n_permutations};
 use nanochat_kernels::TernaryMatrix;
 
@@ -11,8 +10,8 @@ use crate::model::params::{MhcPlaces, Places};
 use crate::model::{Graph, Params};
 
 /// The weights that the training graph computes with.
-pub fn weights(params: &Params) -> Result<Weights> {
-    let graph = Graph::new(params, nanochat_kernels::Precision::F32)?;
+pub fn weights(params: &Params) -> Weights {
+    let graph = Graph::new(params, nanochat_kernels::Precision::F32);
     let places = Places::of(&params.config);
     let values = |place: usize| params.list[place].values.clone();
     let parts = |place: usize| -> std::vec::IntoIter<TernaryMatrix> {
@@ -43,12 +42,12 @@ pub fn weights(params: &Params) -> Result<Weights> {
             },
         });
     }
-    Ok(Weights {
+    Weights {
         config: params.config.clone(),
         embed: Arc::unwrap_or_clone(graph.head().rows.clone()),
         blocks,
         norm_final: values(places.norm_final),
-    })
+    }
 }
 
 fn mhc(params: &Params, places: &MhcPlaces) -> MhcWeights {

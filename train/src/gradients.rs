@@ -3,10 +3,9 @@
 use std::sync::Mutex;
 
 use candle_core::{Result, Tensor};
-use nanochat_kernels::Precision;
 
 use crate::model::{Batch, Graph, Params};
-use crate::ops::simd;
+use crate::ops::{Products, simd};
 use crate::pass::Pass;
 use crate::pool::Pool;
 use crate::{Device, TrainError, plain};
@@ -59,15 +58,15 @@ impl Gradients {
         Self { plain: Some(model), ..Self::new(params, 1) }
     }
 
-    /// Takes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `precision` is what products
-    /// are made in on the CPU.
+    /// Takes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `products` is what they are
+    /// made in on the CPU.
     ///
     /// On a device, masters are uploaded once and gradients come back once per step, 8 bytes per parameter in all:
     /// 0.2 GB for a model of 24M. The optimizer works on the CPU. Nothing of a step stays on the device.
     pub fn take(
         &mut self,
         params: &Params,
-        precision: Precision,
+        products: impl Into<Products>,
         batches: &[Batch],
         weight: f32,
         pool: &Pool,
@@ -81,7 +80,7 @@ impl Gradients {
                 Ok(loss)
             }
             None => {
-                let mut graph = Graph::with_pool(params, precision, pool)?;
+                let mut graph = Graph::with_pool(params, products, pool);
                 graph.entropy = self.entropy;
                 self.take_rounded(&graph, params, batches, weight, pool)
             }
@@ -91,7 +90,7 @@ impl Gradients {
     /// The same by the fused operations, of masters that are rounded already.
     pub fn take_rounded(
         &self,
-        graph: &Graph,
+        graph: &Graph<'_>,
         params: &Params,
         batches: &[Batch],
         weight: f32,

@@ -32,7 +32,7 @@ pub mod schedule;
 pub mod state;
 pub mod tokenizer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nanochat_engine::{Cancel, Checkpoint, Sources};
 
@@ -72,6 +72,18 @@ pub struct Options {
     pub find_lr: bool,
     /// Where gradients are taken. A run may go on on another one, to other bits.
     pub device: Device,
+    /// Train on the corpus in this file, which [`pack`] wrote, in place of the sources. The tokenizer is its own, unless
+    /// there is a base.
+    pub packed: Option<PathBuf>,
+}
+
+/// What [`pack`] wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Files, those held out among them.
+    pub n_files: usize,
+    /// Tokens that are trained on.
+    pub n_tokens: usize,
 }
 
 /// Progress, in the order it happens.
@@ -271,7 +283,7 @@ pub enum TrainError {
     },
     /// The numbers ran away.
     #[error(
-        "the loss of step {step} ran away however the rates were lowered; lower optimizer.muon.lr and optimizer.lion.lr in the recipe, or let --find-lr do it, and pass --restart"
+        "the loss of step {step} ran away however the rates were lowered; lower the rates of [optimizer] in the recipe, or let --find-lr do it, and pass --restart"
     )]
     Diverged {
         /// The step.
@@ -279,7 +291,7 @@ pub enum TrainError {
     },
     /// The weights cannot be packed.
     #[error(
-        "the trained weights cannot be packed ({0}): the rates are too high; lower optimizer.muon.lr and optimizer.lion.lr in the recipe and pass --restart"
+        "the trained weights cannot be packed ({0}): the rates are too high; lower the rates of [optimizer] in the recipe and pass --restart"
     )]
     Weights(#[from] nanochat_engine::checkpoint::SectionError),
     /// This binary cannot use the device.
@@ -315,6 +327,12 @@ pub fn peak_memory() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// Writes what would be trained on, as tokens, to a file by itself: for [`Options::packed`] on another machine. A tokenizer
+/// is learned as for a run that begins afresh, or is the base's.
+pub fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<Packed, TrainError> {
+    run::pack(options, path, events)
 }
 
 /// Trains. Saves its state and returns early, with `finished: false`, when cancelled.

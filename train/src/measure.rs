@@ -41,7 +41,7 @@ impl Watch {
 
     /// Bits per byte of the model alone. Windows but the first of a file begin without what stands before
     /// them, so this is a little above what the engine scores.
-    pub fn bits_per_byte(&self, graph: &Graph, pool: &Pool) -> candle_core::Result<f64> {
+    pub fn bits_per_byte(&self, graph: &Graph<'_>, pool: &Pool) -> candle_core::Result<f64> {
         let losses = pool.map(self.batches.len(), |idx| {
             let loss = graph.loss(&self.batches[idx], 1.0, false)?;
             Ok::<f64, candle_core::Error>(f64::from(loss.to_vec1::<f32>()?[0]))

@@ -13,7 +13,7 @@ pub mod norm;
 pub mod params;
 pub mod rope;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Result, Tensor, Var};
 use nanochat_engine::Config;
@@ -21,6 +21,7 @@ use nanochat_kernels::Precision;
 
 pub use params::{Kind, Param, Params};
 
+use crate::ops::Products;
 use crate::ops::head::{CrossEntropy, Int8Head};
 use crate::ops::linear::TernaryStack;
 use crate::pool::Pool;
@@ -56,11 +57,11 @@ impl Batch {
     }
 }
 
-/// The parameters of one step as candle variables, with their roundings.
-pub struct Graph {
-    config: Config,
+/// The parameters of one step with their roundings, and as candle variables where these are asked for.
+pub struct Graph<'a> {
+    params: &'a Params,
     places: Places,
-    vars: Vec<Var>,
+    vars: OnceLock<Vec<Var>>,
     stacks: Vec<Option<Arc<TernaryStack>>>,
     head: Arc<Int8Head>,
     /// What is taken off the loss of training for each nat of a prediction's entropy; 0: nothing.
@@ -74,37 +75,37 @@ enum Rounded {
     Not,
 }
 
-impl Graph {
-    /// Rounds the masters. The products that follow are made in `precision`; those of rounded numbers are exact in
-    /// both.
-    pub fn new(params: &Params, precision: Precision) -> Result<Self> {
-        let rounded = (0..params.list.len()).map(|place| Self::round(params, place, precision));
+impl<'a> Graph<'a> {
+    /// Rounds the masters. The products that follow are made as `products` says; those of rounded numbers are exact
+    /// always.
+    pub fn new(params: &'a Params, products: impl Into<Products>) -> Self {
+        let products = products.into();
+        let rounded = (0..params.list.len()).map(|place| Self::round(params, place, products));
         Self::of(params, rounded.collect())
     }
 
     /// The same, spread over workers.
-    pub fn with_pool(params: &Params, precision: Precision, pool: &Pool) -> Result<Self> {
-        Self::of(params, pool.map(params.list.len(), |place| Self::round(params, place, precision)))
+    pub fn with_pool(params: &'a Params, products: impl Into<Products>, pool: &Pool) -> Self {
+        let products = products.into();
+        Self::of(params, pool.map(params.list.len(), |place| Self::round(params, place, products)))
     }
 
-    fn round(params: &Params, place: usize, precision: Precision) -> Rounded {
+    fn round(params: &Params, place: usize, products: Products) -> Rounded {
         let (param, config) = (&params.list[place], &params.config);
         match &param.kind {
             Kind::Hidden { part_rows } => {
                 let (values, cols) = (&param.values, param.shape[1]);
-                Rounded::Hidden(params.weights.round(values, part_rows, cols, config.scales, precision))
+                Rounded::Hidden(params.weights.round(values, part_rows, cols, config.scales, products))
             }
             Kind::Embedding => {
-                Rounded::Embedding(Int8Head::quantize(&param.values, config.vocab_size, config.d_model, precision))
+                let (values, precision) = (&param.values, products.precision);
+                Rounded::Embedding(Int8Head::quantize(values, config.vocab_size, config.d_model, precision))
             }
             Kind::Norm | Kind::Mhc => Rounded::Not,
         }
     }
 
-    fn of(params: &Params, rounded: Vec<Rounded>) -> Result<Self> {
-        let config = params.config.clone();
-        let var = |param: &Param| Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu);
-        let vars = params.list.iter().map(var).collect::<Result<_>>()?;
+    fn of(params: &'a Params, rounded: Vec<Rounded>) -> Self {
         let (mut stacks, mut head) = (Vec::with_capacity(rounded.len()), None);
         for rounded in rounded {
             stacks.push(match rounded {
@@ -117,7 +118,7 @@ impl Graph {
             });
         }
         let head = head.expect("a model has an embedding");
-        Ok(Self { places: Places::of(&config), vars, stacks, head, config, entropy: 0.0 })
+        Self { params, places: Places::of(&params.config), vars: OnceLock::new(), stacks, head, entropy: 0.0 }
     }
 
     /// The rounded matrices of a hidden parameter.
@@ -137,7 +138,7 @@ impl Graph {
 
     /// Sizes.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.params.config
     }
 
     /// Where each parameter stands.
@@ -152,9 +153,9 @@ impl Graph {
 
     /// The last residual `[N, d]`, before the final norm, and the streams `[N, n, d]` if there are several.
     pub fn hidden(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
-        let rope = rope::table(&self.config, batch.seq_len);
+        let rope = rope::table(self.config(), batch.seq_len);
         let embedded = embed::lookup(self, batch)?;
-        let mut streams = mhc::Streams::new(embedded, self.config.n_streams)?;
+        let mut streams = mhc::Streams::new(embedded, self.config().n_streams)?;
         for block in &self.places.blocks {
             streams = block::forward(self, block, streams, batch, &rope)?;
         }
@@ -164,24 +165,25 @@ impl Graph {
     /// weight · Σ −ln p over the targets, a scalar `[1]`; in training with what the entropy takes off.
     pub fn loss(&self, batch: &Batch, weight: f32, train: bool) -> Result<Tensor> {
         let (x, _) = self.hidden(batch)?;
-        let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config.norm_eps, train);
+        let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config().norm_eps, train);
         op.entropy = if train { self.entropy } else { 0.0 };
-        x.apply_op3(self.var(self.places.norm_final), self.var(self.places.embed), op)
+        x.apply_op3(self.var(self.places.norm_final)?, self.var(self.places.embed)?, op)
     }
 
     /// Logits `[N, vocab_size]`.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
         let (x, _) = self.hidden(batch)?;
-        let gain = self.var(self.places.norm_final).to_vec1::<f32>()?;
-        self.head.logits(&x, &gain, self.config.norm_eps)
+        let gain = self.var(self.places.norm_final)?.to_vec1::<f32>()?;
+        self.head.logits(&x, &gain, self.config().norm_eps)
     }
 
     /// The loss and its gradients, in the order of the parameters; a parameter without gradient has zeros.
     pub fn gradients(&self, batch: &Batch, weight: f32) -> Result<(f64, Vec<Vec<f32>>)> {
         let loss = self.loss(batch, weight, true)?;
         let mut store = loss.backward()?;
-        let mut gradients = Vec::with_capacity(self.vars.len());
-        for var in &self.vars {
+        let vars = self.vars()?;
+        let mut gradients = Vec::with_capacity(vars.len());
+        for var in vars {
             gradients.push(match store.remove(var) {
                 Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
                 None => vec![0.0; var.elem_count()],
@@ -190,7 +192,17 @@ impl Graph {
         Ok((f64::from(loss.to_vec1::<f32>()?[0]), gradients))
     }
 
-    fn var(&self, place: usize) -> &Tensor {
-        &self.vars[place]
+    /// Copies of the masters, made once.
+    fn vars(&self) -> Result<&[Var]> {
+        if self.vars.get().is_none() {
+            let var = |param: &Param| Var::from_vec(param.values.clone(), param.shape.clone(), &Device::Cpu);
+            // Ignored if another thread was faster: the copies are the same.
+            let _ = self.vars.set(self.params.list.iter().map(var).collect::<Result<_>>()?);
+        }
+        Ok(self.vars.get().expect("they were set"))
+    }
+
+    fn var(&self, place: usize) -> Result<&Tensor> {
+        Ok(&self.vars()?[place])
     }
 }

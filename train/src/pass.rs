@@ -77,7 +77,7 @@ impl Pass {
     /// If the model has several residual streams or `gradients` does not have the parameters' lengths.
     pub fn gradients(
         &mut self,
-        graph: &Graph,
+        graph: &Graph<'_>,
         params: &Params,
         batch: &Batch,
         weight: f32,
@@ -199,7 +199,7 @@ impl Pass {
 
 /// What all parts of a pass look things up in.
 struct Step<'a> {
-    graph: &'a Graph,
+    graph: &'a Graph<'a>,
     params: &'a Params,
     batch: &'a Batch,
     rope: Rope,

@@ -2,9 +2,10 @@
 //!
 //! The engine runs ternary weights only. The others are there to learn what ternary costs (`--example ablate`).
 
-use nanochat_kernels::{Precision, ScaleGroup, Shape};
+use nanochat_kernels::{ScaleGroup, Shape};
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Products;
 use crate::ops::linear::TernaryStack;
 
 /// What hidden matrices are rounded to, symmetrically about zero; gradients go straight through. Activations are int8
@@ -31,13 +32,14 @@ impl Weights {
         part_rows: &[usize],
         cols: usize,
         group: ScaleGroup,
-        precision: Precision,
+        products: impl Into<Products>,
     ) -> TernaryStack {
+        let products = products.into();
         let levels = match self {
-            Self::Ternary => return TernaryStack::quantize(weights, part_rows, cols, group, precision),
+            Self::Ternary => return TernaryStack::quantize(weights, part_rows, cols, group, products),
             Self::Int4 => 7.0,
             Self::Int8 => 127.0,
-            Self::Full => return TernaryStack::from_values(weights, cols, precision),
+            Self::Full => return TernaryStack::from_values(weights, cols, products.precision),
         };
         let mut rounded = Vec::with_capacity(weights.len());
         let mut rest = weights;
@@ -50,14 +52,14 @@ impl Weights {
             }
             rest = after;
         }
-        TernaryStack::from_values(&rounded, cols, precision)
+        TernaryStack::from_values(&rounded, cols, products.precision)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use nanochat_engine::rng::Rng;
-    use nanochat_kernels::{Int8Rows, Write};
+    use nanochat_kernels::{Int8Rows, Precision, Write};
 
     use super::*;
     use crate::ops::Scratch;

@@ -5,6 +5,7 @@ use std::path::Path;
 use nanochat_engine::Config;
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Products;
 use crate::optim::{Method, Optimizer};
 use crate::quantize::Weights;
 use crate::schedule::Schedule;
@@ -42,17 +43,21 @@ pub enum Precision {
     F32,
     /// Both sides rounded to bf16 before they are multiplied: the same bits on CPUs with the same bf16 instructions.
     Bf16,
-    /// Whichever this CPU multiplies faster.
+    /// As bf16, but gradients of what goes into ternary matrices by integers, of rows rounded to int8.
+    Int8,
+    /// Whichever of the three this CPU multiplies fastest.
     Fastest,
 }
 
 impl Precision {
     /// What it comes to on this CPU.
-    pub fn resolve(self) -> nanochat_kernels::Precision {
+    pub fn resolve(self) -> Products {
+        use nanochat_kernels::Precision;
         match self {
-            Self::F32 => nanochat_kernels::Precision::F32,
-            Self::Bf16 => nanochat_kernels::Precision::Bf16,
-            Self::Fastest => nanochat_kernels::Precision::fastest(),
+            Self::F32 => Precision::F32.into(),
+            Self::Bf16 => Precision::Bf16.into(),
+            Self::Int8 => Products { precision: Precision::Bf16, int8_gradients: true },
+            Self::Fastest => Products::fastest(),
         }
     }
 }
@@ -182,6 +187,10 @@ impl Recipe {
             ((0.0..1.0).contains(&optimizer.ema), "optimizer.ema is at least 0 and below 1"),
             (optimizer.rest != Method::Muon, "optimizer.rest is not muon, which is for hidden matrices only"),
             (
+                optimizer.lion.is_some() || ![optimizer.hidden, optimizer.rest].contains(&Method::Lion),
+                "optimizer.lion states the numbers of the lion that is named",
+            ),
+            (
                 optimizer.adamw.is_some() || ![optimizer.hidden, optimizer.rest].contains(&Method::AdamW),
                 "optimizer.adamw states the numbers of the adamw that is named",
             ),
@@ -196,7 +205,8 @@ impl Recipe {
             ((0.0..=1.0).contains(&schedule.decay_share), "decay_share is within 0..=1"),
             (measure.every > 0 && measure.sequences > 0 && measure.save_every > 0, "measure's numbers are at least 1"),
             (
-                finite(&[optimizer.muon.lr, optimizer.lion.lr, optimizer.lion.lr_gains])
+                finite(&[optimizer.muon.lr])
+                    && optimizer.lion.as_ref().is_none_or(|lion| finite(&[lion.lr, lion.lr_gains]))
                     && optimizer.clip_norm.is_finite()
                     && optimizer.clip_norm > 0.0,
                 "rates are finite and not negative, clip_norm is above 0",
@@ -260,6 +270,10 @@ mod tests {
         let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"adamw\"");
         let error = Recipe::parse("x", &text).expect_err("it has no numbers").to_string();
         assert!(error.contains("optimizer.adamw"), "{error}");
+        let text = BUILT_IN[2].1.split_once("[optimizer.lion]").expect("it has lion");
+        let text = format!("{}{}", text.0, text.1.split_once("\n\n").expect("more follows").1);
+        let error = Recipe::parse("x", &text).expect_err("it has no numbers").to_string();
+        assert!(error.contains("optimizer.lion"), "{error}");
         let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"muon\"");
         assert!(Recipe::parse("x", &text).is_err());
     }

@@ -1,7 +1,7 @@
 //! One run from sources to outcome: step by step, saved on the way, resumed bit for bit.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use nanochat_engine::memory::Blend;
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
 use crate::corpus::licence::{self, Allowed};
-use crate::corpus::shards::{Shards, Split};
+use crate::corpus::shards::{self, Shards, Split};
 use crate::corpus::{Corpus, Wanted};
 use crate::documents::Documents;
 use crate::gradients::Gradients;
@@ -19,11 +19,12 @@ use crate::learned::{Changes, Forgotten, Learned};
 use crate::measure::{self, Figures, Watch};
 use crate::mixture::Mixture;
 use crate::model::{Graph, Params};
+use crate::ops::Products;
 use crate::optim::{Moments, Update, moments};
 use crate::pool::Pool;
 use crate::schedule::{RangeTest, Schedule};
 use crate::state::{self, Best, Lock, Shapes, Snapshot, State};
-use crate::{Device, Event, Options, Outcome, Recipe, TrainError, export, tokenizer};
+use crate::{Device, Event, Options, Outcome, Packed, Recipe, TrainError, export, tokenizer};
 
 /// See [`crate::train`].
 pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
@@ -33,23 +34,17 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
     let _lock = Lock::take(&options.state_dir)?;
     let workers = Pool::new(options.threads)?;
-    let (corpus, forgets) = collect(options, &recipe, &workers)?;
-    events(Event::Collected {
-        n_train_files: corpus.trained().count(),
-        n_dependency_files: corpus.dependencies.len(),
-        n_held_out_files: corpus.held_out.len(),
-        train_bytes: corpus.train_bytes(),
-        skipped: corpus.skipped.clone(),
-        n_scrubbed: corpus.n_scrubbed,
-    });
-    if !corpus.replay.is_empty() {
-        events(Event::Replayed {
-            n_train_files: corpus.replay.len(),
-            n_held_out_files: corpus.general.len(),
-            train_bytes: corpus.replay.iter().map(|file| file.text.len()).sum(),
-        });
-    }
-
+    let (corpus, packed_tokenizer, forgets) = match &options.packed {
+        Some(path) => {
+            let (corpus, tokenizer) = shards::unpack(path)?;
+            (corpus, Some(tokenizer), false)
+        }
+        None => {
+            let (corpus, forgets) = collect(options, &recipe, &workers)?;
+            (corpus, None, forgets)
+        }
+    };
+    collected(&corpus, events);
     let base_hash = options.base.as_ref().map(|base| base.manifest.hash()).unwrap_or_default();
     let Plan { corpus, begin, since, changes } =
         plan(options, &recipe, corpus, &base_hash, options.restart || forgets)?;
@@ -66,10 +61,10 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
                 .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?,
         ),
         (Begin::Fresh, Some(base)) => base.tokenizer.clone(),
-        (Begin::Fresh, None) => {
-            let texts = corpus.trained().map(|file| file.text.as_str());
-            Arc::new(tokenizer::learn(texts, recipe.model.vocab_size)?)
-        }
+        (Begin::Fresh, None) => Arc::new(match packed_tokenizer {
+            Some(tokenizer) => tokenizer,
+            None => learn_tokenizer(&corpus, &recipe)?,
+        }),
     };
     let (shards, made) = Shards::of(&options.state_dir, &corpus, &tokenizer, &workers)?;
     drop(workers);
@@ -116,6 +111,44 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
         }
     }
     if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
+}
+
+/// See [`crate::pack`].
+pub(crate) fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<Packed, TrainError> {
+    let recipe = Recipe::load(&options.recipe)?;
+    let _lock = Lock::take(&options.state_dir)?;
+    let workers = Pool::new(options.threads)?;
+    let (corpus, _) = collect(options, &recipe, &workers)?;
+    collected(&corpus, events);
+    let tokenizer = match &options.base {
+        Some(base) => base.tokenizer.clone(),
+        None => Arc::new(learn_tokenizer(&corpus, &recipe)?),
+    };
+    let shards = Shards::write(path, &corpus, &tokenizer, &workers)?;
+    Ok(Packed { n_files: shards.documents().len(), n_tokens: shards.n_tokens(shards.trained()) })
+}
+
+fn learn_tokenizer(corpus: &Corpus, recipe: &Recipe) -> Result<Tokenizer, TrainError> {
+    tokenizer::learn(corpus.trained().map(|file| file.text.as_str()), recipe.model.vocab_size)
+}
+
+/// Says what there is.
+fn collected(corpus: &Corpus, events: &mut dyn FnMut(Event)) {
+    events(Event::Collected {
+        n_train_files: corpus.trained().count(),
+        n_dependency_files: corpus.dependencies.len(),
+        n_held_out_files: corpus.held_out.len(),
+        train_bytes: corpus.train_bytes(),
+        skipped: corpus.skipped.clone(),
+        n_scrubbed: corpus.n_scrubbed,
+    });
+    if !corpus.replay.is_empty() {
+        events(Event::Replayed {
+            n_train_files: corpus.replay.len(),
+            n_held_out_files: corpus.general.len(),
+            train_bytes: corpus.replay.iter().map(|file| file.text.len()).sum(),
+        });
+    }
 }
 
 /// What is trained on and what is judged by, and whether something is to be forgotten that no run before was to forget.
@@ -291,7 +324,7 @@ impl Task {
                 Split::Train if is_new(&document.name) => new.push(idx),
                 Split::Train | Split::Dependency => old.push(idx),
                 Split::Replay => replayed.push(idx),
-                Split::HeldOut => {}
+                Split::HeldOut | Split::General => {}
             }
         }
         let own = 1.0 - data.replay_share;
@@ -310,7 +343,7 @@ struct Run {
     base: Option<Checkpoint>,
     model_id: String,
     n_threads: usize,
-    precision: nanochat_kernels::Precision,
+    products: Products,
     pool: Pool,
     mixture: Mixture,
     watch: Watch,
@@ -340,7 +373,7 @@ impl Run {
     fn new(options: &Options, task: Task) -> Result<Self, TrainError> {
         let Task { recipe, corpus, tokenizer, .. } = &task;
         let data = &recipe.data;
-        let (precision, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
+        let (products, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
         let mut params = match &options.base {
             Some(base) => Params::from_weights(&base.weights.unpack()),
             None => Params::init(&config(options, recipe, tokenizer.vocab_size()), recipe.seed),
@@ -355,8 +388,8 @@ impl Run {
         let watch = |files| Watch::new(tokenizer, files, data.seq_len, recipe.measure.sequences);
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            peak_gflops: (options.device == Device::Cpu).then(|| precision.gflops() * pool.n_workers() as f64),
-            precision,
+            peak_gflops: (options.device == Device::Cpu).then(|| products.precision.gflops() * pool.n_workers() as f64),
+            products,
             pool,
             mixture: task.mixture(),
             watch: watch(&watched),
@@ -565,7 +598,7 @@ impl Run {
     }
 
     fn bits_per_byte(&self, watch: &Watch) -> Result<f64, TrainError> {
-        Ok(watch.bits_per_byte(&Graph::new(&self.served(), self.precision)?, &self.pool)?)
+        Ok(watch.bits_per_byte(&Graph::new(&self.served(), self.products), &self.pool)?)
     }
 
     /// Keeps the masters if they are the best so far, where the run stops by that.
@@ -586,14 +619,14 @@ impl Run {
         let batches = self.pool.map(n_parts, |part| self.mixture.batch(self.step, part * micro..(part + 1) * micro));
         let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
         let weight = 1.0 / n_targets.max(1) as f32;
-        let loss = self.gradients.take(&self.params, self.precision, &batches, weight, &self.pool)?;
+        let loss = self.gradients.take(&self.params, self.products, &batches, weight, &self.pool)?;
         // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
         let bound = 2.0 * (self.params.config.vocab_size as f64).ln();
         if loss.partial_cmp(&bound) != Some(std::cmp::Ordering::Less) {
             return Ok(None);
         }
         let gradients = self.gradients.sum(&self.pool);
-        let update = Update { factor, precision: self.precision, step: self.step + 1 };
+        let update = Update { factor, precision: self.products.precision, step: self.step + 1 };
         let norm = recipe.optimizer.step(&mut self.params, &mut self.moments, gradients, update, &self.pool);
         if !norm.is_finite() {
             return Ok(None);
@@ -640,7 +673,7 @@ impl Run {
         if let Some(base) = &self.base {
             manifest.lineage = base.manifest.lineage.iter().cloned().chain([base_hash.clone()]).collect();
         }
-        let weights = Arc::new(PackedWeights::pack(&export::weights(&self.served())?)?);
+        let weights = Arc::new(PackedWeights::pack(&export::weights(&self.served()))?);
         Ok(Checkpoint { manifest, tokenizer: tokenizer.clone(), weights, blend })
     }
 

@@ -6,7 +6,7 @@ use nanochat_engine::memory::Memory;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Package, Role};
 use nanochat_engine::{Cancel, Completer, Limits, Prompt, Sources};
-use nanochat_train::{Device, Event, Options, Outcome, TrainError, train};
+use nanochat_train::{Device, Event, Options, Outcome, TrainError, pack, train};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
@@ -57,6 +57,7 @@ fn options(sources: &Sources, state_dir: &Path, steps: usize) -> Options {
         forget: Vec::new(),
         remember: Vec::new(),
         device: Device::Cpu,
+        packed: None,
     }
 }
 
@@ -215,6 +216,28 @@ fn what_has_changed_is_learned_from_where_the_last_run_ended() {
     let (third, events) = interrupt_after(&straight, usize::MAX);
     assert_eq!((updates(&events), n_steps(&events)), (vec![(0, 0)], 0), "nothing has changed since");
     assert_eq!(third.checkpoint.weights, second.checkpoint.weights);
+}
+
+#[test]
+fn a_packed_corpus_makes_the_weights_that_its_files_make() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (sources, _) = random_crate(&folder.path().join("w"), 11);
+    let here = options(&sources, &folder.path().join("a"), 8);
+    let file = folder.path().join("corpus.ncs");
+    let packed = pack(&here, &file, &mut |_| {}).expect("it can be written");
+    let elsewhere = Sources::folder(&file);
+    let there = options(&elsewhere, &folder.path().join("b"), 8);
+    let there = Options { packed: Some(file.clone()), ..there };
+    let (here, there) = (run(&here), run(&there));
+    assert_eq!(packed.n_files as u64, here.checkpoint.manifest.training.n_files + here.held_out.len() as u64);
+    assert_eq!(there.checkpoint.weights, here.checkpoint.weights);
+    assert_eq!(there.checkpoint.manifest.training.corpus_hash, here.checkpoint.manifest.training.corpus_hash);
+    assert_eq!((there.before, there.after, &there.held_out), (here.before, here.after, &here.held_out));
+
+    std::fs::write(&file, "fn main() {}").expect("writable");
+    let broken = Options { packed: Some(file), restart: true, ..options(&elsewhere, &folder.path().join("b"), 8) };
+    let error = train(&broken, &mut |_| {}, &Cancel::new()).expect_err("it is no corpus").to_string();
+    assert!(error.contains("is not a packed corpus") && error.contains("--pack"), "{error}");
 }
 
 #[test]

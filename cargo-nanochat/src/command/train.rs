@@ -74,7 +74,10 @@ impl Forgot<'_> {
 }
 
 pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
-    let workspace = context.current_workspace()?;
+    let workspace = match &args.packed {
+        Some(file) => context.file_as_workspace(file)?,
+        None => context.current_workspace()?,
+    };
     let settings = workspace.settings;
     let root = workspace.sources.root.clone();
     let base = args.base.as_ref().map(|file| context.store.open_checkpoint(file)).transpose()?;
@@ -94,9 +97,13 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         forget: args.forget.clone(),
         remember: args.remember.clone(),
         device: args.device.into(),
+        packed: args.packed.clone(),
     };
     if args.background {
         lower_priority();
+    }
+    if let Some(file) = &args.pack {
+        return pack(&context.output, &options, file);
     }
     // What is there may be by a key that is trusted no more; then there is nothing to compare with.
     let before = context.store.open_checkpoint(&context.store.checkpoint_path(&root)).ok();
@@ -144,6 +151,30 @@ pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
         context.output.note(format_args!("loss curve: {}", curve.display()));
     }
     Ok(())
+}
+
+/// The last json object of `--pack`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "packed")]
+struct Packed<'a> {
+    file: &'a Path,
+    files: usize,
+    tokens: usize,
+    bytes: u64,
+}
+
+fn pack(output: &Output, options: &Options, file: &Path) -> anyhow::Result<()> {
+    let interrupt = Interrupt::install()?;
+    let mut progress = TrainProgress::new(output, interrupt.cancel());
+    let packed = nanochat_train::pack(options, file, &mut |event| progress.event(event));
+    progress.finish()?;
+    let nanochat_train::Packed { n_files: files, n_tokens: tokens } = packed?;
+    let n_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    if output.is_json() {
+        return output.json(&Packed { file, files, tokens, bytes: n_bytes });
+    }
+    output.note(format_args!("{files} files, {tokens} tokens to learn from, {}", bytes(n_bytes as usize)));
+    output.data(&format!("{}\n", file.display()))
 }
 
 impl From<Device> for nanochat_train::Device {

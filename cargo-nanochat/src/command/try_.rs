@@ -100,6 +100,7 @@ pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
         forget: Vec::new(),
         remember: Vec::new(),
         device: nanochat_train::Device::Cpu,
+        packed: None,
     };
     let outcome = train(output, &options, interrupt, "stopped; nothing is kept")?;
     let installed = install(&output.silent(), &store, &options, &outcome)?;

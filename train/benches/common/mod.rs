@@ -10,8 +10,9 @@ use std::time::Instant;
 use cpu::cpu_seconds;
 use nanochat_engine::Config;
 use nanochat_engine::rng::Rng;
-use nanochat_kernels::Precision;
 use nanochat_train::model::Batch;
+use nanochat_train::ops::Products;
+use nanochat_train::recipe::Precision;
 use serde_json::{Map, Value};
 
 /// 6M and 20M parameters.
@@ -20,7 +21,7 @@ const SHAPES: [&str; 2] = ["d256 l5 h4 kv1 ff768 v8192 n1", "d384 l9 h6 kv2 ff11
 /// Share of the recipe's top rates that each step is made with.
 pub(crate) const RATE: f64 = 0.1;
 
-/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--precision f32|bf16] [--json]`.
+/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--precision f32|bf16|int8] [--json]`.
 pub(crate) struct Setting {
     pub(crate) shapes: Vec<String>,
     pub(crate) n_threads: usize,
@@ -31,8 +32,8 @@ pub(crate) struct Setting {
     pub(crate) micro: usize,
     /// Steps that are timed, after one that is not.
     pub(crate) n_steps: usize,
-    /// What products are made in; the faster of the two by default.
-    pub(crate) precision: Precision,
+    /// What products are made in; the fastest by default.
+    pub(crate) products: Products,
     /// One JSON object per shape instead of text.
     json: bool,
 }
@@ -55,12 +56,14 @@ impl Setting {
             sequences: value("--sequences", 16)?,
             micro: value("--micro", 2)?,
             n_steps: value("--steps", 5)?,
-            precision: match args.iter().position(|arg| arg == "--precision").map(|at| args.get(at + 1)) {
-                None => Precision::fastest(),
+            products: match args.iter().position(|arg| arg == "--precision").map(|at| args.get(at + 1)) {
+                None => Precision::Fastest,
                 Some(Some(name)) if name == "f32" => Precision::F32,
                 Some(Some(name)) if name == "bf16" => Precision::Bf16,
-                Some(_) => return Err("--precision is f32 or bf16".into()),
-            },
+                Some(Some(name)) if name == "int8" => Precision::Int8,
+                Some(_) => return Err("--precision is f32, bf16 or int8".into()),
+            }
+            .resolve(),
             json: args.iter().any(|arg| arg == "--json"),
         };
         let Self { n_threads, sequences, micro, n_steps, .. } = setting;
@@ -118,8 +121,13 @@ impl Clock {
 
     /// Prints the medians of all steps but the first, which makes the buffers.
     pub(crate) fn report(&self, setting: &Setting, shape: &str, n_values: usize) {
-        let Setting { n_threads, seq_len, sequences, micro, n_steps, precision, .. } = *setting;
-        let precision = if precision == Precision::Bf16 { "bf16" } else { "f32" };
+        let Setting { n_threads, seq_len, sequences, micro, n_steps, products, .. } = *setting;
+        let precision = match (products.precision, products.int8_gradients) {
+            (nanochat_kernels::Precision::F32, false) => "f32",
+            (nanochat_kernels::Precision::F32, true) => "f32 and int8",
+            (nanochat_kernels::Precision::Bf16, false) => "bf16",
+            (nanochat_kernels::Precision::Bf16, true) => "bf16 and int8",
+        };
         let totals: Vec<f64> =
             (1..=n_steps).map(|step| self.parts.iter().map(|(_, times)| times[step]).sum()).collect();
         let total = median(&totals);

@@ -121,7 +121,7 @@ class Torch:
 
 def torch_settings(shape, args):
     """What PyTorch is run with, by what it is called in the report."""
-    recipe = tomllib.loads((REPOSITORY / "train" / "recipes" / "default.toml").read_text())
+    recipe = tomllib.loads((REPOSITORY / "train" / "recipes" / "adapt.toml").read_text())
     for compiled in [True, False] if args.eager else [True]:
         for precision in ["bf16", "fp32"] if args.fp32 or not compiled else ["bf16"]:
             for micro in args.micro:

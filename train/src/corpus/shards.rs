@@ -1,8 +1,11 @@
 //! A corpus as tokens in a mapped file: the text need not stay in memory, and nothing is tokenised twice.
 //!
 //! ```text
-//! "NCSHARD1" · u64 length of header · header (JSON: hashes, documents) · u16 tokens · blake3 of all this
+//! "NCSHARD2" · u64 length of header · header (JSON: hashes, merges, licences, documents) · u16 tokens · blake3 of all this
 //! ```
+//!
+//! The file says all that a run wants to know of a corpus, so that one can be carried to a machine that has no sources:
+//! [`unpack`].
 //!
 //! All numbers are little-endian. Documents follow each other without gaps, in the order of the corpus. Written to a
 //! temporary file, synced, then renamed. Reading checks every length against what is left, the hash, and that the tokens of
@@ -32,7 +35,7 @@ use crate::pool::Pool;
 /// The file inside the state folder.
 pub const FILE_NAME: &str = "corpus.ncs";
 
-const MAGIC: &[u8; 8] = b"NCSHARD1";
+const MAGIC: &[u8; 8] = b"NCSHARD2";
 /// A document takes about 200 bytes of it.
 const MAX_HEADER: u64 = 256 << 20;
 const HASH: usize = blake3::OUT_LEN;
@@ -51,6 +54,17 @@ pub enum Split {
     Replay,
     /// Held out.
     HeldOut,
+    /// A dependency's file that is held out.
+    General,
+}
+
+impl Split {
+    fn is_trained(self) -> bool {
+        match self {
+            Self::Train | Self::Dependency | Self::Replay => true,
+            Self::HeldOut | Self::General => false,
+        }
+    }
 }
 
 /// A file of the corpus as tokens.
@@ -76,8 +90,14 @@ pub struct Document {
 struct Header {
     /// [`Tokenizer::hash`], in hex.
     tokenizer: String,
+    /// In the order of their ranks.
+    merges: Vec<(TokenId, TokenId)>,
     /// [`Corpus::hash`].
     corpus: String,
+    /// [`Corpus::licences`].
+    licences: Vec<String>,
+    /// [`Corpus::within_one_file`].
+    within_one_file: bool,
     documents: Vec<Document>,
 }
 
@@ -120,6 +140,52 @@ pub enum ShardError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A file that was carried here is not what was written there.
+    #[error(
+        "{path} is not a packed corpus ({reason}); copy it once more, or make one with `cargo nanochat train --pack FILE`"
+    )]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// A corpus from a file of shards, and the tokenizer that its tokens are of.
+pub fn unpack(path: &Path) -> Result<(Corpus, Tokenizer), ShardError> {
+    let failed = |source| ShardError::Io { path: path.to_owned(), source };
+    let bytes = File::open(path).and_then(|file| Mapped::map(&file)).map_err(failed)?;
+    unpacked(&bytes).map_err(|reason| ShardError::Packed { path: path.to_owned(), reason })
+}
+
+fn unpacked(bytes: &[u8]) -> Result<(Corpus, Tokenizer), &'static str> {
+    let (header, _, _) = stated(bytes)?;
+    let tokenizer = Tokenizer::from_merges(header.merges).map_err(|_| "its merges are no tokenizer")?;
+    let Some((Header { corpus: hash, licences, within_one_file, documents, .. }, tokens)) = parse(bytes, &tokenizer)?
+    else {
+        return Err("its merges are not those of its tokenizer");
+    };
+    let mut corpus = Corpus { licences, within_one_file, ..Corpus::default() };
+    for Document { name, split, first, n_tokens, n_bytes, .. } in documents {
+        let mut text = Vec::with_capacity(n_bytes);
+        token_ids(&bytes[tokens.clone()][2 * first..2 * (first + n_tokens)])
+            .for_each(|token| text.extend_from_slice(tokenizer.token_bytes(token)));
+        let text = String::from_utf8(text).map_err(|_| "a document is no text")?;
+        let files = match split {
+            Split::Train => &mut corpus.train,
+            Split::Dependency => &mut corpus.dependencies,
+            Split::Replay => &mut corpus.replay,
+            Split::HeldOut => &mut corpus.held_out,
+            Split::General => &mut corpus.general,
+        };
+        files.push(SourceFile { path: name.clone().into(), name, text });
+    }
+    corpus.hash = corpus.hashed();
+    if corpus.hash != hash || corpus.train.is_empty() || corpus.held_out.is_empty() {
+        return Err("it is not the corpus that it says");
+    }
+    Ok((corpus, tokenizer))
 }
 
 impl Shards {
@@ -136,10 +202,26 @@ impl Shards {
             }
             Err(error) => return Err(error),
         };
-        let failed = |source| ShardError::Io { path: path.clone(), source };
-        made.n_tokenised = write(&path, corpus, tokenizer, old, pool).map_err(failed)?;
-        match Self::open(&path, tokenizer)? {
-            Some(shards) => Ok((shards, made)),
+        let (shards, n_tokenised) = Self::write_from(&path, corpus, tokenizer, old, pool)?;
+        Ok((shards, Made { n_tokenised, ..made }))
+    }
+
+    /// Writes the tokens of a corpus to a file, which is replaced.
+    pub fn write(path: &Path, corpus: &Corpus, tokenizer: &Tokenizer, pool: &Pool) -> Result<Self, ShardError> {
+        Ok(Self::write_from(path, corpus, tokenizer, None, pool)?.0)
+    }
+
+    fn write_from(
+        path: &Path,
+        corpus: &Corpus,
+        tokenizer: &Tokenizer,
+        old: Option<Self>,
+        pool: &Pool,
+    ) -> Result<(Self, usize), ShardError> {
+        let failed = |source| ShardError::Io { path: path.to_owned(), source };
+        let n_tokenised = write(path, corpus, tokenizer, old, pool).map_err(failed)?;
+        match Self::open(path, tokenizer)? {
+            Some(shards) => Ok((shards, n_tokenised)),
             None => Err(failed(io::Error::from(io::ErrorKind::NotFound))),
         }
     }
@@ -165,7 +247,7 @@ impl Shards {
 
     /// The places of the documents that are trained on.
     pub fn trained(&self) -> Range<usize> {
-        0..self.documents.iter().take_while(|document| document.split != Split::HeldOut).count()
+        0..self.documents.iter().take_while(|document| document.split.is_trained()).count()
     }
 
     /// Tokens of the documents in `range`.
@@ -195,8 +277,8 @@ fn token_ids(bytes: &[u8]) -> impl Iterator<Item = TokenId> {
     bytes.as_chunks::<2>().0.iter().map(|token| TokenId::from_le_bytes(*token))
 }
 
-/// The header and where the tokens lie; `None` for those of another tokenizer.
-fn parse(bytes: &[u8], tokenizer: &Tokenizer) -> Result<Option<(Header, Range<usize>)>, &'static str> {
+/// The header, what stands behind it, and all but the hash of both.
+fn stated(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), &'static str> {
     let (stated, hash) = bytes.split_last_chunk::<HASH>().ok_or("too short")?;
     let (magic, rest) = stated.split_first_chunk::<8>().ok_or("too short")?;
     if magic != MAGIC {
@@ -211,7 +293,13 @@ fn parse(bytes: &[u8], tokenizer: &Tokenizer) -> Result<Option<(Header, Range<us
         return Err("it does not have its hash");
     }
     let (header, tokens) = rest.split_at(len as usize);
-    let header: Header = serde_json::from_slice(header).map_err(|_| "header is not valid")?;
+    let header = serde_json::from_slice(header).map_err(|_| "header is not valid")?;
+    Ok((header, tokens, stated))
+}
+
+/// The header and where the tokens lie; `None` for those of another tokenizer.
+fn parse(bytes: &[u8], tokenizer: &Tokenizer) -> Result<Option<(Header, Range<usize>)>, &'static str> {
+    let (header, tokens, stated) = stated(bytes)?;
     if header.tokenizer != hex(tokenizer) {
         return Ok(None);
     }
@@ -227,7 +315,7 @@ fn parse(bytes: &[u8], tokenizer: &Tokenizer) -> Result<Option<(Header, Range<us
             return Err("a document is not as long as it says");
         }
     }
-    if header.documents.is_sorted_by_key(|document| document.split == Split::HeldOut) && 2 * end == tokens.len() {
+    if header.documents.is_sorted_by_key(|document| !document.split.is_trained()) && 2 * end == tokens.len() {
         let start = stated.len() - tokens.len();
         return Ok(Some((header, start..stated.len())));
     }
@@ -245,6 +333,7 @@ fn write(path: &Path, corpus: &Corpus, tokenizer: &Tokenizer, old: Option<Shards
         (Split::Dependency, &corpus.dependencies),
         (Split::Replay, &corpus.replay),
         (Split::HeldOut, &corpus.held_out),
+        (Split::General, &corpus.general),
     ];
     let files: Vec<(Split, &SourceFile)> =
         splits.into_iter().flat_map(|(split, files)| files.iter().map(move |file| (split, file))).collect();
@@ -277,7 +366,14 @@ fn write(path: &Path, corpus: &Corpus, tokenizer: &Tokenizer, old: Option<Shards
         tokens.push(bytes);
         first += n_tokens;
     }
-    let header = serde_json::to_vec(&Header { tokenizer: hex(tokenizer), corpus: corpus.hash.clone(), documents })?;
+    let header = serde_json::to_vec(&Header {
+        tokenizer: hex(tokenizer),
+        merges: tokenizer.merges().to_vec(),
+        corpus: corpus.hash.clone(),
+        licences: corpus.licences.clone(),
+        within_one_file: corpus.within_one_file,
+        documents,
+    })?;
     // Where the system does not replace a file that is mapped, it has to be let go of first.
     drop(known);
     drop(old);
@@ -404,6 +500,34 @@ mod tests {
     }
 
     #[test]
+    fn a_corpus_can_be_carried_elsewhere() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mut corpus = corpus("fn d() {}\n");
+        corpus.replay = vec![file("other-1.0.0/src/lib.rs", "pub fn replayed() {}\n")];
+        corpus.general = vec![file("other-1.0.0/src/held.rs", "pub fn held() {}\n")];
+        corpus.licences = vec!["MIT".to_owned()];
+        corpus.hash = corpus.hashed();
+        let path = folder.path().join(FILE_NAME);
+        Shards::of(folder.path(), &corpus, &learned(), &pool()).expect("it can be written");
+        let (carried, tokenizer) = unpack(&path).expect("it was written");
+        assert_eq!(tokenizer.hash(), learned().hash());
+        assert_eq!(carried, corpus);
+
+        let whole = std::fs::read(&path).expect("it was written");
+        for (what, bytes) in [("half", &whole[..whole.len() / 2]), ("text", b"fn main() {}"), ("nothing", b"")] {
+            std::fs::write(&path, bytes).expect("writable");
+            let error = unpack(&path).expect_err(what).to_string();
+            assert!(error.contains("--pack"), "{what}: {error}");
+        }
+        // A name that was changed is not in the hash of the corpus, though the file has its own.
+        let (header, tokens, _) = stated(&whole).expect("it is whole");
+        let header = serde_json::to_string(&header).expect("it was json").replace("b.rs", "c.rs");
+        std::fs::write(&path, forged(&header, tokens)).expect("writable");
+        let error = unpack(&path).expect_err("it lies").to_string();
+        assert!(error.contains("not the corpus that it says"), "{error}");
+    }
+
+    #[test]
     fn every_truncation_and_every_added_byte_is_damage() {
         let (bytes, tokenizer) = written();
         assert!(parse(&bytes, &tokenizer).is_ok_and(|found| found.is_some()));
@@ -441,7 +565,7 @@ mod tests {
         };
         let header = |documents: &[String]| {
             format!(
-                "{{\"tokenizer\":\"{}\",\"corpus\":\"c\",\"documents\":[{}]}}",
+                "{{\"tokenizer\":\"{}\",\"merges\":[],\"corpus\":\"c\",\"licences\":[],\"within_one_file\":false,\"documents\":[{}]}}",
                 hex(&tokenizer),
                 documents.join(",")
             )

@@ -10,7 +10,7 @@ use crate::ops::attention::{Attention, AttentionOp};
 
 /// F(h) `[N, d]`.
 pub(super) fn forward(
-    graph: &Graph,
+    graph: &Graph<'_>,
     places: &AttentionPlaces,
     h: &Tensor,
     batch: &Batch,
@@ -21,13 +21,13 @@ pub(super) fn forward(
     graph.norm_linear(&o, places.norm_out, places.o)
 }
 
-impl Graph {
+impl Graph<'_> {
     /// Attention over the rows of a batch.
     pub(crate) fn attention(&self, batch: &Batch, rope: &Arc<(Vec<f32>, Vec<f32>)>) -> Attention {
         Attention {
-            n_heads: self.config.n_heads,
-            n_kv_heads: self.config.n_kv_heads,
-            head_dim: self.config.head_dim(),
+            n_heads: self.config().n_heads,
+            n_kv_heads: self.config().n_kv_heads,
+            head_dim: self.config().head_dim(),
             seq_len: batch.seq_len,
             starts: batch.starts.clone(),
             rope: rope.clone(),

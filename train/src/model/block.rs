@@ -9,7 +9,7 @@ use super::params::BlockPlaces;
 use super::{Batch, Graph, attention, mlp};
 
 pub(super) fn forward(
-    graph: &Graph,
+    graph: &Graph<'_>,
     places: &BlockPlaces,
     streams: Streams,
     batch: &Batch,

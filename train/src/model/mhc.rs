@@ -41,15 +41,15 @@ struct Coefficients {
 }
 
 impl Mixing {
-    pub(super) fn new(graph: &Graph, places: Option<&MhcPlaces>, streams: &Streams) -> Result<Self> {
+    pub(super) fn new(graph: &Graph<'_>, places: Option<&MhcPlaces>, streams: &Streams) -> Result<Self> {
         let Some(places) = places else { return Ok(Self(None)) };
         let (n_rows, n, d) = streams.x.dims3()?;
         let p = n_permutations(n);
         let flat = streams.x.reshape((n_rows, n * d))?;
         let mean = flat.sqr()?.mean_keepdim(1)?;
-        let normed = flat.broadcast_div(&(mean + f64::from(graph.config.norm_eps))?.sqrt()?)?;
-        let products = normed.matmul(graph.var(places.w))?; // [N, 2n + p]
-        let (alpha, b) = (graph.var(places.alpha), graph.var(places.b));
+        let normed = flat.broadcast_div(&(mean + f64::from(graph.config().norm_eps))?.sqrt()?)?;
+        let products = normed.matmul(graph.var(places.w)?)?; // [N, 2n + p]
+        let (alpha, b) = (graph.var(places.alpha)?, graph.var(places.b)?);
         let term = |which: usize, start: usize, len: usize| {
             products
                 .narrow(1, start, len)?

@@ -15,7 +15,7 @@ use nanochat_kernels::{
     Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
 };
 
-use super::{Scratch, matrix, simd, sized, slice, with_slice};
+use super::{Products, Scratch, matrix, simd, sized, slice, transpose, with_slice};
 
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
@@ -23,8 +23,10 @@ pub struct TernaryStack {
     /// The matrices; what export writes. None where they are not ternary.
     pub parts: Vec<TernaryMatrix>,
     forward: Forward,
-    /// `[rows, cols]`, times their scale, for the input's gradient.
-    values: Panels,
+    backward: Backward,
+    /// Outputs of all matrices, and inputs.
+    dims: (usize, usize),
+    precision: Precision,
 }
 
 /// Two ways to the same bits, and one for weights that the engine does not have.
@@ -43,6 +45,15 @@ enum Forward {
     Values(Panels),
 }
 
+/// For the input's gradient.
+#[derive(Debug)]
+enum Backward {
+    /// `[rows, cols]`, times their scale.
+    Values(Panels),
+    /// By integers: dy takes the scales over before it is rounded.
+    Integers { transposed: Prepared, scales: Vec<f32> },
+}
+
 /// Rows of the input at a time: their outputs are scaled while they are in cache.
 const TILE_ROWS: usize = 128;
 /// The largest sum of products of int8 and trits that f32 holds exactly has so many terms.
@@ -51,13 +62,12 @@ const MOST_COLS: usize = (1 << 24) / 127;
 impl Forward {
     fn new(parts: &[TernaryMatrix], precision: Precision) -> Self {
         let (_, cols) = dims(parts);
-        let scales: Option<Vec<Vec<f32>>> = parts.iter().map(TernaryMatrix::row_scales).collect();
         // AVX512-BF16 multiplies half as many numbers as the integer instructions do, AMX four times as many.
         let has_tiles = precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx");
-        let Some(scales) = scales.filter(|_| has_tiles && cols <= MOST_COLS) else {
+        let Some(scales) = scales(parts).filter(|_| has_tiles && cols <= MOST_COLS) else {
             return Self::Integers(Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default()));
         };
-        Self::tiles(parts, scales.concat(), precision)
+        Self::tiles(parts, scales, precision)
     }
 
     /// By tiles, whatever multiplies bf16 here.
@@ -70,20 +80,53 @@ impl Forward {
     }
 }
 
+impl Backward {
+    fn new(parts: &[TernaryMatrix], products: Products) -> Self {
+        let (rows, cols) = dims(parts);
+        if products.int8_gradients
+            && let Some(scales) = scales(parts)
+        {
+            let trits: Vec<i8> = parts.iter().flat_map(|part| part.trits()).copied().collect();
+            let mut transposed = vec![0; trits.len()];
+            transpose(&trits, rows, cols, &mut transposed);
+            let shape = nanochat_kernels::Shape { rows: cols, cols: rows };
+            let matrix = TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, transposed, vec![1.0]);
+            let matrix = matrix.expect("the transpose of ternary matrices is one");
+            return Self::Integers { transposed: Prepared::new(&[&matrix], Plan::default()), scales };
+        }
+        let mut dequantized = vec![0.0; rows * cols];
+        let mut start = 0;
+        for part in parts {
+            let n_weights = part.trits().len();
+            part.dequantize_into(&mut dequantized[start..start + n_weights]);
+            start += n_weights;
+        }
+        let mut values = Panels::new(products.precision);
+        values.fill_rows(rows, cols, &dequantized, cols);
+        Self::Values(values)
+    }
+}
+
+/// One for each row of all matrices, if a row has one.
+fn scales(parts: &[TernaryMatrix]) -> Option<Vec<f32>> {
+    let of_parts: Option<Vec<Vec<f32>>> = parts.iter().map(TernaryMatrix::row_scales).collect();
+    Some(of_parts?.concat())
+}
+
 /// Outputs of all matrices, and inputs.
 fn dims(parts: &[TernaryMatrix]) -> (usize, usize) {
     (parts.iter().map(|part| part.shape().rows).sum(), parts.first().map_or(0, |part| part.shape().cols))
 }
 
 impl TernaryStack {
-    /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself. Backward products are made in
-    /// `precision`.
+    /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself. Backward products are made as
+    /// `products` says.
     pub fn quantize(
         weights: &[f32],
         part_rows: &[usize],
         cols: usize,
         group: ScaleGroup,
-        precision: Precision,
+        products: impl Into<Products>,
     ) -> Self {
         let mut parts = Vec::with_capacity(part_rows.len());
         let mut start = 0;
@@ -92,7 +135,7 @@ impl TernaryStack {
             parts.push(TernaryMatrix::quantize(&weights[start..][..rows * cols], shape, group));
             start += rows * cols;
         }
-        Self::from_parts(parts, precision)
+        Self::from_parts(parts, products)
     }
 
     /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in `precision`.
@@ -101,28 +144,21 @@ impl TernaryStack {
         let [mut transposed, mut values] = [(); 2].map(|()| Panels::new(precision));
         transposed.fill_columns(cols, rows, weights, cols);
         values.fill_rows(rows, cols, weights, cols);
-        Self { parts: Vec::new(), forward: Forward::Values(transposed), values }
+        let (forward, backward) = (Forward::Values(transposed), Backward::Values(values));
+        Self { parts: Vec::new(), forward, backward, dims: (rows, cols), precision }
     }
 
     /// Takes matrices that are ternary already.
-    pub fn from_parts(parts: Vec<TernaryMatrix>, precision: Precision) -> Self {
-        let forward = Forward::new(&parts, precision);
-        let (rows, cols) = dims(&parts);
-        let mut dequantized = vec![0.0; rows * cols];
-        let mut start = 0;
-        for part in &parts {
-            let n_weights = part.trits().len();
-            part.dequantize_into(&mut dequantized[start..start + n_weights]);
-            start += n_weights;
-        }
-        let mut values = Panels::new(precision);
-        values.fill_rows(rows, cols, &dequantized, cols);
-        Self { parts, forward, values }
+    pub fn from_parts(parts: Vec<TernaryMatrix>, products: impl Into<Products>) -> Self {
+        let products = products.into();
+        let (forward, backward) = (Forward::new(&parts, products.precision), Backward::new(&parts, products));
+        let dims = dims(&parts);
+        Self { parts, forward, backward, dims, precision: products.precision }
     }
 
     /// Outputs of all matrices, and inputs.
     pub(crate) fn dims(&self) -> (usize, usize) {
-        self.values.shape()
+        self.dims
     }
 
     /// y `[N, rows]` = x · Wᵀ, or is increased by it.
@@ -166,13 +202,23 @@ impl TernaryStack {
     /// da `[N, cols]` from dy `[N, rows]`.
     pub(crate) fn input_gradient(&self, dy: &[f32], da: &mut [f32], scratch: &mut Scratch) {
         let (rows, cols) = self.dims();
-        let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), &self.values);
-        product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
+        match &self.backward {
+            Backward::Values(values) => {
+                let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), values);
+                product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
+            }
+            Backward::Integers { transposed, scales } => {
+                let q = &mut scratch.quantized;
+                q.set_cols(rows);
+                q.quantize_scaled(scratch.isa, &scratch.pool, dy, scales);
+                transposed.gemm(&scratch.pool, q, da, Write::Store);
+            }
+        }
     }
 
     /// Adds the gradient of the weights that met `x` and sent `dy` `[N, rows]` back.
     pub(crate) fn weight_gradient(&self, x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
-        weight_gradient(x, dy, d_weights, self.values.precision(), scratch);
+        weight_gradient(x, dy, d_weights, self.precision, scratch);
     }
 }
 
@@ -366,8 +412,7 @@ mod tests {
         for group in [ScaleGroup::Matrix, ScaleGroup::Row] {
             let integers = TernaryStack::quantize(&weights, &[30, 20], cols, group, Precision::F32);
             assert!(matches!(integers.forward, Forward::Integers(_)));
-            let scales: Option<Vec<Vec<f32>>> = integers.parts.iter().map(TernaryMatrix::row_scales).collect();
-            let scales = scales.expect("a row has one scale").concat();
+            let scales = scales(&integers.parts).expect("a row has one scale");
             let mut tiles = TernaryStack::from_parts(integers.parts.clone(), Precision::Bf16);
             tiles.forward = Forward::tiles(&tiles.parts, scales, Precision::Bf16);
             for write in [Write::Store, Write::Add] {
@@ -376,6 +421,43 @@ mod tests {
                 tiles.forward(&q, &mut found, write, scratch);
                 assert_eq!(found, expected, "{group:?} {write:?}");
             }
+        }
+    }
+
+    /// A gradient that is rounded to a 127th of its row's largest is off by half of that at most.
+    #[test]
+    fn gradients_by_integers_are_off_by_what_rounding_allows() {
+        let (n, rows, cols) = (19, 50, 64);
+        let mut rng = Rng::new(4);
+        let mut normals = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal()).collect() };
+        let (dy, mut weights) = (normals(n * rows), normals(rows * cols));
+        // Matrices of one stack have scales of their own.
+        weights[30 * cols..].iter_mut().for_each(|w| *w *= 20.0);
+        let scratch = &mut Scratch::default();
+        for group in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(16)] {
+            let of = |products: Products| TernaryStack::quantize(&weights, &[30, 20], cols, group, products);
+            let exact = of(Precision::F32.into());
+            let integers = of(Products { int8_gradients: true, ..Precision::F32.into() });
+            let has_row_scales = matches!(group, ScaleGroup::Matrix | ScaleGroup::Row);
+            assert_eq!(matches!(integers.backward, Backward::Integers { .. }), has_row_scales, "{group:?}");
+            let [mut expected, mut found] = [(); 2].map(|()| vec![0.25; n * cols]);
+            exact.input_gradient(&dy, &mut expected, scratch);
+            integers.input_gradient(&dy, &mut found, scratch);
+            let Some(scales) = scales(&exact.parts) else {
+                assert_eq!(found, expected);
+                continue;
+            };
+            for (row_idx, dy) in dy.chunks_exact(rows).enumerate() {
+                let largest = dy.iter().zip(&scales).fold(0.0f32, |max, (dy, scale)| max.max((dy * scale).abs()));
+                for col in 0..cols {
+                    let trits = exact.parts.iter().flat_map(|part| part.trits().iter().skip(col).step_by(cols));
+                    let n_terms = trits.filter(|trit| **trit != 0).count() as f32;
+                    let at = row_idx * cols + col;
+                    let off = (found[at] - expected[at]).abs();
+                    assert!(off <= 1.001 * n_terms * largest / 254.0, "{group:?} {row_idx} {col}: off by {off}");
+                }
+            }
+            assert_ne!(found, expected);
         }
     }
 }

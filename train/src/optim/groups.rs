@@ -30,8 +30,9 @@ pub struct Optimizer {
     pub ema: f64,
     /// Muon's numbers.
     pub muon: Muon,
-    /// Lion's numbers.
-    pub lion: Lion,
+    /// Lion's numbers, where it is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lion: Option<Lion>,
     /// AdamW's numbers, where it is used.
     #[serde(default)]
     pub adamw: Option<AdamW>,
@@ -94,7 +95,7 @@ impl Optimizer {
     /// One step. Returns the norm of the gradients before clipping; where that is no number, nothing else was changed.
     ///
     /// # Panics
-    /// If `moments` are of other parameters or of another optimizer, or AdamW is used without its numbers.
+    /// If `moments` are of other parameters or of another optimizer, or a method is used without its numbers.
     pub fn step(
         &self,
         params: &mut Params,
@@ -135,8 +136,9 @@ impl Optimizer {
         match (method, moments) {
             (Method::Muon, [m]) => m.update(|m| self.muon.step(w, m, g, rows, update)),
             (Method::Lion, [m]) => {
-                let (lr, decay) = (lr(self.lion.lr, self.lion.lr_gains), decay(self.lion.weight_decay));
-                m.update(|m| self.lion.step(w, m, g, lr, decay));
+                let lion = self.lion.as_ref().expect("a recipe that names it has its numbers");
+                let (lr, decay) = (lr(lion.lr, lion.lr_gains), decay(lion.weight_decay));
+                m.update(|m| lion.step(w, m, g, lr, decay));
             }
             (Method::AdamW, [m, v]) => {
                 let adamw = self.adamw.as_ref().expect("a recipe that names it has its numbers");
@@ -173,7 +175,8 @@ mod tests {
         let recipe = Recipe::load("test").expect("it is built in");
         let mut optimizer = recipe.optimizer;
         optimizer.clip_norm = 1e9;
-        (optimizer.muon.weight_decay, optimizer.lion.weight_decay) = (0.0, 0.0);
+        optimizer.muon.weight_decay = 0.0;
+        optimizer.lion = Some(Lion { lr: 0.001, lr_gains: 0.002, beta1: 0.9, beta2: 0.99, weight_decay: 0.0 });
         optimizer.adamw =
             Some(AdamW { lr: 0.01, lr_gains: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0 });
         change(&mut optimizer);

@@ -8,11 +8,13 @@
 //!
 //! For hidden matrices only; not for embeddings, the head, norms or mHC-lite.
 
+use std::cell::RefCell;
+
 use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
 use serde::{Deserialize, Serialize};
 
 use super::Update;
-use crate::ops::simd;
+use crate::ops::{simd, sized, transpose};
 
 /// Muon's numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,59 +36,92 @@ const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 impl Muon {
     /// One step of a `[rows, cols]` matrix at the rate `update.factor` · η. Its products are made in `update.precision`.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], rows: usize, update: Update) {
-        let (cols, lr) = (w.len() / rows, (self.lr * update.factor) as f32);
-        let mut u = vec![0.0; g.len()];
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for ((u, m), g) in u.iter_mut().zip(m).zip(g) {
-                    *m = self.beta * *m + (1.0 - self.beta) * g;
-                    *u = (1.0 - self.beta) * g + self.beta * *m;
-                }
-            },
-        );
-        let x = orthogonalize(u, rows, self.ns_steps, update.precision);
-        let gain = (rows as f32 / cols as f32).max(1.0).sqrt();
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (w, x) in w.iter_mut().zip(&x) {
-                    *w -= lr * (gain * x + self.weight_decay * *w);
-                }
-            },
-        );
+        thread_local! {
+            // Memory that is new in each step costs as much as the products do.
+            static BUFFERS: RefCell<Buffers> = RefCell::default();
+        }
+        BUFFERS.with_borrow_mut(|buffers| {
+            let (cols, lr) = (w.len() / rows, (self.lr * update.factor) as f32);
+            let u = sized(&mut buffers.u, g.len());
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for ((u, m), g) in u.iter_mut().zip(m).zip(g) {
+                        *m = self.beta * *m + (1.0 - self.beta) * g;
+                        *u = (1.0 - self.beta) * g + self.beta * *m;
+                    }
+                },
+            );
+            let x = buffers.orthogonalize(rows, self.ns_steps, update.precision);
+            let gain = (rows as f32 / cols as f32).max(1.0).sqrt();
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for (w, x) in w.iter_mut().zip(x) {
+                        *w -= lr * (gain * x + self.weight_decay * *w);
+                    }
+                },
+            );
+        });
     }
 }
 
-/// A matrix with the singular vectors of `u` and singular values near 1.
-fn orthogonalize(mut u: Vec<f32>, rows: usize, ns_steps: usize, precision: Precision) -> Vec<f32> {
-    let cols = u.len() / rows;
-    let norm = simd::square_sum(&u).sqrt();
-    let inverse = (1.0 / (norm + 1e-7)) as f32; // 1e-7: a gradient of zeros gives zeros
-    u.iter_mut().for_each(|u| *u *= inverse);
-    // The product X·Xᵀ is smaller on the wide side.
-    let tall = rows > cols;
-    let (m, n) = (rows.min(cols), rows.max(cols));
-    let mut x = if tall { transposed(&u, rows, cols) } else { u };
-    let (mut a, mut b, mut next) = (vec![0.0; m * m], vec![0.0; m * m], vec![0.0; m * n]);
-    let (mut panels, mut aside, isa) = (Panels::new(precision), Aside::default(), Isa::best());
-    for _ in 0..ns_steps {
-        panels.fill_columns(n, m, &x, n);
-        symmetric(&x, n, &panels, &mut a, &mut aside);
-        panels.fill_rows(m, m, &a, m);
-        symmetric(&a, m, &panels, &mut b, &mut aside);
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                b.iter_mut().zip(&a).for_each(|(b, a)| *b = QUINTIC.1 * a + QUINTIC.2 * *b);
-                next.iter_mut().zip(&x).for_each(|(next, x)| *next = QUINTIC.0 * x);
-            },
-        );
-        panels.fill_rows(m, n, &x, n);
-        Product::new(m, Left::Rows(&b, m), &panels).write(isa, &mut next, n, Write::Add, &mut aside);
-        std::mem::swap(&mut x, &mut next);
+/// What one worker needs.
+#[derive(Default)]
+struct Buffers {
+    /// The update, then the answer if it is taller than wide.
+    u: Vec<f32>,
+    x: Vec<f32>,
+    next: Vec<f32>,
+    a: Vec<f32>,
+    b: Vec<f32>,
+    panels: Panels,
+    aside: Aside,
+}
+
+impl Buffers {
+    /// A matrix with the singular vectors of `u` `[rows, cols]` and singular values near 1.
+    fn orthogonalize(&mut self, rows: usize, ns_steps: usize, precision: Precision) -> &[f32] {
+        let Self { u, x, next, a, b, panels, aside } = self;
+        let cols = u.len() / rows;
+        let norm = simd::square_sum(u).sqrt();
+        let inverse = (1.0 / (norm + 1e-7)) as f32; // 1e-7: a gradient of zeros gives zeros
+        u.iter_mut().for_each(|u| *u *= inverse);
+        // The product X·Xᵀ is smaller on the wide side.
+        let is_tall = rows > cols;
+        let (m, n) = (rows.min(cols), rows.max(cols));
+        let [x, next] = [x, next].map(|buffer| sized(buffer, m * n));
+        if is_tall {
+            transpose(u, rows, cols, x);
+        } else {
+            x.copy_from_slice(u);
+        }
+        let [a, b] = [a, b].map(|buffer| sized(buffer, m * m));
+        panels.set_precision(precision);
+        let (mut x, mut next) = (x, next);
+        for _ in 0..ns_steps {
+            panels.fill_columns(n, m, x, n);
+            symmetric(x, n, panels, a, aside);
+            panels.fill_rows(m, m, a, m);
+            symmetric(a, m, panels, b, aside);
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    b.iter_mut().zip(&*a).for_each(|(b, a)| *b = QUINTIC.1 * a + QUINTIC.2 * *b);
+                    next.iter_mut().zip(&*x).for_each(|(next, x)| *next = QUINTIC.0 * x);
+                },
+            );
+            panels.fill_rows(m, n, x, n);
+            Product::new(m, Left::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, aside);
+            std::mem::swap(&mut x, &mut next);
+        }
+        if is_tall {
+            transpose(x, cols, rows, u);
+            u
+        } else {
+            x
+        }
     }
-    if tall { transposed(&x, cols, rows) } else { x }
 }
 
 /// left `[m, k]` · right `[k, m]` where that is symmetric: the part below the diagonal is copied.
@@ -106,23 +141,6 @@ fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mu
     }
 }
 
-/// `[rows, cols]` → `[cols, rows]`.
-fn transposed(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    // Square pieces: both sides stay in cache lines that are at hand.
-    const SIDE: usize = 16;
-    for first_row in (0..rows).step_by(SIDE) {
-        for first_col in (0..cols).step_by(SIDE) {
-            for row in first_row..rows.min(first_row + SIDE) {
-                for col in first_col..cols.min(first_col + SIDE) {
-                    out[col * rows + row] = x[row * cols + col];
-                }
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +152,9 @@ mod tests {
         for (rows, cols) in [(8, 24), (24, 8), (16, 16)] {
             let u: Vec<f32> = (0..rows * cols).map(|_| rng.normal()).collect();
             for precision in [Precision::F32, Precision::Bf16] {
-                let x = orthogonalize(u.clone(), rows, 5, precision);
+                // What they held before must not show.
+                let mut buffers = Buffers { u: u.clone(), x: vec![9.0; 300], a: vec![9.0; 9], ..Buffers::default() };
+                let x = buffers.orthogonalize(rows, 5, precision);
                 // Σ σ² = ‖X‖², with every σ within 0.7..1.2 except very small ones of a square matrix.
                 let mean_square = x.iter().map(|x| x * x).sum::<f32>() / rows.min(cols) as f32;
                 assert!((0.4..1.45).contains(&mean_square), "{rows} × {cols}, {precision:?}: {mean_square}");

@@ -49,7 +49,7 @@ fn taken(model: &Model, params: &Params, batches: &[Batch], entropy: f64) -> (f6
 }
 
 fn fused(params: &Params, batches: &[Batch], entropy: f64) -> (f64, Vec<Vec<f32>>) {
-    let mut graph = Graph::new(params, Precision::F32).expect("shapes agree");
+    let mut graph = Graph::new(params, Precision::F32);
     graph.entropy = entropy as f32;
     let mut gradients: Vec<_> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
     let mut pass = Pass::default();
