@@ -27,8 +27,9 @@ use nanochat_train::plain::{Leaves, Model};
 const THREADS: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 
 fn main() -> std::result::Result<(), Box<dyn Error>> {
+    let mut setting = Setting::from_args()?;
     // Whatever is asked for: candle has no bf16 products on a CPU.
-    let setting = Setting { products: nanochat_kernels::Precision::F32.into(), ..Setting::from_args()? };
+    setting.products = nanochat_kernels::Precision::F32.into();
     let n_threads = setting.n_threads.to_string();
     if THREADS.iter().any(|name| std::env::var(name).ok().as_ref() != Some(&n_threads)) {
         let mut measuring = Command::new(std::env::current_exe()?);
