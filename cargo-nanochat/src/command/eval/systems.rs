@@ -34,7 +34,8 @@ pub(super) struct SystemArgs {
     /// Send code to a server that is not on this machine
     #[arg(long, requires = "servers")]
     allow_remote: bool,
-    /// A checkpoint to compare with, e.g. the one that training began with; it is called `base`
+    /// A checkpoint to compare with, e.g. the one that training began with; it is called `base`, and
+    /// `base-without-memory` where it is asked alone
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
     /// Only these systems, besides truth and empty; names are those of the table
@@ -106,7 +107,11 @@ impl SystemArgs {
         for url in &self.servers {
             all.push(Box::new(self.connect(url, cancel)?));
         }
-        all.extend(completers.base.as_mut().map(|base| Box::new(Model::named("base", base)) as Box<dyn Contestant>));
+        if let Some(base) = &mut completers.base {
+            let base = Model::named("base", base);
+            all.push(Box::new(base.ablation(Voices::ModelOnly)));
+            all.push(Box::new(base));
+        }
         if let Some(product) = &mut completers.product {
             let product = Model::new(product);
             for voices in [Voices::MemoryOnly, Voices::ModelOnly] {
