@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use candle_core::{Result, Tensor};
+use nanochat_kernels::Write;
 
 use crate::model::{Batch, Graph, Params};
 use crate::ops::{Products, simd};
@@ -99,15 +100,18 @@ impl Gradients {
         let n_lanes = self.lanes.len();
         let losses = pool.map(n_lanes, |lane_idx| {
             let mut lane = self.lanes[lane_idx].lock().expect("no holder panics");
-            lane.iter_mut().for_each(|gradient| gradient.fill(0.0));
             let batches = &batches[lane_idx * batches.len() / n_lanes..(lane_idx + 1) * batches.len() / n_lanes];
-            if graph.config().n_streams == 1 {
+            if graph.config().n_streams == 1 && !batches.is_empty() {
                 let mut pass = self.passes.lock().expect("no holder panics").pop().unwrap_or_default();
-                let losses = batches.iter().map(|batch| pass.gradients(graph, params, batch, weight, &mut lane));
-                let loss = losses.sum();
+                let writes = std::iter::once(Write::Store).chain(std::iter::repeat(Write::Add));
+                let mut loss = 0.0;
+                for (batch, write) in batches.iter().zip(writes) {
+                    loss += pass.gradients(graph, params, batch, weight, &mut lane, write);
+                }
                 self.passes.lock().expect("no holder panics").push(pass);
                 return Ok(loss);
             }
+            lane.iter_mut().for_each(|gradient| gradient.fill(0.0));
             let mut loss = 0.0;
             for batch in batches {
                 let (part_loss, part) = graph.gradients(batch, weight)?;

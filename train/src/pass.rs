@@ -16,7 +16,7 @@ use std::sync::Arc;
 use nanochat_engine::Config;
 use nanochat_kernels::{Int8Rows, Norm, Write};
 
-use crate::model::params::{BlockPlaces, Params};
+use crate::model::params::{BlockPlaces, Kind, Params};
 use crate::model::{Batch, Graph, rope};
 use crate::ops::attention::{Given, Kept};
 use crate::ops::head::Targets;
@@ -70,8 +70,8 @@ impl Layer {
 }
 
 impl Pass {
-    /// weight · Σ −ln p over the targets, less what the graph's entropy takes off; adds its gradients, in the order of
-    /// the parameters.
+    /// weight · Σ −ln p over the targets, less what the graph's entropy takes off; writes or adds its gradients, in the
+    /// order of the parameters.
     ///
     /// # Panics
     /// If the model has several residual streams or `gradients` does not have the parameters' lengths.
@@ -82,6 +82,7 @@ impl Pass {
         batch: &Batch,
         weight: f32,
         gradients: &mut [Vec<f32>],
+        write: Write,
     ) -> f64 {
         let config = graph.config();
         assert_eq!(config.n_streams, 1, "a pass knows one residual stream");
@@ -91,7 +92,12 @@ impl Pass {
         }
         self.residuals.resize_with(2 * config.n_layers + 1, Vec::new);
         self.residuals.iter_mut().for_each(|x| _ = sized(x, n_rows * d));
-        let step = Step { graph, params, batch, rope: self.rope(config, batch.seq_len), eps: config.norm_eps };
+        if write == Write::Store {
+            // Of the others, each is one product.
+            let gains = params.list.iter().zip(&mut *gradients).filter(|(param, _)| param.kind == Kind::Norm);
+            gains.for_each(|(_, gradient)| gradient.fill(0.0));
+        }
+        let step = Step { graph, params, batch, rope: self.rope(config, batch.seq_len), eps: config.norm_eps, write };
         embed::forward(&graph.head().rows, &batch.tokens, &mut self.residuals[0]);
         for (layer_idx, block) in graph.places().blocks.iter().enumerate() {
             self.forward(&step, layer_idx, block);
@@ -154,7 +160,8 @@ impl Pass {
         let entropy = step.graph.entropy;
         let targets = Targets { tokens: &step.batch.targets, weight, entropy };
         let da = sized(da, x.len());
-        let loss = step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed])), scratch);
+        let loss =
+            step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed], step.write)), scratch);
         norm_backward(x, norm, da, sized(dx, x.len()), Write::Store, &mut gradients[places.norm_final]);
         loss.cross_entropy - f64::from(entropy) * loss.entropy
     }
@@ -168,7 +175,7 @@ impl Pass {
         let down = step.stack(block.mlp.down);
         let da_down = sized(da, n_rows * down.dims().1);
         down.input_gradient(dx, da_down, scratch);
-        down.weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], scratch);
+        down.weight_gradient(&layer.before_down, dx, &mut gradients[block.mlp.down], step.write, scratch);
         let d_gate_up = &mut layer.gate_up;
         let norm = step.norm(block.mlp.norm_down);
         let activation = step.graph.config().activation;
@@ -176,13 +183,19 @@ impl Pass {
         let da_gate_up = sized(da, x.len());
         let gate_up = step.stack(block.mlp.gate_up);
         gate_up.input_gradient(d_gate_up, da_gate_up, scratch);
-        gate_up.weight_gradient(&layer.before_gate_up, d_gate_up, &mut gradients[block.mlp.gate_up], scratch);
+        gate_up.weight_gradient(
+            &layer.before_gate_up,
+            d_gate_up,
+            &mut gradients[block.mlp.gate_up],
+            step.write,
+            scratch,
+        );
         let norm = step.norm(block.mlp.norm);
         norm_backward(middle, norm, da_gate_up, dx, Write::Add, &mut gradients[block.mlp.norm]);
 
         let o = step.stack(block.attn.o);
         o.input_gradient(dx, da, scratch);
-        o.weight_gradient(&layer.before_o, dx, &mut gradients[block.attn.o], scratch);
+        o.weight_gradient(&layer.before_o, dx, &mut gradients[block.attn.o], step.write, scratch);
         let d_out = sized(d_out, x.len());
         let norm = step.norm(block.attn.norm_out);
         norm_backward(&layer.out, norm, da, d_out, Write::Store, &mut gradients[block.attn.norm_out]);
@@ -191,7 +204,7 @@ impl Pass {
         step.graph.attention(step.batch, &step.rope).backward(&given, d_qkv, scratch);
         let qkv = step.stack(block.attn.qkv);
         qkv.input_gradient(d_qkv, da, scratch);
-        qkv.weight_gradient(&layer.before_qkv, d_qkv, &mut gradients[block.attn.qkv], scratch);
+        qkv.weight_gradient(&layer.before_qkv, d_qkv, &mut gradients[block.attn.qkv], step.write, scratch);
         let norm = step.norm(block.attn.norm);
         norm_backward(x, norm, da, dx, Write::Add, &mut gradients[block.attn.norm]);
     }
@@ -204,6 +217,7 @@ struct Step<'a> {
     batch: &'a Batch,
     rope: Rope,
     eps: f32,
+    write: Write,
 }
 
 impl<'a> Step<'a> {

@@ -6,7 +6,7 @@ use nanochat_engine::sources::SourceFile;
 use nanochat_engine::weights::Weights;
 use nanochat_engine::{Config, Model, Precision, Session, TokenId, Tokenizer};
 use nanochat_kernels::autotune::Plans;
-use nanochat_kernels::{KvBits, ScaleGroup, TernaryMatrix};
+use nanochat_kernels::{KvBits, ScaleGroup, TernaryMatrix, Write};
 use nanochat_train::documents::Documents;
 use nanochat_train::model::params::Places;
 use nanochat_train::model::{Batch, Graph, Params};
@@ -187,11 +187,14 @@ fn a_pass_takes_the_gradients_that_candle_takes() {
         let trained = trained(1, scales, 4);
         let graph = Graph::new(&trained.params, nanochat_kernels::Precision::F32);
         let batches = [trained.documents.batch(5, 0..3), trained.documents.batch(6, 0..5)];
-        let mut found: Vec<_> = trained.params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
-        let mut expected = found.clone();
+        let filled = |with: f32| -> Vec<Vec<f32>> {
+            trained.params.list.iter().map(|param| vec![with; param.values.len()]).collect()
+        };
+        // What they held before the first batch must not show.
+        let (mut found, mut expected) = (filled(f32::NAN), filled(0.0));
         let mut pass = Pass::default();
-        for batch in &batches {
-            let loss = pass.gradients(&graph, &trained.params, batch, 0.01, &mut found);
+        for (batch, write) in batches.iter().zip([Write::Store, Write::Add]) {
+            let loss = pass.gradients(&graph, &trained.params, batch, 0.01, &mut found, write);
             let (expected_loss, gradients) = graph.gradients(batch, 0.01).expect("shapes agree");
             assert!((loss - expected_loss).abs() <= 1e-6 * expected_loss, "{loss}, candle {expected_loss}");
             expected.iter_mut().flatten().zip(gradients.iter().flatten()).for_each(|(sum, g)| *sum += g);
@@ -219,7 +222,7 @@ fn a_pass_in_bf16_takes_nearly_the_same_gradients() {
         [nanochat_kernels::Precision::F32, nanochat_kernels::Precision::Bf16].map(|precision| {
             let graph = Graph::new(&trained.params, precision);
             let mut found: Vec<_> = trained.params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
-            (Pass::default().gradients(&graph, &trained.params, &batch, 0.01, &mut found), found)
+            (Pass::default().gradients(&graph, &trained.params, &batch, 0.01, &mut found, Write::Store), found)
         });
     assert!((loss - rounded_loss).abs() <= 0.002 * loss, "{rounded_loss} for {loss}");
     for ((param, exact), rounded) in trained.params.list.iter().zip(&exact).zip(&rounded) {

@@ -239,18 +239,21 @@ pub(crate) struct Loss {
 
 impl Int8Head {
     /// What normed rows cost. With gradients, writes that of the normed rows, `[N, d]`, and
-    /// adds that of the embedding.
+    /// writes or adds that of the embedding.
     pub(crate) fn loss(
         &self,
         q: &Int8Rows,
         targets: Targets<'_>,
-        mut gradients: Option<(&mut [f32], &mut [f32])>,
+        mut gradients: Option<(&mut [f32], &mut [f32], Write)>,
         scratch: &mut Scratch,
     ) -> Loss {
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
         let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
-        if let Some((da, _)) = &mut gradients {
+        if let Some((da, d_embed, write)) = &mut gradients {
             da.fill(0.0);
+            if with_target.is_empty() && *write == Write::Store {
+                d_embed.fill(0.0);
+            }
         }
         let mut loss = Loss::default();
         let mut strips = std::mem::take(&mut scratch.strips);
@@ -263,7 +266,7 @@ impl Int8Head {
             if targets.entropy != 0.0 {
                 loss.entropy += sums.iter().map(|sum| f64::from(sum.entropy())).sum::<f64>();
             }
-            let Some((da, d_embed)) = &mut gradients else { continue };
+            let Some((da, d_embed, write)) = &mut gradients else { continue };
             let mut factors = [0.0; CHUNK_ROWS];
             for (factor, sum) in factors.iter_mut().zip(&*sums) {
                 *factor = targets.weight / sum.exponentials;
@@ -288,7 +291,8 @@ impl Int8Head {
                     );
                 },
             );
-            Product::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, Write::Add, aside);
+            Product::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
+            *write = Write::Add;
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -363,7 +367,7 @@ impl CustomOp3 for CrossEntropy {
         let targets = Targets { tokens: &self.targets, weight: self.weight, entropy: self.entropy };
         let loss = if self.train {
             let (mut da, mut d_embed) = (vec![0.0; x.len()], vec![0.0; vocab_size * d]);
-            let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed)), scratch);
+            let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed, Write::Store)), scratch);
             // As in `NormLinear`: an operation is used once.
             let _ = self.saved.set(Saved { da, d_embed: matrix(d_embed, vocab_size, d)? });
             loss

@@ -216,9 +216,16 @@ impl TernaryStack {
         }
     }
 
-    /// Adds the gradient of the weights that met `x` and sent `dy` `[N, rows]` back.
-    pub(crate) fn weight_gradient(&self, x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], scratch: &mut Scratch) {
-        weight_gradient(x, dy, d_weights, self.precision, scratch);
+    /// The gradient of the weights that met `x` and sent `dy` `[N, rows]` back.
+    pub(crate) fn weight_gradient(
+        &self,
+        x: &Int8Rows,
+        dy: &[f32],
+        d_weights: &mut [f32],
+        write: Write,
+        scratch: &mut Scratch,
+    ) {
+        weight_gradient(x, dy, d_weights, write, self.precision, scratch);
     }
 }
 
@@ -234,7 +241,14 @@ fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratc
     Product::new(x.n_rows(), Left::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
 }
 
-fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], precision: Precision, scratch: &mut Scratch) {
+fn weight_gradient(
+    x: &Int8Rows,
+    dy: &[f32],
+    d_weights: &mut [f32],
+    write: Write,
+    precision: Precision,
+    scratch: &mut Scratch,
+) {
     let (n_rows, cols) = (x.n_rows(), x.cols());
     let rows = dy.len() / n_rows;
     let panels = &mut scratch.right;
@@ -256,7 +270,7 @@ fn weight_gradient(x: &Int8Rows, dy: &[f32], d_weights: &mut [f32], precision: P
         },
     );
     let product = Product::new(rows, Left::Columns(dy, rows), panels);
-    product.write(scratch.isa, d_weights, cols, Write::Add, &mut scratch.aside);
+    product.write(scratch.isa, d_weights, cols, write, &mut scratch.aside);
 }
 
 /// The operation: `x [N, k]`, gain `[k]`, master weights `[rows, k]` → `[N, rows]`. The master weights are only
@@ -319,7 +333,7 @@ impl CustomOp3 for NormLinear {
         let scratch = &mut Scratch::default();
         with_slice(grad, |grad| {
             self.stack.input_gradient(grad, &mut da, scratch);
-            self.stack.weight_gradient(q, grad, &mut d_weights, scratch);
+            self.stack.weight_gradient(q, grad, &mut d_weights, Write::Store, scratch);
         })?;
         let (dx, d_gain) = norm_backward_tensors(x, gain, self.eps, &da)?;
         Ok((Some(dx), Some(d_gain), Some(matrix(d_weights, n_out, cols)?)))

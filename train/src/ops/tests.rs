@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
 use nanochat_engine::rng::Rng;
-use nanochat_kernels::{Activation, Int8Rows, Isa, Norm, Pool, ScaleGroup};
+use nanochat_kernels::{Activation, Int8Rows, Isa, Norm, Pool, ScaleGroup, Write};
 
 use super::Scratch;
 use super::attention::{Attention, AttentionOp};
@@ -308,7 +308,7 @@ fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
         q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
         let (mut found, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
         let given = Targets { tokens: &targets, weight: weight as f32, entropy: 0.0 };
-        let value = head.loss(&q, given, Some((&mut found, &mut d_embed)), scratch).cross_entropy;
+        let value = head.loss(&q, given, Some((&mut found, &mut d_embed, Write::Store)), scratch).cross_entropy;
         assert!((value - loss).abs() < 1e-5 * loss, "{value}, expected {loss}");
         // Exponentials and weights in bf16 are off by 2⁻⁹ each; a mean of weights is no larger than the largest.
         let bound = weight * fixed.iter().fold(0.0f64, |m, w| m.max(w.abs())) / 128.0;
@@ -337,7 +337,7 @@ fn entropy_regularisation_keeps_predictions_from_collapsing() {
             q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
             let (mut da, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
             let given = Targets { tokens: &targets, weight: 0.25, entropy };
-            head.loss(&q, given, Some((&mut da, &mut d_embed)), scratch);
+            head.loss(&q, given, Some((&mut da, &mut d_embed, Write::Store)), scratch);
             embed.iter_mut().zip(&d_embed).for_each(|(e, g)| *e -= 0.3 * g);
             x.iter_mut().zip(&da).for_each(|(x, g)| *x -= 0.3 * g);
             // The entropy itself is counted where it has a weight, however small.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
-use nanochat_kernels::Precision;
+use nanochat_kernels::{Precision, Write};
 
 use super::*;
 use crate::Recipe;
@@ -53,7 +53,7 @@ fn fused(params: &Params, batches: &[Batch], entropy: f64) -> (f64, Vec<Vec<f32>
     graph.entropy = entropy as f32;
     let mut gradients: Vec<_> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
     let mut pass = Pass::default();
-    let losses = batches.iter().map(|batch| pass.gradients(&graph, params, batch, 0.01, &mut gradients));
+    let losses = batches.iter().map(|batch| pass.gradients(&graph, params, batch, 0.01, &mut gradients, Write::Add));
     (losses.sum(), gradients)
 }
 
