@@ -44,13 +44,14 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
         step.lap("round");
         let loss = gradients.take_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");
-        drop(graph);
-        step.lap("free");
+        let rounded = graph.into_rounded();
         let sum = gradients.sum(&pool);
         step.lap("sum");
         let update = Update { factor: RATE, precision: setting.products.precision, step: step_idx + 1 };
         optimizer.step(&mut params, &mut moments, sum, update, &pool);
         step.lap("optimizer");
+        drop(rounded);
+        step.lap("free");
         step.end(loss);
     }
     clock.report(setting, shape, params.n_values());

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use candle_core::{Result, Tensor};
 use nanochat_kernels::Write;
 
-use crate::model::{Batch, Graph, Params};
+use crate::model::{Batch, Graph, Kept, Params};
 use crate::ops::{Products, simd};
 use crate::pass::Pass;
 use crate::pool::Pool;
@@ -24,6 +24,8 @@ pub struct Gradients {
     passes: Mutex<Vec<Pass>>,
     /// What takes them instead of the passes; there is one lane then.
     plain: Option<plain::Model>,
+    /// Of the last step.
+    kept: Option<Kept>,
     /// What is taken off the loss for each nat of a prediction's entropy; 0: nothing.
     pub entropy: f32,
 }
@@ -50,6 +52,7 @@ impl Gradients {
             lanes: (0..n_lanes).map(|_| Mutex::new(zeros())).collect(),
             passes: Mutex::default(),
             plain: None,
+            kept: None,
             entropy: 0.0,
         }
     }
@@ -81,9 +84,12 @@ impl Gradients {
                 Ok(loss)
             }
             None => {
+                self.kept = None;
                 let mut graph = Graph::with_pool(params, products, pool);
                 graph.entropy = self.entropy;
-                self.take_rounded(&graph, params, batches, weight, pool)
+                let loss = self.take_rounded(&graph, params, batches, weight, pool);
+                self.kept = Some(graph.into_rounded());
+                loss
             }
         }
     }

@@ -68,6 +68,12 @@ pub struct Graph<'a> {
     pub entropy: f32,
 }
 
+/// Memory that the next [`Graph`] takes over when this is dropped.
+pub struct Kept {
+    _stacks: Vec<Option<Arc<TernaryStack>>>,
+    _head: Arc<Int8Head>,
+}
+
 /// What a parameter is rounded to.
 enum Rounded {
     Hidden(TernaryStack),
@@ -119,6 +125,12 @@ impl<'a> Graph<'a> {
         }
         let head = head.expect("a model has an embedding");
         Self { params, places: Places::of(&params.config), vars: OnceLock::new(), stacks, head, entropy: 0.0 }
+    }
+
+    /// What the masters were rounded to. Whoever keeps it until the masters are rounded again gives that its memory: in
+    /// between, the allocator would give it back, and new pages cost more than the rounding.
+    pub fn into_rounded(self) -> Kept {
+        Kept { _stacks: self.stacks, _head: self.head }
     }
 
     /// The rounded matrices of a hidden parameter.
