@@ -28,10 +28,7 @@ use crate::{Device, Event, Options, Outcome, Packed, Recipe, TrainError, export,
 
 /// See [`crate::train`].
 pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
-    let mut recipe = Recipe::load(&options.recipe)?;
-    recipe.check_served(&options.recipe)?;
-    recipe.seed = options.seed.unwrap_or(recipe.seed);
-    recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
+    let mut recipe = recipe(options)?;
     let _lock = Lock::take(&options.state_dir)?;
     let workers = Pool::new(options.threads)?;
     let (corpus, packed_tokenizer, forgets) = match &options.packed {
@@ -115,7 +112,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
 
 /// See [`crate::pack`].
 pub(crate) fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<Packed, TrainError> {
-    let recipe = Recipe::load(&options.recipe)?;
+    let recipe = recipe(options)?;
     let _lock = Lock::take(&options.state_dir)?;
     let workers = Pool::new(options.threads)?;
     let (corpus, _) = collect(options, &recipe, &workers)?;
@@ -126,6 +123,15 @@ pub(crate) fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)
     };
     let shards = Shards::write(path, &corpus, &tokenizer, &workers)?;
     Ok(Packed { n_files: shards.documents().len(), n_tokens: shards.n_tokens(shards.trained()) })
+}
+
+/// The recipe with what overrides it.
+fn recipe(options: &Options) -> Result<Recipe, TrainError> {
+    let mut recipe = Recipe::load(&options.recipe)?;
+    recipe.check_served(&options.recipe)?;
+    recipe.seed = options.seed.unwrap_or(recipe.seed);
+    recipe.schedule.steps = options.steps.unwrap_or(recipe.schedule.steps).max(1);
+    Ok(recipe)
 }
 
 fn learn_tokenizer(corpus: &Corpus, recipe: &Recipe) -> Result<Tokenizer, TrainError> {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use nanochat_engine::Checkpoint;
 use nanochat_engine::checkpoint::{Manifest, Training};
 use nanochat_engine::store::{Store, write_durably};
+use nanochat_engine::{Cancel, Checkpoint};
 use nanochat_eval::stats::Value;
 use nanochat_train::measure::Gain;
 use nanochat_train::{HeldOut, Options, Outcome};
@@ -164,8 +164,9 @@ struct Packed<'a> {
 }
 
 fn pack(output: &Output, options: &Options, file: &Path) -> anyhow::Result<()> {
-    let interrupt = Interrupt::install()?;
-    let mut progress = TrainProgress::new(output, interrupt.cancel());
+    // Ctrl-C ends it at once: the file is written whole or not at all.
+    let never = Cancel::new();
+    let mut progress = TrainProgress::new(output, &never);
     let packed = nanochat_train::pack(options, file, &mut |event| progress.event(event));
     progress.finish()?;
     let nanochat_train::Packed { n_files: files, n_tokens: tokens } = packed?;
