@@ -9,11 +9,13 @@
 //! Multipliers are whole numbers within 1..=255, so a row of 4-bit products is summed in integers too, and every
 //! instruction set gives the same bits.
 
+use std::ops::Range;
+
 use crate::isa::Isa;
 use crate::memory::{AlignedBytes, Parts};
 use crate::pool::Pool;
-use crate::routine;
 use crate::routine::nibbles::{self, GROUP};
+use crate::routine::{self, Dense, Output};
 use crate::rows::Int8Rows;
 
 /// Rows that one piece covers.
@@ -188,43 +190,98 @@ impl PreparedHead {
     /// # Panics
     /// If x does not have `cols` columns or y is not `n_rows × rows` long.
     pub fn gemm(&self, pool: &Pool, x: &Int8Rows, y: &mut [f32]) {
-        assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
         assert_eq!(y.len(), x.n_rows() * self.rows, "{} outputs for {} rows of {}", y.len(), x.n_rows(), self.rows);
         let y = Parts::new(y);
         // Eight blocks of 64 rows are 256 KiB at 512 columns: large against a claim, small against the whole.
         const BLOCKS: usize = 8;
         let n_blocks = self.rows.div_ceil(PIECE);
         pool.for_each(n_blocks.div_ceil(BLOCKS), |piece_idx| {
-            let mut sums = [0i32; PIECE];
-            for block in piece_idx * BLOCKS..((piece_idx + 1) * BLOCKS).min(n_blocks) {
-                for row_idx in 0..x.n_rows() {
-                    self.block(block, x, row_idx, &mut sums);
-                    let (first, scale) = (block * PIECE, x.scales()[row_idx]);
-                    // SAFETY: each block's columns are written by one piece, and y is borrowed until `for_each` returns.
-                    let y = unsafe { y.part(row_idx * self.rows + first, PIECE.min(self.rows - first)) };
-                    for ((y, sum), weight_scale) in y.iter_mut().zip(&sums).zip(&self.scales[first..]) {
-                        *y = *sum as f32 * weight_scale * scale;
-                    }
-                }
-            }
+            let blocks = piece_idx * BLOCKS..((piece_idx + 1) * BLOCKS).min(n_blocks);
+            let start = y.pointer().wrapping_add(blocks.start * PIECE);
+            // SAFETY: each block's columns are written by one piece, and y is borrowed until `for_each` returns.
+            unsafe { self.blocks(blocks, x, start, self.rows) };
         });
     }
 
-    /// The integer sums of 64 rows with one row of x.
-    fn block(&self, block: usize, x: &Int8Rows, row_idx: usize, sums: &mut [i32; PIECE]) {
-        let (values, block_sums) = x.padded_row(row_idx);
-        match self.bits {
-            HeadBits::Eight => {
-                let weights = &self.codes.as_i8()[block * PIECE * self.stride..][..PIECE * self.stride];
-                routine::dense(self.isa, weights, &self.row_sums[block * PIECE..][..PIECE], values, sums);
+    /// As [`PreparedHead::gemm`], of the matrix's rows `n` only, on the caller's own core: writes rows of y that begin
+    /// `stride` apart.
+    ///
+    /// # Panics
+    /// If x does not have `cols` columns, `n` does not begin and end at a multiple of 64 or at the last row, or y is too
+    /// short.
+    pub fn gemm_part(&self, x: &Int8Rows, n: Range<usize>, y: &mut [f32], stride: usize) {
+        assert!(n.start.is_multiple_of(PIECE) && (n.end.is_multiple_of(PIECE) || n.end == self.rows), "{n:?}");
+        assert!(n.start <= n.end && n.end <= self.rows && n.len() <= stride, "{n:?} of {}", self.rows);
+        let Some(before_last) = x.n_rows().checked_sub(1) else { return };
+        assert!(y.len() >= before_last * stride + n.len(), "{} outputs for {} rows", y.len(), x.n_rows());
+        // SAFETY: y holds these columns of each row, and is borrowed.
+        unsafe { self.blocks(n.start / PIECE..n.end.div_ceil(PIECE), x, y.as_mut_ptr(), stride) };
+    }
+
+    /// Whether several rows at once take less time than one after the other: whether [`PreparedHead::gemm_part`] makes
+    /// use of 8-bit multiplications as fast as they are.
+    pub fn shares_weights(isa: Isa) -> bool {
+        routine::dense_shares_weights(isa)
+    }
+
+    /// Writes the columns of some blocks, `stride` apart for each row of x.
+    ///
+    /// # Safety
+    /// They may be written, as far as the matrix has rows.
+    unsafe fn blocks(&self, blocks: Range<usize>, x: &Int8Rows, y: *mut f32, stride: usize) {
+        assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
+        let first_block = blocks.start;
+        let mut aside = Vec::new();
+        for block in blocks {
+            let width = PIECE.min(self.rows - block * PIECE);
+            let y = y.wrapping_add((block - first_block) * PIECE);
+            if width == PIECE {
+                // SAFETY: the caller's promise.
+                unsafe { self.block(block, x, Output { start: y, stride, add: false }) };
+                continue;
             }
-            HeadBits::Four => {
-                let (n_codes, n_groups) = (PIECE * self.stride / 2, self.stride.div_ceil(GROUP));
-                let weights = nibbles::Block {
-                    codes: &self.codes.as_slice()[block * n_codes..][..n_codes],
-                    multipliers: &self.multipliers[block * n_groups * PIECE..][..n_groups * PIECE],
-                };
-                nibbles::product(self.isa, &weights, values, block_sums, sums);
+            aside.resize(x.n_rows() * PIECE, 0.0f32);
+            // SAFETY: `aside` has 64 numbers for each row.
+            unsafe { self.block(block, x, Output { start: aside.as_mut_ptr(), stride: PIECE, add: false }) };
+            for (row_idx, aside) in aside.chunks_exact(PIECE).enumerate() {
+                // SAFETY: the caller's promise.
+                let y = unsafe { std::slice::from_raw_parts_mut(y.add(row_idx * stride), width) };
+                y.copy_from_slice(&aside[..width]);
+            }
+        }
+    }
+
+    /// 64 rows with all rows of x.
+    ///
+    /// # Safety
+    /// `out` may be written as it says for one superblock.
+    unsafe fn block(&self, block: usize, x: &Int8Rows, out: Output) {
+        let scales = &self.scales[block * PIECE..][..PIECE];
+        if self.bits == HeadBits::Eight {
+            let product = Dense {
+                weights: &self.codes.as_i8()[block * PIECE * self.stride..][..PIECE * self.stride],
+                row_sums: &self.row_sums[block * PIECE..][..PIECE],
+                scales,
+                x: x.padded(),
+                stride: self.stride,
+                row_scales: x.scales(),
+            };
+            // SAFETY: the caller's promise.
+            return unsafe { routine::dense(self.isa, &product, out) };
+        }
+        let (n_codes, n_groups) = (PIECE * self.stride / 2, self.stride.div_ceil(GROUP));
+        let weights = nibbles::Block {
+            codes: &self.codes.as_slice()[block * n_codes..][..n_codes],
+            multipliers: &self.multipliers[block * n_groups * PIECE..][..n_groups * PIECE],
+        };
+        let mut sums = [0i32; PIECE];
+        for (row_idx, row_scale) in x.scales().iter().enumerate() {
+            let (values, block_sums) = x.padded_row(row_idx);
+            nibbles::product(self.isa, &weights, values, block_sums, &mut sums);
+            // SAFETY: the caller's promise.
+            let y = unsafe { std::slice::from_raw_parts_mut(out.start.add(row_idx * out.stride), PIECE) };
+            for ((y, sum), scale) in y.iter_mut().zip(&sums).zip(scales) {
+                *y = *sum as f32 * scale * row_scale;
             }
         }
     }
@@ -269,24 +326,36 @@ mod tests {
         for (rows, cols) in SHAPES {
             for saturated in [false, true] {
                 let (values, scales) = matrix(rows, cols, saturated);
-                let x = input(cols, 3, saturated);
-                let expected: Vec<f32> = (0..3 * rows)
-                    .map(|i| (i / rows, i % rows))
-                    .map(|(i, row)| {
-                        let weights = &values[row * cols..][..cols];
-                        let sum: i32 = weights.iter().zip(x.row(i)).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                        sum as f32 * scales[row] * x.scales()[i]
-                    })
-                    .collect();
-                for isa in Isa::available() {
-                    let head = PreparedHead::new(cols, &values, &scales, HeadBits::Eight, isa);
-                    let mut y = vec![f32::NAN; 3 * rows];
-                    head.gemm(&pool, &x, &mut y);
-                    assert_eq!(y, expected, "{} {rows} × {cols}", isa.name());
-                    let mut row = vec![0.0; cols];
-                    head.row_into(rows - 1, &mut row);
-                    for (col, x) in row.iter().enumerate() {
-                        assert_eq!(*x, f32::from(values[(rows - 1) * cols + col]) * scales[rows - 1]);
+                // One row; more than are multiplied at once, in passes of nearly the same size.
+                for n_rows in [1, 2, 3, 6, 13] {
+                    let x = input(cols, n_rows, saturated);
+                    let expected: Vec<f32> = (0..n_rows * rows)
+                        .map(|i| (i / rows, i % rows))
+                        .map(|(i, row)| {
+                            let weights = &values[row * cols..][..cols];
+                            let sum: i32 =
+                                weights.iter().zip(x.row(i)).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+                            sum as f32 * scales[row] * x.scales()[i]
+                        })
+                        .collect();
+                    for isa in Isa::available() {
+                        let head = PreparedHead::new(cols, &values, &scales, HeadBits::Eight, isa);
+                        let mut y = vec![f32::NAN; n_rows * rows];
+                        head.gemm(&pool, &x, &mut y);
+                        assert_eq!(y, expected, "{} {rows} × {cols}", isa.name());
+                        for n in [0..rows.min(64), rows / 64 * 64..rows] {
+                            let mut part = vec![f32::NAN; n_rows * 70];
+                            head.gemm_part(&x, n.clone(), &mut part, 70);
+                            for (part, y) in part.chunks_exact(70).zip(y.chunks_exact(rows)) {
+                                assert_eq!(part[..n.len()], y[n.clone()]);
+                                assert!(part[n.len()..].iter().all(|x| x.is_nan()), "beside {n:?}");
+                            }
+                        }
+                        let mut row = vec![0.0; cols];
+                        head.row_into(rows - 1, &mut row);
+                        for (col, x) in row.iter().enumerate() {
+                            assert_eq!(*x, f32::from(values[(rows - 1) * cols + col]) * scales[rows - 1]);
+                        }
                     }
                 }
             }

@@ -127,23 +127,72 @@ impl Routine {
     }
 }
 
-/// out `[64]` = Σ x·w for 64 rows of int8 weights `[cols/4][64][4]`, exact; `x.len()` is a multiple of 4.
-/// `row_sums` are the sums of each row's weights.
-pub(crate) fn dense(isa: Isa, weights: &[i8], row_sums: &[i32], x: &[i8], out: &mut [i32; 64]) {
-    assert!(x.len().is_multiple_of(4) && weights.len() == x.len() * 64 && row_sums.len() == 64);
+/// 64 rows of an int8 matrix, and the int8 rows that they multiply.
+#[derive(Clone, Copy)]
+pub(crate) struct Dense<'a> {
+    /// `[stride / 4][64][4]`.
+    pub(crate) weights: &'a [i8],
+    /// Sums of each row's weights.
+    pub(crate) row_sums: &'a [i32],
+    /// Of the weights' rows.
+    pub(crate) scales: &'a [f32],
+    /// `[n_rows][stride]`.
+    pub(crate) x: &'a [i8],
+    /// Columns with their padding, a multiple of 4.
+    pub(crate) stride: usize,
+    /// `[n_rows]`.
+    pub(crate) row_scales: &'a [f32],
+}
+
+/// Whether [`dense`] reads weights once for several rows.
+pub(crate) fn dense_shares_weights(isa: Isa) -> bool {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => true,
+        _ => false,
+    }
+}
+
+/// Σ x·w, exact, · scale · row scale: 64 numbers for each row of x.
+///
+/// # Safety
+/// `out` may be written as it says for these rows and one superblock.
+pub(crate) unsafe fn dense(isa: Isa, product: &Dense<'_>, out: Output) {
+    let &Dense { weights, row_sums, scales, x, stride, row_scales } = product;
+    // Checked here once, so that the loops below may trust it.
+    assert!(stride > 0 && stride.is_multiple_of(4) && x.len() == row_scales.len() * stride);
+    assert!(weights.len() == stride * 64 && row_sums.len() == 64 && scales.len() == 64);
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() == Level::Avx512 && row_scales.len() > 1 {
+        // SAFETY: the level proves AVX-512 with VNNI, the lengths were checked above, `out` is the caller's promise.
+        return unsafe { avx512::dense_rows(product, out) };
+    }
+    let mut sums = [0; 64];
+    for (row_idx, (x, row_scale)) in x.chunks_exact(stride).zip(row_scales).enumerate() {
+        dense_sums(isa, weights, row_sums, x, &mut sums);
+        // SAFETY: the caller's promise.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.start.add(row_idx * out.stride), 64) };
+        for ((out, sum), scale) in out.iter_mut().zip(&sums).zip(scales) {
+            *out = *sum as f32 * scale * row_scale;
+        }
+    }
+}
+
+/// out = Σ x·w for one row.
+fn dense_sums(isa: Isa, weights: &[i8], row_sums: &[i32], x: &[i8], out: &mut [i32; 64]) {
     match isa.level() {
         Level::Scalar => scalar::dense(weights, x, out),
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level proves AVX2; the lengths were checked above.
+        // SAFETY: the level proves AVX2; `dense` has checked the lengths.
         Level::Avx2 => unsafe { avx2::dense(weights, x, out) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level proves AVX2 and AVX-VNNI; the lengths were checked above.
+        // SAFETY: the level proves AVX2 and AVX-VNNI; `dense` has checked the lengths.
         Level::AvxVnni => unsafe { avxvnni::dense(weights, row_sums, x, out) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level proves AVX-512 with VNNI; the lengths were checked above.
+        // SAFETY: the level proves AVX-512 with VNNI; `dense` has checked the lengths.
         Level::Avx512 => unsafe { avx512::dense(weights, row_sums, x, out) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: the level proves NEON and its dot product; the lengths were checked above.
+        // SAFETY: the level proves NEON and its dot product; `dense` has checked the lengths.
         Level::NeonDotprod => unsafe { neon::dense(weights, x, out) },
     }
 }

@@ -123,6 +123,22 @@ impl Int8Rows {
         }
     }
 
+    /// Takes over rows of `from`, in this order.
+    ///
+    /// # Panics
+    /// If one does not exist.
+    pub fn gather(&mut self, from: &Self, rows: &[usize]) {
+        self.set_cols(from.cols);
+        self.resize(rows.len());
+        let (stride, n_sums) = (self.stride, self.stride / BLOCK);
+        let values = self.values.as_mut_slice().chunks_exact_mut(stride).zip(self.sums.chunks_exact_mut(n_sums));
+        for (((values, sums), scale), row) in values.zip(&mut self.scales).zip(rows) {
+            values.copy_from_slice(&from.values.as_slice()[row * stride..][..stride]);
+            sums.copy_from_slice(&from.sums[row * n_sums..][..n_sums]);
+            *scale = from.scales[*row];
+        }
+    }
+
     fn resize(&mut self, n_rows: usize) {
         self.n_rows = n_rows;
         self.values.resize(n_rows * self.stride);

@@ -16,7 +16,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Output, Product, SCALE_BYTES};
+use super::{Dense, Output, Product, SCALE_BYTES};
 
 /// Input rows at once: 6 × 4 accumulators leave 8 of the 32 registers for masks, codes and x.
 const MAX_ROWS: usize = 6;
@@ -218,6 +218,69 @@ pub(super) unsafe fn dense(weights: &[i8], row_sums: &[i32], x: &[i8], out: &mut
             let sums = _mm512_loadu_si512(row_sums.as_ptr().add(quad * 16).cast());
             let total = _mm512_sub_epi32(_mm512_add_epi32(even, odd), _mm512_slli_epi32::<7>(sums));
             _mm512_storeu_si512(out.as_mut_ptr().add(quad * 16).cast(), total);
+        }
+    }
+}
+
+/// As [`dense`], for several rows: 6 × 4 accumulators, and a load of weights for six rows. Scaled.
+///
+/// # Safety
+/// As [`dense`]; `out` may be written as it says for these rows and one superblock.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn dense_rows(product: &Dense<'_>, out: Output) {
+    let n_rows = product.row_scales.len();
+    let n_passes = n_rows.div_ceil(MAX_ROWS);
+    for pass in 0..n_passes {
+        let first = pass * n_rows / n_passes;
+        // SAFETY: the caller's promise; these rows exist.
+        unsafe {
+            match (pass + 1) * n_rows / n_passes - first {
+                1 => dense_tile::<1>(product, first, out),
+                2 => dense_tile::<2>(product, first, out),
+                3 => dense_tile::<3>(product, first, out),
+                4 => dense_tile::<4>(product, first, out),
+                5 => dense_tile::<5>(product, first, out),
+                _ => dense_tile::<6>(product, first, out),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`dense_rows`]; `first + N` rows exist.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn dense_tile<const N: usize>(product: &Dense<'_>, first: usize, out: Output) {
+    let stride = product.stride;
+    let bias = _mm512_set1_epi8(-128);
+    // SAFETY: `weights` has 256 bytes for every 4 columns, and each row of x has `stride`; there are 64 sums and scales,
+    // and for each row a scale and 64 places in `out`.
+    unsafe {
+        let starts: [__m512i; 4] = std::array::from_fn(|quad| {
+            let sums = _mm512_loadu_si512(product.row_sums.as_ptr().add(quad * 16).cast());
+            _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(sums))
+        });
+        let mut acc = [starts; N]; // [row][quad]
+        let (mut w, mut x) = (product.weights.as_ptr(), product.x.as_ptr().add(first * stride));
+        for _ in 0..stride / 4 {
+            let quads: [__m512i; 4] = std::array::from_fn(|quad| _mm512_loadu_si512(w.add(quad * 64).cast()));
+            for row in 0..N {
+                let x4 = _mm512_set1_epi32(x.add(row * stride).cast::<i32>().read_unaligned());
+                let x4 = _mm512_xor_si512(x4, bias);
+                for quad in 0..4 {
+                    acc[row][quad] = _mm512_dpbusd_epi32(acc[row][quad], x4, quads[quad]);
+                }
+            }
+            (w, x) = (w.add(256), x.add(4));
+        }
+        for row in 0..N {
+            let row_scale = _mm512_set1_ps(*product.row_scales.get_unchecked(first + row));
+            let y = out.start.add((first + row) * out.stride);
+            for quad in 0..4 {
+                let scale = _mm512_loadu_ps(product.scales.as_ptr().add(quad * 16));
+                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[row][quad]), scale);
+                _mm512_storeu_ps(y.add(quad * 16), _mm512_mul_ps(value, row_scale));
+            }
         }
     }
 }

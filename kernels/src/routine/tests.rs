@@ -129,26 +129,39 @@ fn products_stay_within_their_buffers_and_agree_bit_for_bit() {
     }
 }
 
+/// Rows and columns.
+fn run_dense(isa: Isa, (n_rows, stride): (usize, usize), at_end: bool) -> Vec<f32> {
+    let mut random = noise(stride as u64);
+    let weights: Vec<i8> = (0..stride * 64).map(|_| random() as i8).collect();
+    let x: Vec<i8> = (0..n_rows * stride).map(|_| (random() % 255) as i8).map(|x| x.max(-127)).collect();
+    let mut row_sums = [0i32; 64];
+    for (i, weight) in weights.iter().enumerate() {
+        row_sums[i % 256 / 4] += i32::from(*weight);
+    }
+    let scales: Vec<f32> = (0..64).map(|row| 0.5 + row as f32 * 0.01).collect();
+    let row_scales: Vec<f32> = (0..n_rows).map(|row| 0.25 + row as f32 * 0.1).collect();
+    let (_weights, weights) = Guarded::fill(&weights, at_end);
+    let (_row_sums, row_sums) = Guarded::fill(&row_sums, at_end);
+    let (_scales, scales) = Guarded::fill(&scales, at_end);
+    let (_x, x) = Guarded::fill(&x, at_end);
+    let (_row_scales, row_scales) = Guarded::fill(&row_scales, at_end);
+    let (_y, y) = Guarded::fill(&vec![0.0f32; n_rows * 64], at_end);
+    let product = Dense { weights, row_sums, scales, x, stride, row_scales };
+    // SAFETY: y has 64 numbers for each row, and rows follow each other.
+    unsafe { dense(isa, &product, Output { start: y.as_mut_ptr(), stride: 64, add: false }) };
+    y.to_vec()
+}
+
 #[test]
 fn dense_products_stay_within_their_buffers_and_agree() {
-    for cols in [4, 16, 20, 64, 132, 512] {
-        let mut random = noise(cols as u64);
-        let weights: Vec<i8> = (0..cols * 64).map(|_| random() as i8).collect();
-        let x: Vec<i8> = (0..cols).map(|_| (random() % 255) as i8).map(|x| x.max(-127)).collect();
-        let mut row_sums = [0i32; 64];
-        for (i, weight) in weights.iter().enumerate() {
-            row_sums[i % 256 / 4] += i32::from(*weight);
-        }
-        let mut expected = [0; 64];
-        dense(Isa::SCALAR, &weights, &row_sums, &x, &mut expected);
-        for isa in Isa::available() {
-            for at_end in [false, true] {
-                let (_weights, weights) = Guarded::fill(&weights, at_end);
-                let (_row_sums, row_sums) = Guarded::fill(&row_sums, at_end);
-                let (_x, x) = Guarded::fill(&x, at_end);
-                let (_out, out) = Guarded::fill(&[0i32; 64], at_end);
-                dense(isa, weights, row_sums, x, (&mut *out).try_into().expect("64 numbers"));
-                assert_eq!(out, expected, "{} {cols} columns", isa.name());
+    for stride in [4, 16, 20, 64, 132, 512] {
+        for n_rows in (1..=7).chain([13]) {
+            let expected = run_dense(Isa::SCALAR, (n_rows, stride), true);
+            for isa in Isa::available() {
+                for at_end in [false, true] {
+                    let y = run_dense(isa, (n_rows, stride), at_end);
+                    assert_eq!(y, expected, "{} {n_rows} rows of {stride}", isa.name());
+                }
             }
         }
     }
