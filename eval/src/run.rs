@@ -14,6 +14,7 @@ mod generate;
 mod merge;
 mod score;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,6 +142,8 @@ pub(crate) struct Run<'a, 'e> {
     pub(crate) cancel: &'e Cancel,
     /// One per group, made when first needed: a finished stage needs none.
     checkers: Vec<Option<Checker>>,
+    /// Two runs would write into each other's records. The system frees it when the process ends, however it ends.
+    _lock: File,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -151,6 +154,11 @@ impl<'a, 'e> Run<'a, 'e> {
         cancel.check()?;
         let failed = |source| StageError::Io { path: plan.folder.to_path_buf(), source };
         std::fs::create_dir_all(plan.folder).map_err(failed)?;
+        let lock = File::create(plan.folder.join("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StageError::Busy { path: plan.folder.to_path_buf() },
+            TryLockError::Error(source) => failed(source),
+        })?;
         let header = Header {
             format: FORMAT,
             suite: plan.suite.name.clone(),
@@ -168,7 +176,7 @@ impl<'a, 'e> Run<'a, 'e> {
             () => "sources, versions, numbers of holes or checkpoints",
         })?;
         let checkers = plan.suite.groups.iter().map(|_| None).collect();
-        Ok(Self { plan, events, cancel, checkers })
+        Ok(Self { plan, events, cancel, checkers, _lock: lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {

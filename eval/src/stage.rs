@@ -40,6 +40,12 @@ pub enum StageError {
         /// Why.
         reason: String,
     },
+    /// Another process writes there.
+    #[error("another evaluation writes its records to {path}; wait for it, or name another folder")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder holds another run.
     #[error("{path} holds the records of another run ({what} differ); name another folder, or remove this one")]
     Foreign {

@@ -400,6 +400,20 @@ fn a_dependency_beside_the_root_that_changed_is_of_another_plan() {
 }
 
 #[test]
+fn two_runs_do_not_write_to_one_folder() {
+    let workspace = Workspace::new(MAPS);
+    let suite = workspace.suite(&["src/points.rs"], 3);
+    let folder = workspace.records("run");
+    let plan = plan(&suite, &folder);
+    let (mut events, mut other_events, cancel) = (|_| {}, |_| {}, Cancel::new());
+    let first = Run::open(&plan, &mut events, &cancel).expect("a new run");
+    let second = Run::open(&plan, &mut other_events, &cancel).map(drop);
+    assert!(matches!(second, Err(EvalError::Stage(StageError::Busy { .. }))), "{second:?}");
+    drop(first);
+    Run::open(&plan, &mut other_events, &cancel).map(drop).expect("nobody writes there any more");
+}
+
+#[test]
 fn gates_are_kept_where_a_build_script_makes_code() {
     let workspace = Workspace::new(MAPS);
     let near = tempfile::tempdir().expect("a temporary folder");
