@@ -20,6 +20,10 @@ use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Tokenizer};
 
 mod holes;
 
+use holes::Kind;
+
+/// Lines of one file, at most.
+const N_LINES: usize = 15;
 /// Bytes of one file's begin, at most.
 const MAX_BYTES: usize = 3 << 10;
 
@@ -88,10 +92,12 @@ fn read(
     let krate = holes::Crate::read(folder);
     let memory = krate.memory(&tokenizer);
     completer.set_memory(Arc::clone(&memory));
-    for (n, (file, holes)) in krate.holes().into_iter().enumerate() {
+    for (n, (file, mut holes)) in krate.holes(N_LINES).into_iter().enumerate() {
+        // Behind the others the line breaks.
+        holes.retain(|(kind, _)| *kind != Kind::Within);
         let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };
         copied.count(&memory, &tokenizer, file, &holes);
-        for hole in holes {
+        for (_, hole) in holes {
             let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
             let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
             let truth = &file.text[hole.clone()];
@@ -104,14 +110,14 @@ fn read(
 }
 
 impl Copied {
-    fn count(&mut self, memory: &Memory, tokenizer: &Tokenizer, file: &SourceFile, holes: &[Range<usize>]) {
+    fn count(&mut self, memory: &Memory, tokenizer: &Tokenizer, file: &SourceFile, holes: &[(Kind, Range<usize>)]) {
         let tokens = tokenizer.encode(file.text.as_bytes());
         let memory = memory.with_overlay(file.name.clone(), tokens.clone());
         let (mut lookup, mut end) = (Lookup::default(), 0);
         for (at, &token) in tokens.iter().enumerate() {
             let start = end;
             end += tokenizer.token_bytes(token).len();
-            if !holes.iter().any(|hole| start < hole.end && hole.start < end) {
+            if !holes.iter().any(|(_, hole)| start < hole.end && hole.start < end) {
                 continue;
             }
             memory.lookup_within(&tokens, at, &mut lookup);

@@ -15,6 +15,7 @@ use crate::score::Score;
 use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, secrets};
 
+mod analogy;
 mod fit;
 mod rank;
 mod search;

@@ -142,6 +142,27 @@ impl Session {
         &self.logits[self.n_taken * vocab_size..][..vocab_size]
     }
 
+    /// What the model says of `next` behind the active sequence, which stays as it is: calls `each` with the place in `next`
+    /// and the logits there, one more than there are tokens. Costs one pass for all of them.
+    ///
+    /// # Panics
+    /// If the logits of the last token are not there ([`Session::rebase`] sees to that), or as [`Session::push`].
+    pub fn look_ahead(&mut self, next: &[TokenId], each: &mut dyn FnMut(usize, &[f32])) {
+        assert!(self.fresh, "the last token has no logits");
+        each(0, self.logits());
+        if next.is_empty() {
+            return;
+        }
+        let vocab_size = self.model.config().vocab_size;
+        let last = self.logits().to_vec();
+        self.advance(next, 0, next.len(), &Cancel::new()).expect("nobody else has this flag");
+        self.take_logits(0..next.len());
+        for (i, logits) in self.logits.chunks_exact(vocab_size).enumerate() {
+            each(i + 1, logits);
+        }
+        (self.ahead, self.n_taken, self.logits, self.fresh) = (Vec::new(), 0, last, true);
+    }
+
     /// Logits at every position of `tokens`, `[tokens, vocab_size]`; for parity and scoring. Leaves `tokens` active.
     ///
     /// # Panics
@@ -227,6 +248,12 @@ mod tests {
             assert_ne!(session.logits(), row(149));
             assert_eq!(session.rebase(&long[..60], &cancel), Ok(59), "the sequence before the edit is still there");
             assert_eq!(session.logits(), row(59));
+            let mut n_seen = 0;
+            session.look_ahead(&long[60..70], &mut |i, logits| {
+                assert_eq!(logits, row(59 + i));
+                n_seen += 1;
+            });
+            assert_eq!((n_seen, session.tokens(), session.logits()), (11, &long[..60], row(59)));
             for (i, token) in long.iter().enumerate().skip(60) {
                 session.push(*token);
                 assert_eq!(session.logits(), row(i), "{shape}, token {i} one by one");

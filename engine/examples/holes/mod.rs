@@ -8,9 +8,19 @@ use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
-/// Files of one crate, and lines of one file, at most: large crates shall not outvote small ones.
+/// Files of one crate, at most: large crates shall not outvote small ones.
 const MAX_FILES: usize = 12;
-const MAX_LINES: usize = 10;
+
+/// What of a line is to be completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// From a character of its middle half on.
+    Rest,
+    /// All of it.
+    Line,
+    /// What stands between a bracket, comma or `=` and the end of what begins there, with more behind it.
+    Within,
+}
 
 /// The files of one crate.
 pub(crate) struct Crate(Vec<SourceFile>);
@@ -26,17 +36,16 @@ impl Crate {
         Arc::new(Memory::build(streams))
     }
 
-    /// Files that are not small, and lines in them.
-    pub(crate) fn holes(&self) -> Vec<(&SourceFile, Vec<Range<usize>>)> {
+    /// Files that are not small, and places in at most `n_lines` lines of each, of each kind about as many.
+    pub(crate) fn holes(&self, n_lines: usize) -> Vec<(&SourceFile, Vec<(Kind, Range<usize>)>)> {
         let large: Vec<&SourceFile> = self.0.iter().filter(|file| file.text.len() >= 2048).collect();
         let mut rng = Rng::new(20_261_123);
         let some = large.iter().step_by(large.len().div_ceil(MAX_FILES).max(1));
-        some.map(|file| (*file, holes(&file.text, &mut rng))).collect()
+        some.map(|file| (*file, holes(&file.text, n_lines, &mut rng))).collect()
     }
 }
 
-/// Lines to be completed, whole or from a character of their middle half on.
-fn holes(text: &str, rng: &mut Rng) -> Vec<Range<usize>> {
+fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<(Kind, Range<usize>)> {
     let mut lines = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -49,12 +58,44 @@ fn holes(text: &str, rng: &mut Rng) -> Vec<Range<usize>> {
         }
     }
     rng.shuffle(&mut lines);
-    lines.truncate(MAX_LINES);
-    for line in &mut lines {
-        if rng.below(2) == 0 {
-            let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
-            line.start = text.floor_char_boundary(at).max(line.start);
+    lines.truncate(n_lines);
+    let place = |line: Range<usize>| {
+        let kind = [Kind::Rest, Kind::Line, Kind::Within][rng.below(3)];
+        let range = match kind {
+            Kind::Line => line,
+            Kind::Rest => {
+                let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
+                text.floor_char_boundary(at).max(line.start)..line.end
+            }
+            Kind::Within => {
+                let parts = parts(&text[line.clone()]);
+                let part = parts.get(rng.below(parts.len().max(1)))?;
+                line.start + part.start..line.start + part.end
+            }
+        };
+        Some((kind, range))
+    };
+    lines.into_iter().filter_map(place).collect()
+}
+
+/// What is like an argument or an operand in a line, and not at its end.
+fn parts(line: &str) -> Vec<Range<usize>> {
+    let begins = ["(", "[", ", ", "= ", "&", "=> "];
+    let starts = begins.iter().flat_map(|begin| line.match_indices(begin).map(|(at, begin)| at + begin.len()));
+    let part = |start: usize| {
+        let mut depth = 0usize;
+        for (at, c) in line[start..].char_indices() {
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' if depth > 0 => depth -= 1,
+                ')' | ']' | '}' | ',' | ';' if depth == 0 => {
+                    let n_letters = line[start..start + at].chars().filter(|c| c.is_alphanumeric()).count();
+                    return (n_letters >= 4).then_some(start..start + at);
+                }
+                _ => {}
+            }
         }
-    }
-    lines
+        None
+    };
+    starts.filter_map(part).collect()
 }

@@ -120,7 +120,7 @@ fn names(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-fn is_keyword(name: &[u8]) -> bool {
+pub(super) fn is_keyword(name: &[u8]) -> bool {
     const KEYWORDS: [&str; 38] = [
         "Self", "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern",
         "false", "fn", "for", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return",

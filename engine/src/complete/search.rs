@@ -11,21 +11,25 @@
 //! whatever indentation follows it.
 //!
 //! The memory reads from left to right and cannot know what stands behind the cursor. So lines that are nearly as
-//! probable as the best, and lines that stand elsewhere between the same texts, are weighed by all that is known of them
-//! ([`super::rank`]). A line that breaks the brackets or literals around it is not taken.
+//! probable as the best, lines that stand elsewhere between the same texts, and lines that stand in the file under other
+//! names ([`super::analogy`]) are weighed by all that is known of them ([`super::rank`]). A line that breaks the brackets or
+//! literals around it is not taken.
+//!
+//! Where text follows the cursor on its line, a text may end at any place where that could follow.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
+use super::analogy::{self, Analogy};
 use super::fit::Surroundings;
-use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
+use super::rank::{Alike, Bridged, Evidence, N_FEATURES, Rank};
 use super::text::Text;
-use super::voice::Voice;
+use super::voice::{Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
-use crate::memory::{Bridge, Sides, Tier};
+use crate::memory::{Sides, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
-use crate::tokenizer::{END, PREFIX, TokenId};
+use crate::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
 use crate::{Cancel, Cancelled, Sampling};
 
 /// A choice that is less probable than this is not followed.
@@ -36,16 +40,18 @@ const WITHIN: f32 = 2.0;
 const N_BEHIND: usize = 4;
 /// Bytes of the suffix that are compared with other places.
 const BYTES_BEHIND: usize = 256;
-/// Lines that stand elsewhere and were not found by the search, at most.
+/// Lines that stand elsewhere and were not found by the search, at most, and lines that the model is asked for besides.
 const MOST_BRIDGES: usize = 6;
+const MOST_ASKED: usize = 8;
 
 /// Text so far.
 #[derive(Clone)]
 struct Path {
     tokens: Vec<TokenId>,
     sources: Vec<TokenSource>,
-    /// Σ ln p of all choices.
+    /// Σ ln p of all choices, and of the same by the model alone; `None` where it was not asked.
     log_p: f32,
+    by_model: Option<f32>,
     text: Text,
 }
 
@@ -95,6 +101,10 @@ struct Search<'a, 'v> {
     /// Where the text of the file at hand begins in `all`.
     file_start: usize,
     newlines: Vec<TokenId>,
+    /// What could come next if the rest of the cursor's line followed, where there is one and lines are weighed.
+    rest: Vec<TokenId>,
+    /// All that could come next if the text ended.
+    ends: Vec<TokenId>,
     branches: BinaryHeap<Branch>,
     n_branches: usize,
     /// Tokens that may still be tried; `None` while the first path is found.
@@ -102,6 +112,7 @@ struct Search<'a, 'v> {
     best: f32,
     /// What follows the cursor, as far as it speaks for a line; empty where nothing does.
     behind: Vec<TokenId>,
+    behind_bytes: Vec<u8>,
 }
 
 /// A line that was weighed against others.
@@ -110,6 +121,7 @@ pub(super) struct Line {
     stop: Stop,
     is_searched: bool,
     bridge: Option<Bridged>,
+    analogy: Option<Alike>,
     /// What is known of it, where lines were weighed.
     pub(super) features: Option<[f32; N_FEATURES]>,
     /// The probability that it is the one that was meant.
@@ -128,10 +140,16 @@ pub(super) fn search(
     let PromptTokens { tokens: all, healed } = prompt_tokens;
     let weighs = limits.n_tried > 0 && limits.max_lines == 1 && limits.sampling == Sampling::Greedy;
     let weighs = weighs && voice.memory.is_some();
-    let behind = if weighs { behind(&voice, prompt.suffix) } else { Vec::new() };
+    let (behind, behind_bytes) = if weighs { behind(&voice, prompt.suffix) } else { Default::default() };
     let within = if behind.is_empty() { 0.0 } else { WITHIN };
+    let rest = if weighs { rest_of_line(prompt.suffix) } else { "" };
+    let newlines = voice.tokenizer.tokens_compatible_with(b"\n");
+    let rest_tokens =
+        if rest.is_empty() { Vec::new() } else { voice.tokenizer.tokens_compatible_with(rest.as_bytes()) };
     let mut search = Search {
-        newlines: voice.tokenizer.tokens_compatible_with(b"\n"),
+        ends: [&[END], &newlines[..], &rest_tokens].concat(),
+        newlines,
+        rest: rest_tokens,
         voice,
         limits,
         cancel,
@@ -144,9 +162,11 @@ pub(super) fn search(
         n_left: None,
         best: f32::NEG_INFINITY,
         behind,
+        behind_bytes,
     };
     let text = Text::new(prompt, limits.max_lines, healed);
-    let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, text };
+    let has_model = search.voice.session.is_some();
+    let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, by_model: has_model.then_some(0.0), text };
     let first = search.follow(begin.clone(), None, on_token)?;
     let Some((path, stop)) = first else { return Ok(Vec::new()) };
     search.best = path.log_p - within;
@@ -171,15 +191,19 @@ pub(super) fn search(
         stop,
         is_searched: true,
         bridge: None,
+        analogy: None,
         features: None,
     };
     let mut lines: Vec<Line> = found.into_iter().map(line).collect();
     if weighs {
         search.bridge(&begin, &mut lines);
+        search.add_analogies(&begin, analogy::find(prompt), &mut lines);
     }
     lines.retain(|line| line.path.text.fits(prompt.suffix));
     if weighs {
-        search.weigh(&mut lines, &Surroundings::of(prompt));
+        let rank = Rank::of(has_model, !rest.is_empty());
+        search.ask_model(&mut lines)?;
+        search.weigh(&mut lines, &Surroundings::of(prompt), rank);
     }
     Ok(lines)
 }
@@ -198,14 +222,21 @@ pub(super) fn best(mut lines: Vec<Line>, suffix: &str, may_be_shown: impl Fn(&st
     None
 }
 
-/// The first tokens of what follows the cursor. The last one of a part could be longer in the whole.
-fn behind(voice: &Voice<'_>, suffix: &str) -> Vec<TokenId> {
+/// The first tokens of what follows the cursor, and their bytes. The last one of a part could be longer in the whole.
+fn behind(voice: &Voice<'_>, suffix: &str) -> (Vec<TokenId>, Vec<u8>) {
     let part = &suffix[..suffix.floor_char_boundary(BYTES_BEHIND)];
     let mut tokens = voice.tokenizer.encode(part.as_bytes());
     if part.len() < suffix.len() {
         tokens.pop();
     }
-    tokens
+    let bytes = voice.tokenizer.decode(&tokens);
+    (tokens, bytes)
+}
+
+/// What stands behind the cursor on its line, as far as one token could reach.
+fn rest_of_line(suffix: &str) -> &str {
+    let rest = suffix.split('\n').next().unwrap_or_default().trim_end();
+    &rest[..rest.floor_char_boundary(MAX_TOKEN_BYTES)]
 }
 
 /// What is new of a line.
@@ -231,12 +262,14 @@ impl Search<'_, '_> {
             before: &self.all[self.file_start..self.n_prompt],
             healed: &begin.text.healed,
             behind: &self.behind,
+            behind_bytes: &self.behind_bytes,
             tokenizer,
         };
         memory.bridges(&sides, &mut bridges);
-        let mut by_text: BTreeMap<Vec<u8>, (Bridge, Bridged)> = BTreeMap::new();
+        let mut by_text: BTreeMap<Vec<u8>, Bridged> = BTreeMap::new();
         for bridge in bridges {
-            let text = tokenizer.decode(&bridge.tokens);
+            let mut text = tokenizer.decode(&bridge.tokens);
+            text.truncate(text.len() - bridge.n_cut);
             let text = text.trim_ascii_end();
             if !text.starts_with(&begin.text.healed) || text.len() == begin.text.healed.len() {
                 continue;
@@ -249,9 +282,9 @@ impl Search<'_, '_> {
             };
             match by_text.get_mut(text) {
                 None => {
-                    by_text.insert(text.to_vec(), (bridge, this));
+                    by_text.insert(text.to_vec(), this);
                 }
-                Some((_, best)) => {
+                Some(best) => {
                     let n_places = best.n_places + 1;
                     if this.agreement() > best.agreement() {
                         *best = this;
@@ -261,28 +294,60 @@ impl Search<'_, '_> {
             }
         }
         for line in lines.iter_mut() {
-            line.bridge = by_text.remove(line.path.text.bytes.trim_ascii_end()).map(|(_, bridged)| bridged);
+            line.bridge = by_text.remove(line.path.text.bytes.trim_ascii_end());
         }
-        let mut others: Vec<(Bridge, Bridged)> = by_text.into_values().collect();
+        let mut others: Vec<(Vec<u8>, Bridged)> = by_text.into_iter().collect();
         // Stable: of equals in the order of their texts.
         others.sort_by_key(|(_, bridged)| Reverse(bridged.agreement()));
-        for (bridge, bridged) in others.into_iter().take(MOST_BRIDGES) {
-            let mut path = begin.clone();
-            let mut stop = Stop::Lines;
-            for token in bridge.tokens {
-                path.tokens.push(token);
-                path.sources.push(TokenSource::Memory);
-                if let Some(early) = path.text.push(token, tokenizer.token_bytes(token)) {
-                    stop = early;
-                    break;
-                }
-            }
-            lines.push(Line { path, stop, is_searched: false, bridge: Some(bridged), features: None, p: 0.0 });
+        for (text, bridged) in others.into_iter().take(MOST_BRIDGES) {
+            lines.push(Line { bridge: Some(bridged), ..self.line(begin, &text) });
         }
     }
 
+    /// Adds lines that stand in the file under other names, and says of those that were found that they do.
+    fn add_analogies(&self, begin: &Path, analogies: Vec<Analogy>, lines: &mut Vec<Line>) {
+        for analogy in analogies {
+            let Analogy { text, n_before, n_behind, n_renamed, n_clashes } = analogy;
+            let alike = Some(Alike { n_before, n_behind, n_renamed, n_clashes });
+            let bytes = [&begin.text.healed, text.as_bytes()].concat();
+            let is_same = |line: &&mut Line| line.path.text.bytes.trim_ascii_end() == bytes.trim_ascii_end();
+            if let Some(line) = lines.iter_mut().find(is_same) {
+                // Of several that come to the same the first agrees with most.
+                line.analogy = line.analogy.or(alike);
+                continue;
+            }
+            lines.push(Line { analogy: alike, ..self.line(begin, &bytes) });
+        }
+    }
+
+    /// A line that was not searched for, from what is healed on.
+    fn line(&self, begin: &Path, bytes: &[u8]) -> Line {
+        let mut path = Path { by_model: None, ..begin.clone() };
+        let mut stop = Stop::Lines;
+        for token in self.voice.tokenizer.encode(bytes) {
+            path.tokens.push(token);
+            path.sources.push(TokenSource::Memory);
+            if let Some(early) = path.text.push(token, self.voice.tokenizer.token_bytes(token)) {
+                stop = early;
+                break;
+            }
+        }
+        Line { path, stop, is_searched: false, bridge: None, analogy: None, features: None, p: 0.0 }
+    }
+
+    /// Asks the model for lines that the search has not found.
+    fn ask_model(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
+        let unasked = lines.iter_mut().filter(|line| line.path.by_model.is_none());
+        for line in unasked.take(if self.voice.session.is_some() { MOST_ASKED } else { 0 }) {
+            self.cancel.check()?;
+            self.voice.rebase(&self.all[..self.n_prompt], self.cancel)?;
+            line.path.by_model = self.voice.log_p_by_model(&line.path.tokens, &self.ends);
+        }
+        Ok(())
+    }
+
     /// Gives each line its probability.
-    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>) {
+    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>, rank: Rank<'_>) {
         let searched = lines.iter().filter(|line| line.is_searched).map(|line| line.path.log_p);
         let best = searched.fold(f32::NEG_INFINITY, f32::max);
         let bridged = || lines.iter().filter_map(|line| line.bridge);
@@ -290,8 +355,8 @@ impl Search<'_, '_> {
             bridged().map(|bridge| bridge.n_before).max().unwrap_or(0),
             bridged().map(|bridge| bridge.n_behind).max().unwrap_or(0),
         );
-        let rank = if self.voice.session.is_some() { Rank::BESIDE } else { Rank::ALONE };
         let n_behind = self.behind.len().min(N_BEHIND);
+        let most_by_model = lines.iter().filter_map(|line| line.path.by_model).fold(f32::NEG_INFINITY, f32::max);
         let mut known = Vec::with_capacity(lines.len());
         for line in &*lines {
             self.all.truncate(self.n_prompt);
@@ -300,8 +365,10 @@ impl Search<'_, '_> {
             let evidence = Evidence {
                 searched: line.is_searched.then_some((line.path.log_p, best)),
                 behind: (log_p, n_behind),
+                by_model: line.path.by_model.map(|log_p| (log_p, most_by_model)),
                 bridge: line.bridge,
                 most,
+                analogy: line.analogy,
                 n_tokens: line.path.tokens.len(),
                 fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
             };
@@ -369,6 +436,7 @@ impl Search<'_, '_> {
             let token = self.limits.sampling.choose(&self.voice.state.probabilities, &mut self.rng)?;
             let p = self.voice.state.probabilities[usize::from(token)];
             path.log_p += p.max(f32::MIN_POSITIVE).ln();
+            path.by_model = None; // no lines are weighed
             return Some(Choice::Token(token, self.voice.source(token, p * scale)));
         }
         let mut choices: Vec<(f32, Choice)> = Vec::new();
@@ -377,8 +445,10 @@ impl Search<'_, '_> {
             let end = std::mem::take(&mut p[usize::from(END)]);
             let newlines = self.newlines.iter().map(|token| p.get_mut(usize::from(*token)).map_or(0.0, std::mem::take));
             let newline: f32 = newlines.sum();
-            let stop = if end > newline { Stop::End } else { Stop::Lines };
-            choices.push((end + newline, Choice::EndOfLine(stop)));
+            // These may also belong to the text: their tokens stay.
+            let rest: f32 = self.rest.iter().filter_map(|token| p.get(usize::from(*token))).sum();
+            let stop = if end + rest > newline { Stop::End } else { Stop::Lines };
+            choices.push((end + newline + rest, Choice::EndOfLine(stop)));
         }
         let token = Sampling::Greedy.choose(&self.voice.state.probabilities, &mut self.rng);
         let p_of = |token: TokenId| self.voice.state.probabilities[usize::from(token)];
@@ -397,11 +467,22 @@ impl Search<'_, '_> {
         for (p, choice) in choices.filter(|(p, _)| *p >= LEAST_P && self.limits.n_tried > 0) {
             let bound = path.log_p + p.ln();
             if bound > self.best {
-                self.branches.push(Branch { path: path.clone(), choice, bound, age: self.n_branches });
+                let path = Path { by_model: self.by_model(path, choice), ..path.clone() };
+                self.branches.push(Branch { path, choice, bound, age: self.n_branches });
                 self.n_branches += 1;
             }
         }
         path.log_p += p.ln();
+        path.by_model = self.by_model(path, best);
         Some(best)
+    }
+
+    /// What the model alone makes of a path behind one more choice, which the voices were just asked for.
+    fn by_model(&self, path: &Path, choice: Choice) -> Option<f32> {
+        let p = match choice {
+            Choice::Token(token, _) => p_of(&self.voice.state.by_model, &[token]),
+            Choice::EndOfLine(_) => p_of(&self.voice.state.by_model, &self.ends),
+        };
+        path.by_model.map(|log_p| log_p + p.max(f32::MIN_POSITIVE).ln())
     }
 }

@@ -1,5 +1,7 @@
 //! What is said of the next token: the model's distribution with the memory's mixed in.
 
+use std::sync::Arc;
+
 use super::{TokenSource, uniform};
 use crate::draft::Drafts;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
@@ -14,6 +16,8 @@ pub(super) struct State {
     pub(super) lookup: Lookup,
     pub(super) mixture: Mixture,
     pub(super) probabilities: Vec<f32>,
+    /// The model's part of what was said last; empty without one.
+    pub(super) by_model: Vec<f32>,
 }
 
 /// Who speaks in one completion.
@@ -26,20 +30,27 @@ pub(super) struct Voice<'a> {
     pub(super) state: &'a mut State,
 }
 
+/// What all of some tokens have of a distribution.
+pub(super) fn p_of(probabilities: &[f32], tokens: &[TokenId]) -> f32 {
+    tokens.iter().filter_map(|token| probabilities.get(usize::from(*token))).sum()
+}
+
 impl Voice<'_> {
     /// The distribution of what follows `context`, the text of the file at hand, into the state. The session stands at its
     /// end. False where nobody knows anything.
     pub(super) fn listen(&mut self, context: &[TokenId]) -> bool {
-        let State { lookup, mixture, probabilities } = &mut *self.state;
+        let State { lookup, mixture, probabilities, by_model } = &mut *self.state;
         match &self.memory {
             Some(memory) => memory.lookup(context, "", lookup),
             None => lookup.clear(),
         }
         probabilities.clear();
+        by_model.clear();
         match &self.session {
             Some(session) => {
                 probabilities.extend_from_slice(session.logits());
                 vector::softmax(session.model().isa(), probabilities);
+                by_model.extend_from_slice(probabilities);
             }
             None => probabilities.extend(uniform(self.tokenizer.vocab_size())),
         }
@@ -50,7 +61,7 @@ impl Voice<'_> {
     /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
     pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
         let Some(memory) = &self.memory else { return 0.0 };
-        let State { lookup, mixture, probabilities } = &mut *self.state;
+        let State { lookup, mixture, probabilities, .. } = &mut *self.state;
         let n_before = all.len();
         let mut log_p = 0.0;
         for token in next {
@@ -63,6 +74,25 @@ impl Voice<'_> {
         }
         all.truncate(n_before);
         log_p
+    }
+
+    /// ln of the probability that `next` and then one of `ends` follow what the session holds, by the model alone; `None`
+    /// without one, or where its context has no room for them.
+    pub(super) fn log_p_by_model(&mut self, next: &[TokenId], ends: &[TokenId]) -> Option<f32> {
+        let session = self.session.as_mut()?;
+        let (model, isa) = (Arc::clone(session.model()), session.model().isa());
+        if session.tokens().len() + next.len() > model.config().context {
+            return None;
+        }
+        let p = &mut self.state.by_model;
+        let mut log_p = 0.0;
+        session.look_ahead(next, &mut |i, logits| {
+            p.clear();
+            p.extend_from_slice(logits);
+            vector::softmax(isa, p);
+            log_p += p_of(p, next.get(i).map_or(ends, std::slice::from_ref)).max(f32::MIN_POSITIVE).ln();
+        });
+        Some(log_p)
     }
 
     /// Which voice is behind more than half of `p`, the blended probability of a token.

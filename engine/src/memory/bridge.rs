@@ -25,8 +25,10 @@ pub struct Sides<'a> {
     pub before: &'a [TokenId],
     /// Bytes before the cursor that the text in between has to begin with.
     pub healed: &'a [u8],
-    /// The text from the cursor on.
+    /// The text from the cursor on, and the same as bytes.
     pub behind: &'a [TokenId],
+    /// See `behind`.
+    pub behind_bytes: &'a [u8],
     /// Of the tokens.
     pub tokenizer: &'a Tokenizer,
 }
@@ -36,8 +38,12 @@ impl Sides<'_> {
     pub(super) fn of_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<Bridge> {
         let n_healed = self.healed.len();
         let mut n_bytes = 0;
-        // (its end, tokens that follow it here and there)
-        let mut best: Option<(usize, usize)> = None;
+        let mut best: Option<End> = None;
+        let mut offer = |end: End| {
+            if best.as_ref().is_none_or(|best| end.n_behind >= best.n_behind) {
+                best = Some(end);
+            }
+        };
         for (at, &token) in following.iter().enumerate() {
             let bytes = self.tokenizer.token_bytes(token);
             let known = &self.healed[n_bytes.min(n_healed)..];
@@ -46,17 +52,36 @@ impl Sides<'_> {
             if n_bytes > n_healed || (n_bytes == n_healed && n_healed == 0 && at > 0) {
                 // What is left of the cursor's line stays: the text in between may end before its line does.
                 let n_behind = common(&following[at..], self.behind);
-                if (n_behind > 0 || ends_line) && best.is_none_or(|(_, n)| n_behind >= n) {
-                    best = Some((at, n_behind));
+                if n_behind > 0 || ends_line {
+                    offer(End { n_tokens: at, n_cut: 0, n_behind });
                 }
             }
             if ends_line || bytes[..n_known] != known[..n_known] {
                 break;
             }
+            // Or within a token: of `();` the last two may follow the cursor.
+            for cut in (n_healed + 1).saturating_sub(n_bytes).max(1)..bytes.len() {
+                let n_behind = self.common_bytes(&bytes[cut..], &following[at + 1..]);
+                if n_behind > 0 {
+                    offer(End { n_tokens: at + 1, n_cut: bytes.len() - cut, n_behind });
+                }
+            }
             n_bytes += bytes.len();
         }
-        let (end, n_behind) = best?;
-        Some(Bridge { tier, n_before: n_before as u32, n_behind: n_behind as u32, tokens: following[..end].to_vec() })
+        let End { n_tokens, n_cut, n_behind } = best?;
+        let tokens = following[..n_tokens].to_vec();
+        Some(Bridge { tier, n_before: n_before as u32, n_behind: n_behind as u32, tokens, n_cut })
+    }
+
+    /// How many tokens stand behind the cursor too, beginning with the end of one.
+    fn common_bytes(&self, end: &[u8], following: &[TokenId]) -> usize {
+        let Some(mut rest) = self.behind_bytes.strip_prefix(end) else { return 0 };
+        let mut n = 1;
+        for &token in following.iter().take_while(|token| **token != END) {
+            let Some(behind) = rest.strip_prefix(self.tokenizer.token_bytes(token)) else { break };
+            (rest, n) = (behind, n + 1);
+        }
+        n
     }
 
     /// What stands before a place whose text from it on has `n_behind` tokens in common with that behind the cursor;
@@ -89,8 +114,17 @@ impl Sides<'_> {
             n_before: n_before.min(MOST_TOKENS) as u32,
             n_behind: n_behind as u32,
             tokens: preceding[..n].iter().rev().copied().collect(),
+            n_cut: 0,
         })
     }
+}
+
+/// Where a text in between may end.
+struct End {
+    n_tokens: usize,
+    /// Bytes of the last token that belong to what follows.
+    n_cut: usize,
+    n_behind: usize,
 }
 
 fn common(a: &[TokenId], b: &[TokenId]) -> usize {

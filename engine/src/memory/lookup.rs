@@ -89,6 +89,8 @@ pub struct Bridge {
     pub n_behind: u32,
     /// Never empty; without the line break.
     pub tokens: Vec<TokenId>,
+    /// Bytes of the last token that stand behind the cursor already.
+    pub n_cut: usize,
 }
 
 #[cfg(test)]

@@ -12,7 +12,13 @@ fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> 
     live.update(&tokenizer, "live.rs", prefix.as_bytes(), suffix.as_bytes());
     let memory = Memory::build(files).with_live(live.into());
     let (before, behind) = (encode(prefix), encode(suffix));
-    let sides = Sides { before: &before, healed: healed.as_bytes(), behind: &behind, tokenizer: &tokenizer };
+    let sides = Sides {
+        before: &before,
+        healed: healed.as_bytes(),
+        behind: &behind,
+        behind_bytes: suffix.as_bytes(),
+        tokenizer: &tokenizer,
+    };
     let mut bridges = Vec::new();
     memory.bridges(&sides, &mut bridges);
     bridges.sort_by_key(|bridge| std::cmp::Reverse(bridge.n_before + bridge.n_behind));

@@ -18,7 +18,7 @@ proptest! {
         let excluded = index.file("");
         index.orders(&context, &[], &mut orders);
         index.orders(&context, &[5..9, 20..90], &mut orders);
-        let sides = Sides { before: &context, healed: b"", behind: &context, tokenizer: &Tokenizer::bytes() };
+        let sides = Sides { before: &context, healed: b"", behind: &context, behind_bytes: &[], tokenizer: &Tokenizer::bytes() };
         index.bridges(Tier::Workspace, &sides, &[excluded], &mut Vec::new());
         index.n_tokens();
     }

@@ -1,0 +1,484 @@
+//! Lines that stand elsewhere in the file under other names.
+//!
+//! ```text
+//! impl From<io::Error> for Error {            impl From<fmt::Error> for Error {         io → fmt, Io → Fmt
+//!     fn from(io: io::Error) -> Self {            fn from(fmt: fmt::Error) -> Self {
+//!         Self::Io(io)                                ▮                                 Self::Fmt(fmt)
+//! ```
+//!
+//! Code repeats itself with names exchanged, which a search for equal text does not see. Lines are compared by their shape:
+//! keywords and punctuation as they are, names and literals as places. Where lines around the cursor have the shape of others,
+//! what is in the places says which name stands for which, and the line there is written under these names: whole names
+//! first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::fit::is_keyword;
+use crate::prompt::Prompt;
+
+/// Text on each side of the cursor that is read, in bytes.
+const BEFORE: usize = 128 << 10;
+const AFTER: usize = 64 << 10;
+/// Lines before and behind that are compared.
+const MOST_BEFORE: usize = 8;
+const MOST_BEHIND: usize = 4;
+/// Lexemes of the cursor's line that say enough where the line before it has another shape.
+const ENOUGH_TYPED: usize = 3;
+/// Different texts, at most, and places that are looked at for them.
+const MOST: usize = 6;
+const MOST_PLACES: usize = 48;
+
+/// A line as it would stand here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Analogy {
+    /// From the cursor on.
+    pub(super) text: String,
+    /// Lines of the same shape before and behind it.
+    pub(super) n_before: u32,
+    pub(super) n_behind: u32,
+    /// Names and literals that differ from those at its place.
+    pub(super) n_renamed: u32,
+    /// Names at its place that stand for more than one here.
+    pub(super) n_clashes: u32,
+}
+
+/// What is compared of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Name,
+    Literal,
+    /// A keyword or a character of punctuation.
+    Fixed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lexeme<'a> {
+    kind: Kind,
+    /// Where it begins in its line.
+    at: usize,
+    text: &'a str,
+}
+
+impl Lexeme<'_> {
+    fn end(&self) -> usize {
+        self.at + self.text.len()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind && (self.kind != Kind::Fixed || self.text == other.text)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Line<'a> {
+    text: &'a str,
+    lexemes: Vec<Lexeme<'a>>,
+    shape: u64,
+}
+
+/// Lines with code.
+fn lines(text: &str) -> Vec<Line<'_>> {
+    let line = |text| {
+        let lexemes = lexemes(text);
+        let mut shape = DefaultHasher::new();
+        for lexeme in &lexemes {
+            (lexeme.kind == Kind::Literal, (lexeme.kind == Kind::Fixed).then_some(lexeme.text)).hash(&mut shape);
+        }
+        Line { text, lexemes, shape: shape.finish() }
+    };
+    text.lines().map(line).filter(|line| !line.lexemes.is_empty()).collect()
+}
+
+/// Of one line, up to a comment. What is no Rust is read as some punctuation.
+fn lexemes(line: &str) -> Vec<Lexeme<'_>> {
+    let bytes = line.as_bytes();
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
+    let word_from = |at: usize| at + bytes[at..].iter().take_while(|byte| is_word(byte)).count();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let end = match byte {
+            b' ' | b'\t' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            b'/' if bytes.get(at + 1) == Some(&b'/') => break,
+            b'"' => end_of_string(bytes, at),
+            b'\'' => end_of_quote(bytes, at).unwrap_or(at + 1),
+            _ if is_word(&byte) => word_from(at),
+            _ => at + 1,
+        };
+        let text = &line[at..end];
+        let kind = match byte {
+            b'"' => Kind::Literal,
+            b'\'' if text.len() > 1 => Kind::Literal,
+            b'0'..=b'9' => Kind::Literal,
+            _ if is_word(&byte) && !is_keyword(text.as_bytes()) => Kind::Name,
+            _ => Kind::Fixed,
+        };
+        found.push(Lexeme { kind, at, text });
+        at = end;
+    }
+    found
+}
+
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Behind a character in quotes; `None` for a lifetime.
+fn end_of_quote(bytes: &[u8], start: usize) -> Option<usize> {
+    const LONGEST: usize = 12; // '\u{10ffff}'
+    if bytes.get(start + 1) == Some(&b'\\') {
+        let rest = bytes.get(start + 3..bytes.len().min(start + LONGEST))?;
+        return rest.iter().position(|byte| *byte == b'\'').map(|n| start + 3 + n + 1);
+    }
+    // A character has up to four bytes; the one behind it has to be whole.
+    let rest = bytes.get(start + 2..bytes.len().min(start + 6))?;
+    let n = rest.iter().position(|byte| *byte == b'\'')?;
+    (n == 0 || bytes[start + 1] >= 0x80).then_some(start + 2 + n + 1)
+}
+
+/// The lines that could stand at the cursor, those that agree with most around them first.
+pub(super) fn find(prompt: &Prompt<'_>) -> Vec<Analogy> {
+    let Prompt { prefix, suffix, .. } = *prompt;
+    let line_start = prefix.rfind('\n').map_or(0, |at| at + 1);
+    let mut from = prefix.ceil_char_boundary(line_start.saturating_sub(BEFORE));
+    if from > 0 {
+        from += prefix[from..line_start].find('\n').map_or(0, |at| at + 1);
+    }
+    let (rest, after) = suffix.split_once('\n').unwrap_or((suffix, ""));
+    let after = &after[..after.floor_char_boundary(AFTER)];
+    let typed = &prefix[line_start..];
+    let Some(head) = head(typed) else { return Vec::new() };
+    let (rest, before, behind) = (lexemes(rest), lines(&prefix[from..line_start]), lines(after));
+    Cursor { typed, head, rest, before, behind }.find()
+}
+
+/// What was typed of the cursor's line; `None` in a comment or a literal.
+fn head(typed: &str) -> Option<Vec<Lexeme<'_>>> {
+    let found = lexemes(typed);
+    let last = found.last();
+    let is_open =
+        last.is_some_and(|last| last.text.starts_with('"') && (last.text.len() == 1 || !last.text.ends_with('"')));
+    let is_comment = typed[last.map_or(0, Lexeme::end)..].contains("//");
+    (!is_open && !is_comment).then_some(found)
+}
+
+struct Cursor<'a> {
+    /// The cursor's line, to the cursor.
+    typed: &'a str,
+    /// Its lexemes.
+    head: Vec<Lexeme<'a>>,
+    /// Those behind the cursor.
+    rest: Vec<Lexeme<'a>>,
+    before: Vec<Line<'a>>,
+    behind: Vec<Line<'a>>,
+}
+
+/// A line, and how many around it are like those around the cursor.
+#[derive(Clone, Copy)]
+struct Place<'c, 'a> {
+    lines: &'c [Line<'a>],
+    at: usize,
+    n_before: usize,
+    n_behind: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The word at the cursor, which may be longer.
+    fn partial(&self) -> &'a str {
+        match self.head.last() {
+            Some(last)
+                if last.end() == self.typed.len() && last.text.ends_with(|c: char| c.is_alphanumeric() || c == '_') =>
+            {
+                last.text
+            }
+            _ => "",
+        }
+    }
+
+    fn find(&self) -> Vec<Analogy> {
+        let partial = self.partial();
+        let head = if partial.is_empty() { &self.head[..] } else { &self.head[..self.head.len() - 1] };
+        let mut places: Vec<Place<'_, 'a>> = Vec::new();
+        for lines in [&self.before, &self.behind] {
+            for at in (0..lines.len()).rev() {
+                let line = &lines[at];
+                let n_left = line.lexemes.len().checked_sub(head.len() + self.rest.len());
+                let begins_alike = || head.iter().zip(&line.lexemes).all(|(a, b)| a.is_like(b));
+                let ends_alike = || self.rest.iter().rev().zip(line.lexemes.iter().rev()).all(|(a, b)| a.is_like(b));
+                if n_left.is_none_or(|n_left| n_left == 0) || !begins_alike() || !ends_alike() {
+                    continue;
+                }
+                let n_before = alike(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
+                if n_before == 0 && (head.len() < ENOUGH_TYPED || head.iter().all(|lexeme| lexeme.kind == Kind::Fixed))
+                {
+                    continue;
+                }
+                let n_behind = alike(self.behind.iter(), lines[at + 1..].iter(), MOST_BEHIND);
+                places.push(Place { lines, at, n_before, n_behind });
+            }
+        }
+        // Stable: of equals the nearest above.
+        places.sort_by_key(|place| Reverse(2 * place.n_before + place.n_behind));
+        let mut found: Vec<Analogy> = Vec::new();
+        for place in places.into_iter().take(MOST_PLACES) {
+            if let Some(analogy) = self.write(head, partial, place)
+                && found.iter().all(|other| other.text != analogy.text)
+            {
+                found.push(analogy);
+                if found.len() == MOST {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The line of a place under the names that stand here.
+    fn write(&self, head: &[Lexeme<'a>], partial: &str, place: Place<'_, 'a>) -> Option<Analogy> {
+        let Place { lines, at, n_before, n_behind } = place;
+        let line = &lines[at];
+        let mut names = Names::default();
+        names.learn(&line.lexemes, head);
+        names.learn_from_end(&line.lexemes, &self.rest);
+        for n in 0..n_before {
+            names.learn(&lines[at - 1 - n].lexemes, &self.before[self.before.len() - 1 - n].lexemes);
+        }
+        for n in 0..n_behind {
+            names.learn(&lines[at + 1 + n].lexemes, &self.behind[n].lexemes);
+        }
+        let new = &line.lexemes[head.len()..line.lexemes.len() - self.rest.len()];
+        let mut text = String::new();
+        let mut n_renamed = 0;
+        let mut end = new.first()?.at;
+        for lexeme in new {
+            text.push_str(&line.text[end..lexeme.at]);
+            end = lexeme.end();
+            match names.here(lexeme) {
+                Some(name) if name != lexeme.text => {
+                    text.push_str(&name);
+                    n_renamed += 1;
+                }
+                _ => text.push_str(lexeme.text),
+            }
+        }
+        let (text, n_clashes) = (text.strip_prefix(partial)?.trim_end(), names.n_clashes);
+        // White space that the place has between what was typed and what follows.
+        let is_apart = partial.is_empty()
+            && !self.typed.ends_with(char::is_whitespace)
+            && head.last().is_some_and(|_| line.lexemes[head.len() - 1].end() < new[0].at);
+        let text = if is_apart { format!(" {text}") } else { text.to_owned() };
+        (!text.trim().is_empty()).then_some(Analogy {
+            text,
+            n_before: n_before as u32,
+            n_behind: n_behind as u32,
+            n_renamed,
+            n_clashes,
+        })
+    }
+}
+
+/// How many lines have the same shape, from the first on.
+fn alike<'l, 'a: 'l>(
+    here: impl Iterator<Item = &'l Line<'a>>,
+    there: impl Iterator<Item = &'l Line<'a>>,
+    most: usize,
+) -> usize {
+    here.zip(there).take(most).take_while(|(a, b)| a.shape == b.shape).count()
+}
+
+/// Which name stands for which.
+#[derive(Default)]
+struct Names<'a> {
+    whole: HashMap<&'a str, &'a str>,
+    /// Words of names, those that were met first first.
+    words: Vec<(Vec<String>, Vec<String>)>,
+    n_clashes: u32,
+}
+
+impl<'a> Names<'a> {
+    /// From lexemes of the same shape, as far as both go. What was learned first stays.
+    fn learn(&mut self, there: &[Lexeme<'a>], here: &[Lexeme<'a>]) {
+        there.iter().zip(here).for_each(|(there, here)| self.pair(there, here));
+    }
+
+    fn learn_from_end(&mut self, there: &[Lexeme<'a>], here: &[Lexeme<'a>]) {
+        there.iter().rev().zip(here.iter().rev()).for_each(|(there, here)| self.pair(there, here));
+    }
+
+    fn pair(&mut self, there: &Lexeme<'a>, here: &Lexeme<'a>) {
+        if there.kind == Kind::Fixed || !there.is_like(here) {
+            return;
+        }
+        match self.whole.get(there.text) {
+            None => {
+                self.whole.insert(there.text, here.text);
+                self.learn_words(there.text, here.text);
+            }
+            Some(known) => self.n_clashes += u32::from(*known != here.text),
+        }
+    }
+
+    fn learn_words(&mut self, there: &str, here: &str) {
+        let (Some((_, there)), Some((_, here))) = (words(bare(there)), words(bare(here))) else { return };
+        let n_first = there.iter().zip(&here).take_while(|(a, b)| a == b).count();
+        let (there, here) = (&there[n_first..], &here[n_first..]);
+        let n_last = there.iter().rev().zip(here.iter().rev()).take_while(|(a, b)| a == b).count();
+        let (there, here) = (&there[..there.len() - n_last], &here[..here.len() - n_last]);
+        if !there.is_empty() && !here.is_empty() && self.words.iter().all(|(known, _)| known != there) {
+            self.words.push((there.to_vec(), here.to_vec()));
+        }
+    }
+
+    /// What stands for a name or a literal here, if anything is known of it.
+    fn here(&self, lexeme: &Lexeme<'_>) -> Option<String> {
+        if lexeme.kind == Kind::Fixed {
+            return None;
+        }
+        if let Some(name) = self.whole.get(lexeme.text) {
+            return Some((*name).to_owned());
+        }
+        let inner = bare(lexeme.text);
+        let (style, words) = words(inner)?;
+        self.words.iter().find_map(|(there, here)| {
+            let at = words.windows(there.len()).position(|window| window == there)?;
+            let renamed = [&words[..at], here, &words[at + there.len()..]].concat();
+            Some(lexeme.text.replacen(inner, &style.write(&renamed), 1))
+        })
+    }
+}
+
+/// A string's inside.
+fn bare(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+/// How the words of a name are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// `read_io`.
+    Snake,
+    /// `READ_IO`.
+    Screaming,
+    /// `ReadIo`.
+    Camel,
+}
+
+impl Style {
+    fn write(self, words: &[String]) -> String {
+        match self {
+            Self::Snake => words.join("_"),
+            Self::Screaming => words.join("_").to_ascii_uppercase(),
+            Self::Camel => {
+                let capital = |word: &String| {
+                    let mut chars = word.chars();
+                    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect::<String>()
+                };
+                words.iter().map(capital).collect()
+            }
+        }
+    }
+}
+
+/// The words of a name in small letters; `None` of what is not written in one of the styles.
+fn words(name: &str) -> Option<(Style, Vec<String>)> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let first = name.bytes().next().filter(|first| is_plain && first.is_ascii_alphabetic())?;
+    let has_small = name.bytes().any(|byte| byte.is_ascii_lowercase());
+    let style = match (first.is_ascii_uppercase(), has_small) {
+        (false, _) => Style::Snake,
+        (true, true) => Style::Camel,
+        (true, false) if name.len() == 1 => Style::Camel,
+        (true, false) => Style::Screaming,
+    };
+    let words: Vec<String> = match style {
+        Style::Snake => name.split('_').map(str::to_owned).collect(),
+        Style::Screaming => name.split('_').map(str::to_ascii_lowercase).collect(),
+        Style::Camel => {
+            let mut words: Vec<String> = Vec::new();
+            for c in name.chars() {
+                match words.last_mut() {
+                    Some(word) if !c.is_ascii_uppercase() => word.push(c),
+                    _ => words.push(c.to_ascii_lowercase().to_string()),
+                }
+            }
+            words
+        }
+    };
+    (style.write(&words) == name).then_some((style, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Vec<String> {
+        let (prefix, suffix) = text.split_once("$0").expect("a cursor");
+        find(&Prompt { prefix, suffix, ..Prompt::default() }).into_iter().map(|analogy| analogy.text).collect()
+    }
+
+    const IMPLS: &str = "impl From<io::Error> for Error {\n    fn from(io: io::Error) -> Self {\n        Self::Io(io)\n    }\n}\n\n\
+        impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
+
+    #[test]
+    fn a_line_is_written_under_the_names_that_stand_around_the_cursor() {
+        assert_eq!(at(&format!("{IMPLS}$0\n    }}\n}}\n")), ["Self::Fmt(fmt)"]);
+        assert_eq!(at(&format!("{IMPLS}Self::F$0\n    }}\n}}\n")), ["mt(fmt)"]);
+        assert_eq!(at(&format!("{IMPLS}Self::Fmt($0)\n    }}\n}}\n")), ["fmt"]);
+        assert_eq!(at(&format!("{IMPLS}Other::F$0\n    }}\n}}\n")), [""; 0], "another name was typed");
+    }
+
+    #[test]
+    fn what_follows_is_evidence_too_and_literals_are_places() {
+        let text = "fn a() {\n    let x = load(\"a\", 1);\n    store(\"a\", x);\n}\nfn b() {\n    let x = load(\"b\", 2);\n    $0\n}\n";
+        let found =
+            find(&Prompt { prefix: text.split("$0").next().expect("text"), suffix: "\n}\n", ..Prompt::default() });
+        assert_eq!(found[0].text, "store(\"b\", x);");
+        assert_eq!((found[0].n_before, found[0].n_behind, found[0].n_renamed, found[0].n_clashes), (2, 1, 1, 0));
+    }
+
+    #[test]
+    fn words_of_names_are_renamed_in_their_style() {
+        let mut names = Names::default();
+        let lexeme = |text| lexemes(text)[0];
+        names.pair(&lexeme("read_io"), &lexeme("read_tcp_stream"));
+        for (there, here) in [
+            ("IoError", "TcpStreamError"),
+            ("IO_LIMIT", "TCP_STREAM_LIMIT"),
+            ("io", "tcp_stream"),
+            ("\"io\"", "\"tcp_stream\""),
+        ] {
+            assert_eq!(names.here(&lexeme(there)).as_deref(), Some(here));
+        }
+        assert_eq!(names.here(&lexeme("ioctl")), None);
+        assert_eq!(names.here(&lexeme("xIo")), None, "in no style");
+    }
+
+    #[test]
+    fn comments_open_literals_and_strange_text_have_no_analogies() {
+        assert_eq!(at("    // a\n    // b $0"), [""; 0]);
+        assert_eq!(at("f(\"a\");\nf(\"b$0"), [""; 0]);
+        assert_eq!(at("$0"), [""; 0]);
+        for text in
+            ["'", "'\\", "'a", "\"\\", "'\\u{10ffff}'", "'é'", "'é", "r#\"x\"#", "\u{1F600}'\u{1F600}'", "a\\\"'"]
+        {
+            for line in [text.to_owned(), format!("let x = {text}; // {text}")] {
+                let found = lexemes(&line);
+                assert!(found.windows(2).all(|pair| pair[0].end() <= pair[1].at), "{line}");
+                _ = at(&format!("{line}\n{line}\n$0\n{line}"));
+            }
+        }
+    }
+}
