@@ -36,6 +36,7 @@ pub use known::{Knowledge, Known, known_files, memory_of};
 pub use report::Report;
 pub use run::{Plan, evaluate, evaluate_and_audit, merge};
 pub use stage::StageError;
+pub use unit::first as counted;
 
 /// Progress, in the order it happens.
 #[derive(Clone, Debug, serde::Serialize)]

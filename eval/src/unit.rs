@@ -10,7 +10,7 @@ const MAX_TRIES: usize = 64;
 
 /// The first thing of this kind in `text`, without white space at its end. Text that never completes one is returned
 /// whole: it will not compile either.
-pub(crate) fn first(kind: HoleKind, text: &str) -> &str {
+pub fn first(kind: HoleKind, text: &str) -> &str {
     let text = &text[..text.floor_char_boundary(MAX_BYTES)];
     match kind {
         HoleKind::LineTail | HoleKind::NextLine | HoleKind::RestOfLine => {

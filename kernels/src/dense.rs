@@ -190,6 +190,7 @@ impl PreparedHead {
     /// # Panics
     /// If x does not have `cols` columns or y is not `n_rows × rows` long.
     pub fn gemm(&self, pool: &Pool, x: &Int8Rows, y: &mut [f32]) {
+        assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
         assert_eq!(y.len(), x.n_rows() * self.rows, "{} outputs for {} rows of {}", y.len(), x.n_rows(), self.rows);
         let y = Parts::new(y);
         // Eight blocks of 64 rows are 256 KiB at 512 columns: large against a claim, small against the whole.
@@ -210,6 +211,7 @@ impl PreparedHead {
     /// If x does not have `cols` columns, `n` does not begin and end at a multiple of 64 or at the last row, or y is too
     /// short.
     pub fn gemm_part(&self, x: &Int8Rows, n: Range<usize>, y: &mut [f32], stride: usize) {
+        assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
         assert!(n.start.is_multiple_of(PIECE) && (n.end.is_multiple_of(PIECE) || n.end == self.rows), "{n:?}");
         assert!(n.start <= n.end && n.end <= self.rows && n.len() <= stride, "{n:?} of {}", self.rows);
         let Some(before_last) = x.n_rows().checked_sub(1) else { return };
@@ -229,7 +231,6 @@ impl PreparedHead {
     /// # Safety
     /// They may be written, as far as the matrix has rows.
     unsafe fn blocks(&self, blocks: Range<usize>, x: &Int8Rows, y: *mut f32, stride: usize) {
-        assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
         let first_block = blocks.start;
         let mut aside = Vec::new();
         for block in blocks {
