@@ -9,7 +9,6 @@
 //! another one than the file's: what the copy that `eval` compares with must be taken to doubt.
 
 use std::error::Error;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Tokenizer};
 
 mod holes;
 
-use holes::Kind;
+use holes::{Hole, Kind};
 
 /// Lines of one file, at most.
 const N_LINES: usize = 15;
@@ -110,7 +109,7 @@ fn read(
 }
 
 impl Copied {
-    fn count(&mut self, memory: &Memory, tokenizer: &Tokenizer, file: &SourceFile, holes: &[(Kind, Range<usize>)]) {
+    fn count(&mut self, memory: &Memory, tokenizer: &Tokenizer, file: &SourceFile, holes: &[Hole]) {
         let tokens = tokenizer.encode(file.text.as_bytes());
         let memory = memory.with_overlay(file.name.clone(), tokens.clone());
         let (mut lookup, mut end) = (Lookup::default(), 0);

@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [store, n_holes, checkpoints, folders @ ..] = &arguments[..] else {
         return Err("usage: exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…".into());
     };
-    let (store, n_holes) = (Store::at(&PathBuf::from(store)), n_holes.parse()?);
+    let (store, n_holes) = (Store::at(PathBuf::from(store)), n_holes.parse()?);
     let checkpoints: Vec<Checkpoint> =
         checkpoints.split(',').map(|path| store.open_checkpoint(&PathBuf::from(path))).collect::<Result<_, _>>()?;
     let mut completers: Vec<Completer> = checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();

@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     Within,
 }
 
+/// A place in a text.
+pub(crate) type Hole = (Kind, Range<usize>);
+
 /// The files of one crate.
 pub(crate) struct Crate(Vec<SourceFile>);
 
@@ -37,7 +40,7 @@ impl Crate {
     }
 
     /// Files that are not small, and places in at most `n_lines` lines of each, of each kind about as many.
-    pub(crate) fn holes(&self, n_lines: usize) -> Vec<(&SourceFile, Vec<(Kind, Range<usize>)>)> {
+    pub(crate) fn holes(&self, n_lines: usize) -> Vec<(&SourceFile, Vec<Hole>)> {
         let large: Vec<&SourceFile> = self.0.iter().filter(|file| file.text.len() >= 2048).collect();
         let mut rng = Rng::new(20_261_123);
         let some = large.iter().step_by(large.len().div_ceil(MAX_FILES).max(1));
@@ -45,7 +48,7 @@ impl Crate {
     }
 }
 
-fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<(Kind, Range<usize>)> {
+fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
     let mut lines = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
