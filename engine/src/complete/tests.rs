@@ -330,3 +330,25 @@ fn merged_tokenizer(text: &str, n_merges: usize) -> Tokenizer {
     }
     Tokenizer::from_merges(merges).expect("each pair is joined once")
 }
+
+#[test]
+fn a_line_that_stands_in_the_file_under_other_names_is_offered() {
+    let text = "impl From<io::Error> for Error {\n    fn from(io: io::Error) -> Self {\n        Self::Io(io)\n    }\n}\n\n\
+        impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
+    let prompt = Prompt { path: "live.rs", prefix: text, suffix: "\n    }\n}\n", ..Prompt::default() };
+    for mut completer in [completer(&[("a.rs", "fn other() {}\n")]), with_model(Voices::Both)] {
+        let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+        assert!(weighed.iter().any(|line| line.text == "Self::Fmt(fmt)"), "{weighed:?}");
+        let width = weighed[0].features.len();
+        assert!(weighed.iter().all(|line| line.features.len() == width && line.features.iter().all(|f| f.is_finite())));
+    }
+}
+
+#[test]
+fn a_text_may_end_where_the_rest_of_the_line_could_follow() {
+    let mut completer = completer(&[("a.rs", "fn a() {\n    call(first, second);\n}\n")]);
+    let prompt =
+        Prompt { path: "live.rs", prefix: "fn b() {\n    call(", suffix: ", third);\n}\n", ..Prompt::default() };
+    let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+    assert!(weighed.iter().any(|line| line.text == "first"), "{weighed:?}");
+}
