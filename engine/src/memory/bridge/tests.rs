@@ -2,14 +2,24 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::memory::{LiveFile, Memory};
+use crate::tokenizer::FIRST_BYTE;
 
 /// What stands between the two texts, the best on both sides together first: (text, tokens before, tokens behind).
 fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> Vec<(String, usize, usize)> {
-    let tokenizer = Tokenizer::bytes();
+    between_with(&Tokenizer::bytes(), files, prefix, healed, suffix)
+}
+
+fn between_with(
+    tokenizer: &Tokenizer,
+    files: &[(&str, &str)],
+    prefix: &str,
+    healed: &str,
+    suffix: &str,
+) -> Vec<(String, usize, usize)> {
     let encode = |text: &str| tokenizer.encode(text.as_bytes());
     let files = files.iter().map(|(name, text)| ((*name).to_owned(), encode(text))).collect();
     let mut live = LiveFile::default();
-    live.update(&tokenizer, "live.rs", prefix.as_bytes(), suffix.as_bytes());
+    live.update(tokenizer, "live.rs", prefix.as_bytes(), suffix.as_bytes());
     let memory = Memory::build(files).with_live(live.into());
     let (before, behind) = (encode(prefix), encode(suffix));
     let sides = Sides {
@@ -22,7 +32,11 @@ fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> 
     let mut bridges = Vec::new();
     memory.bridges(&sides, &mut bridges);
     bridges.sort_by_key(|bridge| std::cmp::Reverse(bridge.n_before + bridge.n_behind));
-    let text = |bridge: &Bridge| String::from_utf8(tokenizer.decode(&bridge.tokens)).expect("lines are whole here");
+    let text = |bridge: &Bridge| {
+        let mut text = tokenizer.decode(&bridge.tokens);
+        text.truncate(text.len() - bridge.n_cut);
+        String::from_utf8(text).expect("lines are whole here")
+    };
     bridges.iter().map(|bridge| (text(bridge), bridge.n_before as usize, bridge.n_behind as usize)).collect()
 }
 
@@ -51,6 +65,17 @@ fn what_is_healed_is_written_again() {
 fn what_is_left_of_the_line_stays() {
     let found = between(&[("b.rs", "call(first, second);\n")], "call(", "", ", second);\n");
     assert_eq!(found[0], ("first".to_owned(), 5, 11));
+}
+
+#[test]
+fn a_text_may_end_within_a_token() {
+    let [close, semicolon] = [b')', b';'].map(|byte| FIRST_BYTE + TokenId::from(byte));
+    let tokenizer = Tokenizer::from_merges(vec![(close, semicolon)]).expect("one merge");
+    assert_eq!(tokenizer.encode(b"f();").len(), 3);
+    let found = between_with(&tokenizer, &[("b.rs", "call(first());\n")], "call(", "", ");\n");
+    assert_eq!(found[0].0, "first()");
+    let found = between_with(&tokenizer, &[("b.rs", "call(first);\n")], "call(", "", ";\n");
+    assert_eq!((&*found[0].0, found[0].2), ("first)", 2));
 }
 
 #[test]
