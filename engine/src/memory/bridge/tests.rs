@@ -27,7 +27,7 @@ fn between_with(
         healed: healed.as_bytes(),
         behind: &behind,
         behind_bytes: suffix.as_bytes(),
-        tokenizer: &tokenizer,
+        tokenizer,
     };
     let mut bridges = Vec::new();
     memory.bridges(&sides, &mut bridges);
