@@ -26,11 +26,10 @@ pub struct Products {
 }
 
 impl Products {
-    /// Whatever this CPU multiplies fastest. AVX512-BF16 multiplies half as many numbers as the integer instructions do and
-    /// f32 a quarter, AMX four times as many.
+    /// Whatever this CPU multiplies fastest.
     pub fn fastest() -> Self {
-        let int8_gradients = Precision::bf16_unit() != Some("amx");
-        Self { precision: Precision::fastest(), int8_gradients }
+        let precision = Precision::fastest();
+        Self { precision, int8_gradients: !has_faster_tiles(precision) }
     }
 }
 
@@ -38,6 +37,12 @@ impl From<Precision> for Products {
     fn from(precision: Precision) -> Self {
         Self { precision, int8_gradients: false }
     }
+}
+
+/// Whether tiles in this precision multiply faster than the integer instructions: AMX multiplies four times as many numbers as
+/// these, AVX512-BF16 half as many and f32 a quarter.
+pub(crate) fn has_faster_tiles(precision: Precision) -> bool {
+    precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx")
 }
 
 /// What a worker needs beside its data, kept from one use to the next.

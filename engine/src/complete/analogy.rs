@@ -35,6 +35,12 @@ const MOST_PLACES: usize = 48;
 pub(super) struct Analogy {
     /// From the cursor on.
     pub(super) text: String,
+    pub(super) alike: Alike,
+}
+
+/// How well its place agrees with the cursor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alike {
     /// Lines of the same shape before and behind it.
     pub(super) n_before: u32,
     pub(super) n_behind: u32,
@@ -274,19 +280,15 @@ impl<'a> Cursor<'a> {
                 _ => text.push_str(lexeme.text),
             }
         }
-        let (text, n_clashes) = (text.strip_prefix(partial)?.trim_end(), names.n_clashes);
+        let text = text.strip_prefix(partial)?.trim_end();
         // White space that the place has between what was typed and what follows.
         let is_apart = partial.is_empty()
             && !self.typed.ends_with(char::is_whitespace)
             && head.last().is_some_and(|_| line.lexemes[head.len() - 1].end() < new[0].at);
         let text = if is_apart { format!(" {text}") } else { text.to_owned() };
-        (!text.trim().is_empty()).then_some(Analogy {
-            text,
-            n_before: n_before as u32,
-            n_behind: n_behind as u32,
-            n_renamed,
-            n_clashes,
-        })
+        let (n_before, n_behind, n_clashes) = (n_before as u32, n_behind as u32, names.n_clashes);
+        let alike = Alike { n_before, n_behind, n_renamed, n_clashes };
+        (!text.trim().is_empty()).then_some(Analogy { text, alike })
     }
 }
 
@@ -446,7 +448,7 @@ mod tests {
         let found =
             find(&Prompt { prefix: text.split("$0").next().expect("text"), suffix: "\n}\n", ..Prompt::default() });
         assert_eq!(found[0].text, "store(\"b\", x);");
-        assert_eq!((found[0].n_before, found[0].n_behind, found[0].n_renamed, found[0].n_clashes), (2, 1, 1, 0));
+        assert_eq!(found[0].alike, Alike { n_before: 2, n_behind: 1, n_renamed: 1, n_clashes: 0 });
     }
 
     #[test]

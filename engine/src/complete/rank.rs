@@ -9,6 +9,7 @@
 
 use std::sync::LazyLock;
 
+use super::analogy::Alike;
 use super::fit;
 
 /// Numbers that are known of a line.
@@ -53,15 +54,6 @@ impl Bridged {
     pub(super) fn agreement(&self) -> u32 {
         2 * self.n_before + self.n_behind
     }
-}
-
-/// Where a line stands under other names: see [`super::analogy`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Alike {
-    pub(super) n_before: u32,
-    pub(super) n_behind: u32,
-    pub(super) n_renamed: u32,
-    pub(super) n_clashes: u32,
 }
 
 impl Evidence {

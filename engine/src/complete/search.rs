@@ -20,9 +20,9 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::analogy::{self, Analogy};
+use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
-use super::rank::{Alike, Bridged, Evidence, N_FEATURES, Rank};
+use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
 use super::text::Text;
 use super::voice::{Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
@@ -166,7 +166,13 @@ pub(super) fn search(
     };
     let text = Text::new(prompt, limits.max_lines, healed);
     let has_model = search.voice.session.is_some();
-    let begin = Path { tokens: Vec::new(), sources: Vec::new(), log_p: 0.0, by_model: has_model.then_some(0.0), text };
+    let begin = Path {
+        tokens: Vec::new(),
+        sources: Vec::new(),
+        log_p: 0.0,
+        by_model: (weighs && has_model).then_some(0.0),
+        text,
+    };
     let first = search.follow(begin.clone(), None, on_token)?;
     let Some((path, stop)) = first else { return Ok(Vec::new()) };
     search.best = path.log_p - within;
@@ -306,17 +312,15 @@ impl Search<'_, '_> {
 
     /// Adds lines that stand in the file under other names, and says of those that were found that they do.
     fn add_analogies(&self, begin: &Path, analogies: Vec<Analogy>, lines: &mut Vec<Line>) {
-        for analogy in analogies {
-            let Analogy { text, n_before, n_behind, n_renamed, n_clashes } = analogy;
-            let alike = Some(Alike { n_before, n_behind, n_renamed, n_clashes });
+        for Analogy { text, alike } in analogies {
             let bytes = [&begin.text.healed, text.as_bytes()].concat();
             let is_same = |line: &&mut Line| line.path.text.bytes.trim_ascii_end() == bytes.trim_ascii_end();
             if let Some(line) = lines.iter_mut().find(is_same) {
                 // Of several that come to the same the first agrees with most.
-                line.analogy = line.analogy.or(alike);
+                line.analogy = line.analogy.or(Some(alike));
                 continue;
             }
-            lines.push(Line { analogy: alike, ..self.line(begin, &bytes) });
+            lines.push(Line { analogy: Some(alike), ..self.line(begin, &bytes) });
         }
     }
 
@@ -436,7 +440,6 @@ impl Search<'_, '_> {
             let token = self.limits.sampling.choose(&self.voice.state.probabilities, &mut self.rng)?;
             let p = self.voice.state.probabilities[usize::from(token)];
             path.log_p += p.max(f32::MIN_POSITIVE).ln();
-            path.by_model = None; // no lines are weighed
             return Some(Choice::Token(token, self.voice.source(token, p * scale)));
         }
         let mut choices: Vec<(f32, Choice)> = Vec::new();
@@ -446,14 +449,14 @@ impl Search<'_, '_> {
             let newlines = self.newlines.iter().map(|token| p.get_mut(usize::from(*token)).map_or(0.0, std::mem::take));
             let newline: f32 = newlines.sum();
             // These may also belong to the text: their tokens stay.
-            let rest: f32 = self.rest.iter().filter_map(|token| p.get(usize::from(*token))).sum();
+            let rest = p_of(p, &self.rest);
             let stop = if end + rest > newline { Stop::End } else { Stop::Lines };
             choices.push((end + newline + rest, Choice::EndOfLine(stop)));
         }
         let token = Sampling::Greedy.choose(&self.voice.state.probabilities, &mut self.rng);
-        let p_of = |token: TokenId| self.voice.state.probabilities[usize::from(token)];
+        let p_at = |token: TokenId| self.voice.state.probabilities[usize::from(token)];
         let choice =
-            |token: TokenId| (p_of(token), Choice::Token(token, self.voice.source(token, p_of(token) * scale)));
+            |token: TokenId| (p_at(token), Choice::Token(token, self.voice.source(token, p_at(token) * scale)));
         choices.extend(token.map(choice));
         if self.limits.n_tried > 0 {
             let others = self.voice.state.probabilities.iter().enumerate().filter(|(_, p)| **p >= LEAST_P);
@@ -479,10 +482,11 @@ impl Search<'_, '_> {
 
     /// What the model alone makes of a path behind one more choice, which the voices were just asked for.
     fn by_model(&self, path: &Path, choice: Choice) -> Option<f32> {
+        let log_p = path.by_model?;
         let p = match choice {
             Choice::Token(token, _) => p_of(&self.voice.state.by_model, &[token]),
             Choice::EndOfLine(_) => p_of(&self.voice.state.by_model, &self.ends),
         };
-        path.by_model.map(|log_p| log_p + p.max(f32::MIN_POSITIVE).ln())
+        Some(log_p + p.max(f32::MIN_POSITIVE).ln())
     }
 }

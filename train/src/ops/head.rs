@@ -15,7 +15,7 @@ use nanochat_engine::weights::Int8Matrix;
 use nanochat_kernels::{HeadBits, Int8Rows, Isa, Left, Norm, Panels, Precision, PreparedHead, Product, Strips, Write};
 
 use super::linear::norm_backward_tensors;
-use super::{Scratch, matrix, simd, sized, slice, with_slice};
+use super::{Scratch, has_faster_tiles, matrix, simd, sized, slice, with_slice};
 
 /// A row without a target.
 pub const NO_TARGET: u32 = u32::MAX;
@@ -48,11 +48,9 @@ enum Forward {
 }
 
 impl Forward {
-    /// Tiles where these are faster: AVX512-BF16 multiplies half as many numbers as the integer instructions do and f32 a
-    /// quarter, AMX four times as many; before VNNI, f32 multiplies more.
+    /// Tiles where these are faster, as f32 is too before VNNI.
     fn new(rows: &Int8Matrix, precision: Precision) -> Self {
-        let has_tiles = precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx");
-        match PreparedHead::shares_weights(Isa::best()) && !has_tiles {
+        match PreparedHead::shares_weights(Isa::best()) && !has_faster_tiles(precision) {
             true => Self::integers(rows),
             false => Self::tiles(rows, precision),
         }

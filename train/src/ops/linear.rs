@@ -15,7 +15,7 @@ use nanochat_kernels::{
     Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
 };
 
-use super::{Products, Scratch, matrix, simd, sized, slice, transpose, with_slice};
+use super::{Products, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
 
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
@@ -62,9 +62,7 @@ const MOST_COLS: usize = (1 << 24) / 127;
 impl Forward {
     fn new(parts: &[TernaryMatrix], precision: Precision) -> Self {
         let (_, cols) = dims(parts);
-        // AVX512-BF16 multiplies half as many numbers as the integer instructions do, AMX four times as many.
-        let has_tiles = precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx");
-        let Some(scales) = scales(parts).filter(|_| has_tiles && cols <= MOST_COLS) else {
+        let Some(scales) = scales(parts).filter(|_| has_faster_tiles(precision) && cols <= MOST_COLS) else {
             return Self::Integers(Prepared::new(&parts.iter().collect::<Vec<_>>(), Plan::default()));
         };
         Self::tiles(parts, scales, precision)
