@@ -38,9 +38,13 @@ fn main() {
         let gains: Vec<f64> = (1..=MOST_GUESSED).map(|n| costs.gain(n, acceptance)).collect();
         println!("  {acceptance} right: 1 to {MOST_GUESSED} guesses gain {gains:.2?}");
     }
-    for least in [2, 4, 8] {
+    for least in [Some(4), Some(8), None] {
         let mut guessing = Completer::new(&checkpoint, 1);
-        guessing.set_drafts(Some(Drafts::new(Box::new(PromptLookup { least }), costs.clone())));
+        let drafts = match least {
+            Some(least) => Drafts::new(Box::new(PromptLookup { least }), costs.clone()),
+            None => Drafts::of_memory(costs.clone()),
+        };
+        guessing.set_drafts(Some(drafts));
         let (mut seconds, mut n_tokens, mut n_answers) = ([0.0; 2], 0, 0);
         for (path, text) in &files {
             let others = files.iter().filter(|(other, _)| other != path);
@@ -77,7 +81,8 @@ fn main() {
         }
         let rate = seconds.map(|seconds| n_tokens as f64 / seconds);
         println!(
-            "matches of {least}: {n_answers} completions, {n_tokens} tokens; {:.0} tokens/s without guesses, {:.0} with; {:?}",
+            "{}: {n_answers} completions, {n_tokens} tokens; {:.0} tokens/s without guesses, {:.0} with; {:?}",
+            least.map_or("the memory".to_owned(), |least| format!("matches of {least} in the prompt")),
             rate[0],
             rate[1],
             guessing.drafts()

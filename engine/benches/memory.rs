@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nanochat_engine::memory::cache::{Cache, Event, Request};
+use nanochat_engine::memory::symbols::Surroundings;
 use nanochat_engine::memory::{LiveFile, Lookup, Memory, Tier};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Package, Role, Sources};
@@ -117,6 +118,17 @@ fn main() {
     let library = cache.library(&request, &mut |_| ()).expect("nobody cancels");
     println!("resident private  {:.1} MB more than without", resident("RssAnon:") - before);
 
+    let before = resident("RssAnon:");
+    let started = Instant::now();
+    let symbols = cache.symbols(&request, &mut |_| ()).expect("nobody cancels");
+    let cold = started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    drop(cache.symbols(&request, &mut |_| ()).expect("nobody cancels"));
+    let warm = started.elapsed().as_secs_f64() * 1e3;
+    let (n, megabytes) = (symbols.len(), symbols.n_bytes() as f64 / 1e6);
+    println!("symbols           {n} in {cold:.2} s, warm {warm:.0} ms, {megabytes:.1} MB");
+    println!("resident private  {:.1} MB more than without them", resident("RssAnon:") - before);
+
     // A 2,000-line file that is not indexed exactly as it stands: two files of the sources, cut together.
     let file: String = texts
         .iter()
@@ -139,7 +151,14 @@ fn main() {
         &file.as_bytes()[..file.len() / 2],
         &file.as_bytes()[file.len() / 2..],
     );
-    let memory = workspace.with_tier(Tier::Dependencies, library).with_live(Arc::clone(&live));
+    let memory = workspace.with_tier(Tier::Dependencies, library).with_symbols(Tier::Dependencies, symbols);
+    let memory = memory.with_live(Arc::clone(&live));
+    let middle = file[..file.len() / 2].rfind('\n').map_or(0, |at| at + 1);
+    let each = times(200, |_| {
+        let around = Surroundings::of(memory.symbols(), "live.rs", &file[..middle], &file[middle..]);
+        black_box(around.members("let total = self.lines.iter().map(|line| line.len()).sum();", 8));
+    });
+    println!("members           {:.0} µs median around a line of that file", each[100]);
     let tokens = tokenizer.encode(file.as_bytes());
     let mut rng = Rng::new(1);
     let mut lookup = Lookup::default();

@@ -23,6 +23,7 @@ use holes::{Hole, Kind};
 
 /// Lines of one file, at most.
 const N_LINES: usize = 15;
+const N_FILES: usize = 12;
 /// Bytes of one file's begin, at most.
 const MAX_BYTES: usize = 3 << 10;
 
@@ -91,7 +92,7 @@ fn read(
     let krate = holes::Crate::read(folder);
     let memory = krate.memory(&tokenizer);
     completer.set_memory(Arc::clone(&memory));
-    for (n, (file, mut holes)) in krate.holes(N_LINES).into_iter().enumerate() {
+    for (n, (file, mut holes)) in krate.holes(N_FILES, N_LINES).into_iter().enumerate() {
         // Behind the others the line breaks.
         holes.retain(|(kind, _)| *kind != Kind::Within);
         let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };

@@ -9,10 +9,13 @@
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use nanochat_engine::complete::{Limits, Voices, Weighed};
+use nanochat_engine::complete::{CompleteError, Limits, Voices, Weighed};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::store::Store;
 use nanochat_engine::{Cancel, Completer, Prompt};
@@ -22,12 +25,14 @@ mod holes;
 use holes::Kind;
 
 const N_FOLDS: usize = 4;
-/// Lines of one file, at most.
-const N_LINES: usize = 45;
+/// Files of one crate and lines of one file, at most.
+const N_FILES: usize = 24;
+const N_LINES: usize = 90;
+const VOICES: [(Voices, &str); 2] = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
 /// As in `engine/src/complete/rank.rs`.
 const N_HIDDEN: usize = 16;
 /// Steps of AdamW, places of each, the first one's rate, which falls to 0, and the decay.
-const N_STEPS: usize = 1500;
+const N_STEPS: usize = 3000;
 const N_BATCH: usize = 512;
 const RATE: f32 = 0.01;
 const DECAY: f32 = 0.05;
@@ -45,29 +50,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: rank STORE CHECKPOINT OUT FOLDER…".into());
     };
     let checkpoint = Store::at(store).open_checkpoint(checkpoint)?;
-    let mut completer = Completer::new(&checkpoint, 1);
-    let voices = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
-    let mut found = [const { Vec::new() }; 2];
-    for (n, folder) in folders.iter().enumerate() {
-        let krate = holes::Crate::read(folder);
-        completer.set_memory(krate.memory(completer.tokenizer()));
-        for (file, holes) in krate.holes(N_LINES) {
-            for (kind, hole) in holes {
-                let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
-                let truth = file.text[hole].trim_end();
-                let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
-                for ((voices, _), found) in voices.iter().zip(&mut found) {
-                    completer.set_voices(*voices);
-                    let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new())?;
-                    let line = |Weighed { text, features }: Weighed| (features, text.trim_end() == truth);
-                    found.push(Hole { krate: n, kind, lines: weighed.into_iter().map(line).collect() });
-                }
-            }
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let work = || -> Result<(), CompleteError> {
+        let mut completer = Completer::new(&checkpoint, 1);
+        loop {
+            let krate = next.fetch_add(1, Ordering::Relaxed);
+            let Some(folder) = folders.get(krate) else { return Ok(()) };
+            let holes = weigh(&mut completer, krate, folder)?;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert(krate, holes);
+            eprintln!("{} of {} crates", found.len(), folders.len());
         }
-        eprintln!("{} of {} crates, {} places", n + 1, folders.len(), found[0].len());
+    };
+    std::thread::scope(|scope| {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it returns what went wrong"))
+    })?;
+    // In the order of the crates, whatever that of the threads was.
+    let mut of_voices = [const { Vec::new() }; 2];
+    for holes in found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+        of_voices.iter_mut().zip(holes).for_each(|(all, holes)| all.extend(holes));
     }
     let mut all = Vec::new();
-    for ((_, name), found) in voices.iter().zip(&found) {
+    for ((_, name), found) in VOICES.iter().zip(&of_voices) {
         for kinds in [&[Kind::Line, Kind::Rest][..], &[Kind::Within]] {
             let holes: Vec<&Hole> = found.iter().filter(|hole| kinds.contains(&hole.kind)).collect();
             report(name, kinds, &holes);
@@ -76,6 +83,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     std::fs::write(out, all.iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<u8>>())?;
     Ok(())
+}
+
+/// The lines that compete in places of a crate, by each of [`VOICES`].
+fn weigh(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec<Hole>; 2], CompleteError> {
+    let source = holes::Crate::read(folder);
+    completer.set_memory(source.memory(completer.tokenizer()));
+    let mut found = [const { Vec::new() }; 2];
+    for (file, holes) in source.holes(N_FILES, N_LINES) {
+        for (kind, hole) in holes {
+            let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
+            let truth = file.text[hole].trim_end();
+            let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
+            for ((voices, _), found) in VOICES.iter().zip(&mut found) {
+                completer.set_voices(*voices);
+                let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new())?;
+                let line = |Weighed { text, features }: Weighed| (features, text.trim_end() == truth);
+                found.push(Hole { krate, kind, lines: weighed.into_iter().map(line).collect() });
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn report(name: &str, kinds: &[Kind], holes: &[&Hole]) {

@@ -38,14 +38,19 @@ pub struct Limits {
     pub sampling: Sampling,
     /// For `Sampling::TopP`.
     pub seed: u64,
-    /// Tokens that may be tried beyond those of the first line, to find a more probable one. Only where one line is
-    /// asked for, and only for `Sampling::Greedy`.
+    /// Tokens that may be tried beyond those of the first line, to find a more probable one: by the memory alone, or beside
+    /// a model of up to [`SMALL`] parameters, and fewer in proportion beside a larger one. Only where one line is asked for,
+    /// and only for `Sampling::Greedy`.
     pub n_tried: usize,
 }
 
+/// Parameters of a model beside which all of [`Limits::n_tried`] may be tried: one of 25 million, which takes three times as
+/// long for a token, then has its line as soon.
+pub const SMALL: usize = 8_000_000;
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 24 }
+        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 64 }
     }
 }
 
@@ -306,7 +311,11 @@ impl Completer {
             n_prompt = prompt_tokens.tokens.len() - n_reused;
         }
         let memory = (voices != Voices::ModelOnly).then(|| self.live_memory(prompt, prompt_tokens.healed.len()));
-        let limits = Limits { max_tokens, ..*limits };
+        let n_params = self.session.as_ref().filter(|_| voices != Voices::MemoryOnly);
+        let n_params = n_params.map_or(0, |session| session.model().config().n_params());
+        // One that is asked for is never none.
+        let n_tried = limits.n_tried.min((limits.n_tried * SMALL).div_ceil(n_params.max(SMALL)));
+        let limits = Limits { max_tokens, n_tried, ..*limits };
         let voice = Voice {
             tokenizer: &self.tokenizer,
             session: self.session.as_mut().filter(|_| voices != Voices::MemoryOnly),

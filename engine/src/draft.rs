@@ -12,7 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::tokenizer::{N_SPECIALS, TokenId};
+use crate::memory::{Lookup, MAX_MATCH, Memory};
+use crate::tokenizer::{N_SPECIALS, PREFIX, TokenId};
 use crate::{Cancel, Model, Session};
 
 /// Most tokens guessed at once.
@@ -56,6 +57,39 @@ impl Draft for PromptLookup {
         }
         if let Some(end) = at {
             guess.extend(context[end..].iter().take(most));
+        }
+    }
+}
+
+/// What most often followed the longest match in the memory, token after token, as long as matches are long.
+#[derive(Clone, Debug)]
+pub struct MemoryLookup<'a> {
+    memory: &'a Memory,
+    least: u32,
+}
+
+impl<'a> MemoryLookup<'a> {
+    /// Tokens that must match at least.
+    const LEAST: u32 = 4;
+
+    /// What `memory` says.
+    pub fn new(memory: &'a Memory) -> Self {
+        Self { memory, least: Self::LEAST }
+    }
+}
+
+impl Draft for MemoryLookup<'_> {
+    fn propose(&mut self, context: &[TokenId], most: usize, guess: &mut Vec<TokenId>) {
+        // The memory knows the text of the file, not the prompt around it; and no more of it than it can match.
+        let start = context.iter().rposition(|token| *token == PREFIX).map_or(0, |at| at + 1);
+        let start = start.max(context.len().saturating_sub(MAX_MATCH));
+        let mut text = context[start..].to_vec();
+        let mut lookup = Lookup::default();
+        for _ in 0..most {
+            self.memory.lookup(&text, "", &mut lookup);
+            let Some(token) = lookup.favourite().filter(|_| lookup.longest() >= self.least) else { break };
+            text.push(token);
+            guess.push(token);
         }
     }
 }
@@ -137,7 +171,8 @@ const FORGETTING: f64 = 0.005;
 
 /// A source, what guesses cost, and how often they were right.
 pub struct Drafts {
-    source: Box<dyn Draft>,
+    /// `None` is the memory.
+    source: Option<Box<dyn Draft>>,
     costs: Costs,
     acceptance: f64,
     n_guessed: u64,
@@ -147,7 +182,12 @@ pub struct Drafts {
 impl Drafts {
     /// A source of which nothing is known yet.
     pub fn new(source: Box<dyn Draft>, costs: Costs) -> Self {
-        Self { source, costs, acceptance: PRIOR, n_guessed: 0, n_right: 0 }
+        Self { source: Some(source), ..Self::of_memory(costs) }
+    }
+
+    /// The memory as a source, of which nothing is known yet.
+    pub fn of_memory(costs: Costs) -> Self {
+        Self { source: None, costs, acceptance: PRIOR, n_guessed: 0, n_right: 0 }
     }
 
     /// Share of the guesses of late that were right.
@@ -156,11 +196,21 @@ impl Drafts {
     }
 
     /// As many tokens as pay, at most `most`; none that is a special or not below `vocab_size`.
-    pub fn guess(&mut self, context: &[TokenId], most: usize, vocab_size: usize) -> Vec<TokenId> {
+    pub fn guess(
+        &mut self,
+        memory: Option<&Memory>,
+        context: &[TokenId],
+        most: usize,
+        vocab_size: usize,
+    ) -> Vec<TokenId> {
         let mut guess = Vec::new();
         let n = self.costs.best(most, self.acceptance);
         if n > 0 {
-            self.source.propose(context, n, &mut guess);
+            match (&mut self.source, memory) {
+                (Some(source), _) => source.propose(context, n, &mut guess),
+                (None, Some(memory)) => MemoryLookup::new(memory).propose(context, n, &mut guess),
+                (None, None) => {}
+            }
             guess.truncate(n);
             let is_usable = |token: &TokenId| *token >= N_SPECIALS && usize::from(*token) < vocab_size;
             guess.truncate(guess.iter().take_while(|token| is_usable(token)).count());
@@ -214,6 +264,25 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_is_continued_as_long_as_matches_are_long() {
+        let memory =
+            Memory::build(vec![("a.rs".to_owned(), (20..40).collect()), ("b.rs".to_owned(), vec![22, 23, 50])]);
+        let propose = |context: &[TokenId], most| {
+            let mut guess = Vec::new();
+            MemoryLookup::new(&memory).propose(context, most, &mut guess);
+            guess
+        };
+        assert_eq!(propose(&[20, 21, 22, 23], 3), [24, 25, 26]);
+        assert_eq!(propose(&[9, PREFIX, 20, 21, 22, 23], 9).len(), 9);
+        assert!(propose(&[21, 22, 23], 3).is_empty(), "three tokens are no match");
+        assert!(propose(&[20, 21, PREFIX, 22, 23], 3).is_empty(), "what is before the file is not its text");
+        assert_eq!(propose(&[34, 35, 36, 37], 9), [38, 39], "a file ends");
+        let mut drafts = Drafts::of_memory(Costs::none());
+        assert_eq!(drafts.guess(Some(&memory), &[20, 21, 22, 23], 2, 400), [24, 25]);
+        assert!(drafts.guess(None, &[20, 21, 22, 23], 2, 400).is_empty());
+    }
+
+    #[test]
     fn guesses_are_made_where_they_pay_and_only_there() {
         // A pass that costs as much for nine tokens as for one, and logits a third of it.
         let flat = Costs { push: [3.0; MOST_GUESSED + 1], guessed: 1.0 };
@@ -231,7 +300,7 @@ mod tests {
     fn a_source_that_is_wrong_is_not_asked_and_gets_another_chance() {
         let costs = Costs { push: std::array::from_fn(|i| 3.0 + 0.5 * i as f64), guessed: 1.0 };
         let mut drafts = Drafts::new(Box::new(|_: &[TokenId], _, guess: &mut Vec<TokenId>| guess.push(300)), costs);
-        let ask = |drafts: &mut Drafts| drafts.guess(&[9, 9], 4, 400).len();
+        let ask = |drafts: &mut Drafts| drafts.guess(None, &[9, 9], 4, 400).len();
         assert_eq!(ask(&mut drafts), 1);
         (0..30).for_each(|_| drafts.learn(false));
         assert_eq!(ask(&mut drafts), 0);
@@ -242,7 +311,7 @@ mod tests {
     fn tokens_that_no_model_knows_are_not_guessed() {
         let source = |_: &[TokenId], _: usize, guess: &mut Vec<TokenId>| guess.extend([20, 21, 400, 22]);
         let mut drafts = Drafts::new(Box::new(source), Costs::none());
-        assert_eq!(drafts.guess(&[9], 8, 400), [20, 21]);
-        assert_eq!(drafts.guess(&[9], 1, 400), [20], "a source that gives more than it was asked for is cut");
+        assert_eq!(drafts.guess(None, &[9], 8, 400), [20, 21]);
+        assert_eq!(drafts.guess(None, &[9], 1, 400), [20], "a source that gives more than it was asked for is cut");
     }
 }

@@ -8,6 +8,8 @@
 //! Std           the standard library       the same
 //! ```
 //!
+//! Beside the texts stands what their types have: [`symbols`].
+//!
 //! A file counts once, in the nearest tier that has it.
 
 mod blend;
@@ -17,10 +19,13 @@ mod calibrate;
 mod index;
 mod live;
 mod lookup;
+pub mod symbols;
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::Tokenizer;
+use crate::sources::SourceFile;
 use crate::tokenizer::TokenId;
 #[cfg(test)]
 pub(crate) use blend::N_WEIGHTS;
@@ -30,6 +35,7 @@ pub use calibrate::{Samples, Schedule};
 use index::Index;
 pub use live::LiveFile;
 pub use lookup::{Bridge, Lookup, N_TIERS, Order, Tier};
+pub use symbols::Symbols;
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;
@@ -42,6 +48,7 @@ pub struct Memory {
     open: Arc<[String]>,
     /// By tier; that of the live file stays empty.
     tiers: [Vec<Part>; N_TIERS],
+    symbols: [Symbols; N_TIERS],
 }
 
 /// Some files of one tier.
@@ -98,6 +105,12 @@ impl Memory {
         Self::default().with_tier(Tier::Workspace, Library::index(files))
     }
 
+    /// A memory of a workspace's files: their text, and what their types have.
+    pub fn of_files(files: &[SourceFile], tokenizer: &Tokenizer) -> Self {
+        let stream = |file: &SourceFile| (file.name.clone(), tokenizer.encode(file.text.as_bytes()));
+        Self::build(files.iter().map(stream).collect()).with_symbols(Tier::Workspace, Symbols::of_files(files, false))
+    }
+
     /// This memory with other files in a tier.
     ///
     /// # Panics
@@ -116,6 +129,18 @@ impl Memory {
     pub fn with_open(mut self, files: OpenFiles) -> Self {
         self.open = files.names;
         self.with_tier(Tier::Open, files.library)
+    }
+
+    /// This memory with what the types of a tier have.
+    #[must_use]
+    pub fn with_symbols(mut self, tier: Tier, symbols: Symbols) -> Self {
+        self.symbols[tier as usize] = symbols;
+        self
+    }
+
+    /// What the types of each tier have.
+    pub fn symbols(&self) -> &[Symbols; N_TIERS] {
+        &self.symbols
     }
 
     /// This memory with the live text of one file in place of its saved copy.

@@ -1,5 +1,6 @@
 //! Does this text fit here? Brackets, literals and, for a whole file, the grammar.
 
+pub(crate) mod lex;
 mod scanner;
 
 pub use scanner::Scanner;
@@ -113,13 +114,24 @@ fn first_line(text: &str) -> &str {
     text.split('\n').next().unwrap_or_default()
 }
 
-/// On a thread of its own: it needs a deep stack, and `proc_macro2` keeps every text that a thread parsed.
-fn parses(text: &str) -> bool {
+/// Whether a parser that recurses is safe with the text.
+pub(crate) fn is_parsable(text: &str) -> bool {
+    let mut scanner = Scanner::default();
+    scanner.feed(text);
+    text.len() < MAX_PARSED_BYTES && scanner.deepest() <= MAX_PARSED_DEPTH && is_shallow(text)
+}
+
+/// On a thread of its own: a parser needs a deep stack, and `proc_macro2` keeps every text that a thread parsed. Nothing
+/// where there is no thread to be had.
+pub(crate) fn with_parser<T: Send + Default>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        let parser = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES);
-        let parser = parser.spawn_scoped(scope, || syn::parse_file(text).is_ok());
-        parser.is_ok_and(|parser| parser.join().unwrap_or(false))
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES).spawn_scoped(scope, work);
+        parser.map_or_else(|_| T::default(), |parser| parser.join().unwrap_or_default())
     })
+}
+
+fn parses(text: &str) -> bool {
+    with_parser(|| syn::parse_file(text).is_ok())
 }
 
 fn is_shallow(text: &str) -> bool {

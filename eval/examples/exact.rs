@@ -11,8 +11,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nanochat_engine::complete::Voices;
 use nanochat_engine::sources::{Role, SourceFile};
@@ -21,15 +22,23 @@ use nanochat_engine::{Cancel, Checkpoint, Completer, Sources};
 use nanochat_eval::contestant::{Contestant, Copy, FileText, Model, Scene, Task};
 use nanochat_eval::holes::{self, HoleKind};
 use nanochat_eval::record::Hole;
+use nanochat_eval::similarity::{edit_similarity, saved_chars};
 use nanochat_eval::stats::{self, Value};
-use nanochat_eval::{Known, counted, known_files};
+use nanochat_eval::{EvalError, Known, counted, known_files};
 
 const SEED: u64 = 0;
 
 /// What one system made of one hole.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Outcome {
     is_exact: bool,
+    /// To the truth, by edits.
+    similarity: f64,
+    /// Characters of the truth that nobody has to type, and all of them.
+    n_saved: usize,
+    n_chars: usize,
+    /// Of the answer, as its system states it.
+    confidence: Option<f64>,
     /// Of the truth.
     bits: f64,
     bytes: usize,
@@ -51,39 +60,70 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (store, n_holes) = (Store::at(PathBuf::from(store)), n_holes.parse()?);
     let checkpoints: Vec<Checkpoint> =
         checkpoints.split(',').map(|path| store.open_checkpoint(&PathBuf::from(path))).collect::<Result<_, _>>()?;
-    let mut completers: Vec<Completer> = checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();
-    let mut all = Outcomes::default();
-    for (n, folder) in folders.iter().enumerate() {
-        let folder = PathBuf::from(folder);
-        let (files, _) = Sources::folder(&folder).collect(&[Role::Member]);
-        let is_new = |file: &SourceFile| {
-            checkpoints
-                .iter()
-                .all(|checkpoint| checkpoint.manifest.training.fingerprint.knows_file(&file.text) != Some(true))
-        };
-        let new: Vec<PathBuf> = files.iter().filter(|file| is_new(file)).map(|file| file.path.clone()).collect();
-        let texts =
-            files.iter().filter(|file| is_new(file)).map(|file| (file.name.clone(), file.text.clone())).collect();
-        let known = if new.len() < files.len() { known_files(files, &new).0 } else { files };
-        let scene = Scene { texts: &texts, known: &Known::of(known) };
-        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let holes = cut(&name, &texts, n_holes);
-        let cluster = |hole: &Hole| if folders.len() > 1 { name.clone() } else { hole.file.clone() };
-        all.holes.extend(holes.iter().map(|hole| (cluster(hole), hole.kind)));
-        let mut copy = Copy::new(Arc::clone(completers[0].tokenizer()));
-        all.ask(&mut copy, &scene, &holes)?;
-        for (i, completer) in completers.iter_mut().enumerate() {
-            let both = Model::named(&format!("{} both", i + 1), completer);
-            let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| both.ablation(voices));
-            let mut both = both;
-            for contestant in [&mut both, &mut model, &mut memory] {
-                all.ask(contestant, &scene, &holes)?;
-            }
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    let work = || -> Result<(), EvalError> {
+        let mut completers: Vec<Completer> =
+            checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(folder) = folders.get(i) else { return Ok(()) };
+            let outcomes = of_folder(&checkpoints, &mut completers, Path::new(folder), n_holes, folders.len() > 1)?;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert(i, outcomes);
+            eprintln!("{} of {} folders", found.len(), folders.len());
         }
-        eprintln!("{} of {} folders, {} holes", n + 1, folders.len(), all.holes.len());
+    };
+    std::thread::scope(|scope| {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it returns what went wrong"))
+    })?;
+    let mut all = Outcomes::default();
+    // In the order of the folders, whatever that of the threads was.
+    for outcomes in found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+        all.holes.extend(outcomes.holes);
+        for (system, of) in outcomes.of {
+            all.of.entry(system).or_default().extend(of);
+        }
     }
     all.report();
     Ok(())
+}
+
+/// What the systems make of the holes of one folder.
+fn of_folder(
+    checkpoints: &[Checkpoint],
+    completers: &mut [Completer],
+    folder: &Path,
+    n_holes: usize,
+    has_others: bool,
+) -> Result<Outcomes, EvalError> {
+    let (files, _) = Sources::folder(folder).collect(&[Role::Member]);
+    let is_new = |file: &SourceFile| {
+        checkpoints
+            .iter()
+            .all(|checkpoint| checkpoint.manifest.training.fingerprint.knows_file(&file.text) != Some(true))
+    };
+    let new: Vec<PathBuf> = files.iter().filter(|file| is_new(file)).map(|file| file.path.clone()).collect();
+    let texts = files.iter().filter(|file| is_new(file)).map(|file| (file.name.clone(), file.text.clone())).collect();
+    let known = if new.len() < files.len() { known_files(files, &new).0 } else { files };
+    let scene = Scene { texts: &texts, known: &Known::of(known) };
+    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let holes = cut(&name, &texts, n_holes);
+    let cluster = |hole: &Hole| if has_others { name.clone() } else { hole.file.clone() };
+    let mut all =
+        Outcomes { holes: holes.iter().map(|hole| (cluster(hole), hole.kind)).collect(), ..Outcomes::default() };
+    all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &scene, &holes)?;
+    for (i, completer) in completers.iter_mut().enumerate() {
+        let both = Model::named(&format!("{} both", i + 1), completer);
+        let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| both.ablation(voices));
+        let mut both = both;
+        for contestant in [&mut both, &mut model, &mut memory] {
+            all.ask(contestant, &scene, &holes)?;
+        }
+    }
+    Ok(all)
 }
 
 /// The first holes of the order in which `eval` tries them.
@@ -95,12 +135,7 @@ fn cut(project: &str, texts: &BTreeMap<String, String>, n_holes: usize) -> Vec<H
 }
 
 impl Outcomes {
-    fn ask(
-        &mut self,
-        contestant: &mut dyn Contestant,
-        scene: &Scene<'_>,
-        holes: &[Hole],
-    ) -> Result<(), Box<dyn Error>> {
+    fn ask(&mut self, contestant: &mut dyn Contestant, scene: &Scene<'_>, holes: &[Hole]) -> Result<(), EvalError> {
         let cancel = Cancel::new();
         contestant.enter(scene, &cancel)?;
         let outcomes = self.of.entry(contestant.name().to_owned()).or_default();
@@ -108,9 +143,17 @@ impl Outcomes {
         for hole in holes {
             let text = &scene.texts[&hole.file];
             let answer = contestant.fill(&Task::of(hole, text), &cancel)?;
-            let answer = answer.text.as_deref().map_or("", |answer| counted(hole.kind, answer));
-            let is_exact = answer.trim_end() == hole.truth(text).trim_end();
-            outcomes.push(Outcome { is_exact, bits: 0.0, bytes: 0 });
+            let confidence = answer.confidence;
+            let (answer, truth) =
+                (answer.text.as_deref().map_or("", |answer| counted(hole.kind, answer)), hole.truth(text));
+            outcomes.push(Outcome {
+                is_exact: answer.trim_end() == truth.trim_end(),
+                similarity: edit_similarity(answer.trim_end(), truth.trim_end()),
+                n_saved: saved_chars(answer, truth),
+                n_chars: saved_chars(truth, truth),
+                confidence,
+                ..Outcome::default()
+            });
         }
         let mut by_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         holes.iter().enumerate().for_each(|(i, hole)| by_file.entry(&hole.file).or_default().push(i));
@@ -136,7 +179,19 @@ impl Outcomes {
                 let exact: Vec<(&str, f64)> =
                     chosen.iter().map(|i| (&*self.holes[*i].0, f64::from(u8::from(outcomes[*i].is_exact)))).collect();
                 let bits = stats::ratio(&self.bits(&chosen, outcomes, None), SEED);
-                println!("  {system:20} exact {}   bits/byte {}", percent(stats::mean(&exact, SEED)), plain(bits));
+                let similar: Vec<(&str, f64)> =
+                    chosen.iter().map(|i| (&*self.holes[*i].0, outcomes[*i].similarity)).collect();
+                let saved: Vec<(&str, f64, f64)> = chosen
+                    .iter()
+                    .map(|i| (&*self.holes[*i].0, outcomes[*i].n_saved as f64, outcomes[*i].n_chars as f64))
+                    .collect();
+                println!(
+                    "  {system:20} exact {}   bits/byte {}   similar {}   characters saved {}",
+                    percent(stats::mean(&exact, SEED)),
+                    plain(bits),
+                    percent(stats::mean(&similar, SEED)),
+                    percent(stats::ratio(&saved, SEED)),
+                );
             }
             for (a, b) in self.pairs() {
                 let (of_a, of_b) = (&self.of[&a], &self.of[&b]);
@@ -151,6 +206,35 @@ impl Outcomes {
                     plain(bits)
                 );
             }
+        }
+        self.reliability();
+    }
+
+    /// Stated confidence beside what is exact, in tenths of the answers to one line, the surest last.
+    fn reliability(&self) {
+        const N_BINS: usize = 10;
+        println!("\nof one line: stated probability / exact, in %, of each tenth of the answers");
+        for (system, outcomes) in &self.of {
+            let is_line =
+                |i: &usize| !matches!(self.holes[*i].1, HoleKind::Statement | HoleKind::Block | HoleKind::FunctionBody);
+            let stated = |i: usize| outcomes[i].confidence.map(|confidence| (confidence, outcomes[i].is_exact));
+            let mut answers: Vec<(f64, bool)> = (0..outcomes.len()).filter(is_line).filter_map(stated).collect();
+            if answers.is_empty() {
+                continue;
+            }
+            answers.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let bins = (0..N_BINS).map(|i| &answers[answers.len() * i / N_BINS..answers.len() * (i + 1) / N_BINS]);
+            let of = |bin: &[(f64, bool)]| {
+                let n = bin.len().max(1) as f64;
+                (
+                    bin.iter().map(|answer| answer.0).sum::<f64>() / n,
+                    bin.iter().filter(|answer| answer.1).count() as f64 / n,
+                )
+            };
+            let text: Vec<String> =
+                bins.map(of).map(|(stated, exact)| format!("{:.0}/{:.0}", 100.0 * stated, 100.0 * exact)).collect();
+            let brier = answers.iter().map(|(p, is_exact)| (p - f64::from(u8::from(*is_exact))).powi(2)).sum::<f64>();
+            println!("  {system:20} {}   Brier {:.3}", text.join(" "), brier / answers.len() as f64);
         }
     }
 

@@ -5,13 +5,14 @@
 //! packages → Library (texts and tokens, read once) → Known, of one project → memory | n-gram model | copies
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nanochat_engine::memory::{self, Tier};
+use nanochat_engine::memory::symbols::{Records, extract_each};
+use nanochat_engine::memory::{self, Symbols, Tier};
 use nanochat_engine::sources::{Package, Role, SourceFile};
 use nanochat_engine::tokenizer::TokenId;
 use nanochat_engine::{Memory, Sources, Tokenizer};
@@ -66,6 +67,9 @@ struct Shelf {
     files: Vec<SourceFile>,
     /// By the tokenizer's hash.
     streams: RefCell<BTreeMap<[u8; 32], Rc<Streams>>>,
+    /// What each file's types have; of a dependency what is public.
+    records: OnceCell<Rc<Vec<Records>>>,
+    is_dependency: bool,
 }
 
 /// The tokens of each file of a shelf.
@@ -98,6 +102,17 @@ impl Known {
         all
     }
 
+    fn symbols_of(&self, shelves: &[Rc<Shelf>]) -> Symbols {
+        let mut all = Vec::new();
+        for shelf in shelves {
+            let records = shelf.records.get_or_init(|| Rc::new(extract_each(&shelf.files, shelf.is_dependency)));
+            let named = shelf.files.iter().map(|file| &file.name).zip(&**records);
+            let shown = named.filter(|(name, _)| !self.hidden.contains(*name));
+            all.extend(shown.map(|(name, records)| (name.clone(), records.clone())));
+        }
+        Symbols::of(all)
+    }
+
     /// The engine's memory of them.
     pub fn memory(&self, tokenizer: &Tokenizer) -> Arc<Memory> {
         let hash = tokenizer.hash();
@@ -105,10 +120,11 @@ impl Known {
         match &*kept {
             Some((of, memory)) if *of == hash => Arc::clone(memory),
             _ => {
-                let (own, dependencies) = self.shelves.split_at(self.shelves.len().min(1));
-                let dependencies = memory::Library::index(self.streams_of(dependencies, tokenizer));
-                let built = Memory::build(self.streams_of(own, tokenizer));
-                let built = Arc::new(built.with_tier(Tier::Dependencies, dependencies));
+                let (own, others) = self.shelves.split_at(self.shelves.len().min(1));
+                let dependencies = memory::Library::index(self.streams_of(others, tokenizer));
+                let built = Memory::build(self.streams_of(own, tokenizer)).with_tier(Tier::Dependencies, dependencies);
+                let built = built.with_symbols(Tier::Workspace, self.symbols_of(own));
+                let built = Arc::new(built.with_symbols(Tier::Dependencies, self.symbols_of(others)));
                 *kept = Some((hash, Arc::clone(&built)));
                 built
             }
@@ -146,7 +162,7 @@ impl Shelf {
     fn of_package(package: &Package) -> Self {
         let package = Package { role: Role::Dependency, ..package.clone() };
         let sources = Sources { root: PathBuf::new(), packages: vec![package] };
-        Self::of(sources.collect(&[Role::Dependency]).0)
+        Self { is_dependency: true, ..Self::of(sources.collect(&[Role::Dependency]).0) }
     }
 
     fn streams(&self, tokenizer: &Tokenizer) -> Rc<Streams> {
@@ -168,7 +184,7 @@ pub fn known_files(files: Vec<SourceFile>, held_out: &[PathBuf]) -> (Vec<SourceF
 
 /// A memory of these files and no others.
 pub fn memory_of(tokenizer: &Tokenizer, files: &[SourceFile]) -> Memory {
-    Memory::build(files.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect())
+    Memory::of_files(files, tokenizer)
 }
 
 /// A relative path as [`SourceFile::name`] has it. A `\` is a letter of the name where it separates nothing.

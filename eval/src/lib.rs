@@ -21,7 +21,7 @@ pub mod record;
 pub mod report;
 mod run;
 pub mod sandbox;
-mod similarity;
+pub mod similarity;
 mod source;
 mod stage;
 pub mod stats;

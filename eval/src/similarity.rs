@@ -1,7 +1,7 @@
 //! How near an answer comes to the truth.
 
 /// `1 − distance / longer length`, in characters; 1 for two empty texts.
-pub(crate) fn edit_similarity(a: &str, b: &str) -> f64 {
+pub fn edit_similarity(a: &str, b: &str) -> f64 {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let longer = a.len().max(b.len());
     if longer == 0 { 1.0 } else { 1.0 - levenshtein(&a, &b) as f64 / longer as f64 }
@@ -9,7 +9,7 @@ pub(crate) fn edit_similarity(a: &str, b: &str) -> f64 {
 
 /// Characters that nobody has to type who accepts the answer line by line, as long as each line is the truth's, white
 /// space at its end aside.
-pub(crate) fn saved_chars(answer: &str, truth: &str) -> usize {
+pub fn saved_chars(answer: &str, truth: &str) -> usize {
     let pairs = answer.lines().zip(truth.lines()).take_while(|(ours, theirs)| ours.trim_end() == theirs.trim_end());
     pairs.map(|(_, line)| line.trim_end().chars().count()).sum()
 }

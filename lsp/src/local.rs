@@ -143,7 +143,8 @@ impl Source for LocalSource {
         let was_read = |package: &Package| files.iter().any(|file| file.path.starts_with(&package.folder));
         others.retain(|package| !package.folder.starts_with(&root) || !was_read(package));
         let names = Names::new(root, &files, &others);
-        let memory = remember(files, &checkpoint.tokenizer);
+        let streams = files.iter().map(|file| (file.name.clone(), checkpoint.tokenizer.encode(file.text.as_bytes())));
+        let memory = Arc::new(Memory::build(streams.collect()));
         tracing::info!(
             config = %checkpoint.manifest.config,
             version = checkpoint.manifest.version,
@@ -153,6 +154,7 @@ impl Source for LocalSource {
         // The workspace answers at once; what is farther away joins it as it is ready.
         let request = Request {
             folder: store.memory_dir(),
+            files,
             std_source: workspace::std_source(&found.sources.root).filter(|_| settings.dependencies),
             packages: others,
             tokenizer: Arc::clone(&checkpoint.tokenizer),
@@ -172,7 +174,7 @@ impl Source for LocalSource {
 
     fn memory(&mut self) -> Option<Arc<Memory>> {
         let found = self.found.as_ref()?;
-        Some(remember(found.collect(), found.tokenizer.as_ref()?))
+        Some(Arc::new(Memory::of_files(&found.collect(), found.tokenizer.as_ref()?)))
     }
 }
 
@@ -212,11 +214,6 @@ impl Found {
         }
         files
     }
-}
-
-fn remember(files: Vec<SourceFile>, tokenizer: &Tokenizer) -> Arc<Memory> {
-    let files = files.into_iter().map(|file| (file.name, tokenizer.encode(file.text.as_bytes()))).collect();
-    Arc::new(Memory::build(files))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! load      → thread: Cache::library of the dependencies, then of std → parts and wholes
+//!                     what the types of the workspace, of the dependencies and of std have
 //! question  → thread, if the open files are others: OpenFiles::index
 //! question  ← beside(workspace): whatever is ready, if the edition is another
 //! ```
@@ -12,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nanochat_engine::memory::cache::{self, Cache, Event};
-use nanochat_engine::memory::{Library, OpenFiles, Tier};
-use nanochat_engine::sources::{Package, unix_lines};
+use nanochat_engine::memory::{Library, N_TIERS, OpenFiles, Symbols, Tier};
+use nanochat_engine::sources::{Package, SourceFile, unix_lines};
 use nanochat_engine::{Cancel, Memory, TokenId, Tokenizer};
 use ropey::Rope;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shelf {
 struct Stock {
     dependencies: Library,
     std: Library,
+    /// What types have, by tier; of the workspace as it was loaded.
+    symbols: [Symbols; N_TIERS],
     open: OpenFiles,
     /// Open files that wait for the thread that indexes them.
     wanted: Option<Vec<(String, Rope)>>,
@@ -48,6 +51,8 @@ struct Stock {
 pub(crate) struct Request {
     /// Where indexes are kept.
     pub(crate) folder: PathBuf,
+    /// The workspace's files, of whose types the memory does not know.
+    pub(crate) files: Vec<SourceFile>,
     /// The dependencies.
     pub(crate) packages: Vec<Package>,
     /// The standard library's source.
@@ -93,8 +98,17 @@ impl Shelf {
     /// A workspace's memory with what is ready beside it.
     pub(crate) fn beside(&self, workspace: &Memory) -> Memory {
         let stock = self.stock();
-        let memory = workspace.clone().with_open(stock.open.clone());
-        memory.with_tier(Tier::Dependencies, stock.dependencies.clone()).with_tier(Tier::Std, stock.std.clone())
+        let mut memory = workspace.clone().with_open(stock.open.clone());
+        for (tier, library) in [(Tier::Dependencies, &stock.dependencies), (Tier::Std, &stock.std)] {
+            memory = memory.with_tier(tier, library.clone());
+        }
+        for (tier, symbols) in Tier::ALL.into_iter().zip(&stock.symbols) {
+            // A workspace that was read again knows better than what was there when the shelf was filled.
+            if memory.symbols()[tier as usize].is_empty() {
+                memory = memory.with_symbols(tier, symbols.clone());
+            }
+        }
+        memory
     }
 
     /// Has these files indexed, by name, in place of those before; on a thread, for it takes some milliseconds.
@@ -132,6 +146,8 @@ impl Shelf {
     fn fill(&self, request: &Request) {
         let cache = Cache::at(&request.folder);
         let std_packages = request.std_source.as_deref().map(cache::std_packages).unwrap_or_default();
+        let symbols = Symbols::of_files(&request.files, false);
+        self.change(|stock| stock.symbols[Tier::Workspace as usize] = symbols);
         for (tier, packages) in [(Tier::Dependencies, &request.packages), (Tier::Std, &std_packages)] {
             let started = Instant::now();
             let (tokenizer, cancel) = (&*request.tokenizer, &self.cancel);
@@ -154,10 +170,19 @@ impl Shelf {
                 }
             });
             let Ok(library) = library else { return };
-            let milliseconds = started.elapsed().as_millis();
-            let (n_packages, n_tokens) = (packages.len(), library.n_tokens());
-            tracing::info!(?tier, n_packages, n_tokens, n_skipped, milliseconds, "indexed");
+            let n_tokens = library.n_tokens();
             self.put(tier, library);
+            let symbols = cache.symbols(&request, &mut |event| {
+                if let Event::NotKept { reason } = event {
+                    tracing::warn!(reason, ?tier, "what types have cannot be kept; the next start reads it again");
+                }
+            });
+            let Ok(symbols) = symbols else { return };
+            let n_symbols = symbols.len();
+            self.change(|stock| stock.symbols[tier as usize] = symbols);
+            let milliseconds = started.elapsed().as_millis();
+            let n_packages = packages.len();
+            tracing::info!(?tier, n_packages, n_tokens, n_symbols, n_skipped, milliseconds, "indexed");
         }
     }
 
@@ -237,6 +262,7 @@ mod tests {
             role: Role::Dependency,
         };
         let request = Request {
+            files: Vec::new(),
             folder: folder.path().join("cache"),
             packages: vec![package],
             std_source: Some(folder.path().join("library")),

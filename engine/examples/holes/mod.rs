@@ -8,9 +8,6 @@ use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
-/// Files of one crate, at most: large crates shall not outvote small ones.
-const MAX_FILES: usize = 12;
-
 /// What of a line is to be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -35,15 +32,15 @@ impl Crate {
 
     /// A memory of all files; the one that is written is left out by its name.
     pub(crate) fn memory(&self, tokenizer: &Tokenizer) -> Arc<Memory> {
-        let streams = self.0.iter().map(|file| (file.name.clone(), tokenizer.encode(file.text.as_bytes()))).collect();
-        Arc::new(Memory::build(streams))
+        Arc::new(Memory::of_files(&self.0, tokenizer))
     }
 
-    /// Files that are not small, and places in at most `n_lines` lines of each, of each kind about as many.
-    pub(crate) fn holes(&self, n_lines: usize) -> Vec<(&SourceFile, Vec<Hole>)> {
+    /// Files that are not small, at most `n_files`, for large crates shall not outvote small ones; and places in at most
+    /// `n_lines` lines of each, of each kind about as many.
+    pub(crate) fn holes(&self, n_files: usize, n_lines: usize) -> Vec<(&SourceFile, Vec<Hole>)> {
         let large: Vec<&SourceFile> = self.0.iter().filter(|file| file.text.len() >= 2048).collect();
         let mut rng = Rng::new(20_261_123);
-        let some = large.iter().step_by(large.len().div_ceil(MAX_FILES).max(1));
+        let some = large.iter().step_by(large.len().div_ceil(n_files).max(1));
         some.map(|file| (*file, holes(&file.text, n_lines, &mut rng))).collect()
     }
 }

@@ -17,6 +17,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::fit::is_keyword;
 use crate::prompt::Prompt;
+use crate::syntax::lex;
 
 /// Text on each side of the cursor that is read, in bytes.
 const BEFORE: usize = 128 << 10;
@@ -97,62 +98,17 @@ fn lines(text: &str) -> Vec<Line<'_>> {
     text.lines().map(line).filter(|line| !line.lexemes.is_empty()).collect()
 }
 
-/// Of one line, up to a comment. What is no Rust is read as some punctuation.
+/// Of one line.
 fn lexemes(line: &str) -> Vec<Lexeme<'_>> {
-    let bytes = line.as_bytes();
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80;
-    let word_from = |at: usize| at + bytes[at..].iter().take_while(|byte| is_word(byte)).count();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let end = match byte {
-            b' ' | b'\t' | b'\r' => {
-                at += 1;
-                continue;
-            }
-            b'/' if bytes.get(at + 1) == Some(&b'/') => break,
-            b'"' => end_of_string(bytes, at),
-            b'\'' => end_of_quote(bytes, at).unwrap_or(at + 1),
-            _ if is_word(&byte) => word_from(at),
-            _ => at + 1,
-        };
-        let text = &line[at..end];
-        let kind = match byte {
-            b'"' => Kind::Literal,
-            b'\'' if text.len() > 1 => Kind::Literal,
-            b'0'..=b'9' => Kind::Literal,
-            _ if is_word(&byte) && !is_keyword(text.as_bytes()) => Kind::Name,
+    let lexeme = |token: lex::Token<'_>| {
+        let kind = match token.kind {
+            lex::Kind::Literal => Kind::Literal,
+            lex::Kind::Word if !is_keyword(token.text.as_bytes()) => Kind::Name,
             _ => Kind::Fixed,
         };
-        found.push(Lexeme { kind, at, text });
-        at = end;
-    }
-    found
-}
-
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
-/// Behind a character in quotes; `None` for a lifetime.
-fn end_of_quote(bytes: &[u8], start: usize) -> Option<usize> {
-    const LONGEST: usize = 12; // '\u{10ffff}'
-    if bytes.get(start + 1) == Some(&b'\\') {
-        let rest = bytes.get(start + 3..bytes.len().min(start + LONGEST))?;
-        return rest.iter().position(|byte| *byte == b'\'').map(|n| start + 3 + n + 1);
-    }
-    // A character has up to four bytes; the one behind it has to be whole.
-    let rest = bytes.get(start + 2..bytes.len().min(start + 6))?;
-    let n = rest.iter().position(|byte| *byte == b'\'')?;
-    (n == 0 || bytes[start + 1] >= 0x80).then_some(start + 2 + n + 1)
+        Lexeme { kind, at: token.at, text: &line[token.at..token.end()] }
+    };
+    lex::tokens(line).into_iter().map(lexeme).collect()
 }
 
 /// The lines that could stand at the cursor, those that agree with most around them first.
@@ -175,8 +131,9 @@ pub(super) fn find(prompt: &Prompt<'_>) -> Vec<Analogy> {
 fn head(typed: &str) -> Option<Vec<Lexeme<'_>>> {
     let found = lexemes(typed);
     let last = found.last();
-    let is_open =
-        last.is_some_and(|last| last.text.starts_with('"') && (last.text.len() == 1 || !last.text.ends_with('"')));
+    let is_open = last.filter(|last| last.kind == Kind::Literal).is_some_and(|last| {
+        last.text.split_once('"').is_some_and(|(_, body)| !body.trim_end_matches('#').ends_with('"'))
+    });
     let is_comment = typed[last.map_or(0, Lexeme::end)..].contains("//");
     (!is_open && !is_comment).then_some(found)
 }

@@ -11,11 +11,12 @@ use std::sync::LazyLock;
 
 use super::analogy::Alike;
 use super::fit;
+use crate::memory::symbols::Found;
 
 /// Numbers that are known of a line.
 pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;
 /// Of them, what the voices say.
-const N_SAID: usize = 26;
+const N_SAID: usize = 29;
 
 /// What is known of a line.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Evidence {
     pub(super) analogy: Option<Alike>,
     /// Its own tokens.
     pub(super) n_tokens: usize,
+    /// Of the members that it names.
+    pub(super) members: Found,
     /// How it fits in with the text around it.
     pub(super) fit: [f32; fit::N_FEATURES],
 }
@@ -97,6 +100,9 @@ impl Evidence {
             f[24] = (log_p - best).max(-8.0) / 2.0;
             f[25] = (log_p / (1 + self.n_tokens) as f32).max(-6.0);
         }
+        f[26] = ln(self.members.n_there.into());
+        f[27] = ln(self.members.n_missing.into());
+        f[28] = ln(self.members.n_wrong_calls.into());
         f[N_SAID..].copy_from_slice(&self.fit);
         f
     }

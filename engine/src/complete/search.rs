@@ -26,6 +26,7 @@ use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
 use super::text::Text;
 use super::voice::{Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
+use crate::memory::symbols::{self, Found};
 use crate::memory::{Sides, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
@@ -33,9 +34,9 @@ use crate::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
 use crate::{Cancel, Cancelled, Sampling};
 
 /// A choice that is less probable than this is not followed.
-const LEAST_P: f32 = 0.04;
+const LEAST_P: f32 = 0.02;
 /// How much less probable (ln p) than the best a line may be for what follows the cursor to speak for it.
-const WITHIN: f32 = 2.0;
+const WITHIN: f32 = 3.0;
 /// Tokens of the suffix whose probability behind a line is asked for.
 const N_BEHIND: usize = 4;
 /// Bytes of the suffix that are compared with other places.
@@ -124,6 +125,8 @@ pub(super) struct Line {
     analogy: Option<Alike>,
     /// What is known of it, where lines were weighed.
     pub(super) features: Option<[f32; N_FEATURES]>,
+    /// Of the members that it names.
+    members: Found,
     /// The probability that it is the one that was meant.
     pub(super) p: f32,
 }
@@ -198,6 +201,7 @@ pub(super) fn search(
         is_searched: true,
         bridge: None,
         analogy: None,
+        members: Found::default(),
         features: None,
     };
     let mut lines: Vec<Line> = found.into_iter().map(line).collect();
@@ -207,6 +211,7 @@ pub(super) fn search(
     }
     lines.retain(|line| line.path.text.fits(prompt.suffix));
     if weighs {
+        search.look_up_members(&mut lines, prompt);
         let rank = Rank::of(has_model, !rest.is_empty());
         search.ask_model(&mut lines)?;
         search.weigh(&mut lines, &Surroundings::of(prompt), rank);
@@ -336,7 +341,30 @@ impl Search<'_, '_> {
                 break;
             }
         }
-        Line { path, stop, is_searched: false, bridge: None, analogy: None, features: None, p: 0.0 }
+        Line {
+            path,
+            stop,
+            is_searched: false,
+            bridge: None,
+            analogy: None,
+            members: Found::default(),
+            features: None,
+            p: 0.0,
+        }
+    }
+
+    /// Looks up the members that lines name, and takes away those with one that is not there.
+    fn look_up_members(&self, lines: &mut Vec<Line>, prompt: &Prompt<'_>) {
+        let Some(memory) = &self.voice.memory else { return };
+        let line_start = prompt.prefix.rfind('\n').map_or(0, |at| at + 1);
+        let (before, typed) = prompt.prefix.split_at(line_start);
+        let (rest, behind) = prompt.suffix.split_once('\n').unwrap_or((prompt.suffix, ""));
+        let around = symbols::Surroundings::of(memory.symbols(), prompt.path, before, behind);
+        lines.retain_mut(|line| {
+            let text = line.path.text.new_text();
+            line.members = around.members(&[typed, text, rest].concat(), typed.len());
+            line.members.n_missing == 0
+        });
     }
 
     /// Asks the model for lines that the search has not found.
@@ -374,6 +402,7 @@ impl Search<'_, '_> {
                 most,
                 analogy: line.analogy,
                 n_tokens: line.path.tokens.len(),
+                members: line.members,
                 fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
             };
             known.push(evidence.features());

@@ -128,10 +128,14 @@ impl Text {
         None
     }
 
+    /// What is new, before it is trimmed.
+    pub(super) fn new_text(&self) -> &str {
+        valid(self.bytes.get(self.healed.len()..).unwrap_or_default())
+    }
+
     /// Whether what is new breaks nothing in its place.
     pub(super) fn fits(&self, suffix: &str) -> bool {
-        let new = self.bytes.get(self.healed.len()..).unwrap_or_default();
-        self.at_cursor.fits(valid(new), suffix)
+        self.at_cursor.fits(self.new_text(), suffix)
     }
 
     /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand

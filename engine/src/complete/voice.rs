@@ -124,7 +124,7 @@ impl Voice<'_> {
         }
         let config = session.model().config();
         let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
-        let guess = drafts.guess(all, most, config.vocab_size);
+        let guess = drafts.guess(self.memory.as_ref(), all, most, config.vocab_size);
         session.push_ahead(token, &guess);
     }
 }

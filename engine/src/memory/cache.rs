@@ -4,6 +4,7 @@
 //! <folder>/
 //!   stamps/<folder and tokenizer>   what a package looked like, and the key of its stream: nothing is read twice
 //!   streams/<key>                   its tokens; the key is a hash of its text and of the tokenizer
+//!   symbols/<folder>              what a package looked like, and what its types have: see [`super::symbols`]
 //!   indexes/<set of keys>           one index over the streams of a whole closure: see [`super::index`]
 //!   lock                            held by the process that encodes
 //! ```
@@ -20,6 +21,7 @@
 mod build;
 mod files;
 mod stream;
+mod symbols;
 
 use std::fs::{self, File};
 use std::io;
@@ -242,7 +244,7 @@ impl Cache {
     /// count: without them no index is found, and all of them together are smaller than one.
     fn clean(&self) {
         let mut found: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        for folder in ["indexes", "streams", "stamps"] {
+        for folder in ["indexes", "streams", "symbols", "stamps"] {
             let entries = fs::read_dir(self.folder.join(folder)).into_iter().flatten().flatten();
             for entry in entries {
                 let Ok(metadata) = entry.metadata() else { continue };

@@ -40,17 +40,7 @@ pub(super) struct Text {
 
 impl Text {
     pub(super) fn read(package: &Package, tokenizer: &Tokenizer) -> Self {
-        let sources = Sources { root: package.folder.clone(), packages: vec![package.clone()] };
-        let (mut files, skipped) = sources.collect(&[package.role]);
-        let mut skipped: Vec<Skipped> =
-            skipped.into_iter().map(|file| (file.path.display().to_string(), file.reason)).collect();
-        files.retain(|file| match generated(&file.text) {
-            Some(reason) => {
-                skipped.push((file.path.display().to_string(), reason.to_owned()));
-                false
-            }
-            None => true,
-        });
+        let (files, skipped) = read_files(package);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&VERSION.to_le_bytes()).update(&tokenizer.hash());
         for file in &files {
@@ -70,6 +60,22 @@ impl Text {
         };
         Stream { key: self.key, files: self.files.iter().map(encode).collect() }
     }
+}
+
+/// The files of a package that are worth remembering.
+pub(super) fn read_files(package: &Package) -> (Vec<SourceFile>, Vec<Skipped>) {
+    let sources = Sources { root: package.folder.clone(), packages: vec![package.clone()] };
+    let (mut files, skipped) = sources.collect(&[package.role]);
+    let mut skipped: Vec<Skipped> =
+        skipped.into_iter().map(|file| (file.path.display().to_string(), file.reason)).collect();
+    files.retain(|file| match generated(&file.text) {
+        Some(reason) => {
+            skipped.push((file.path.display().to_string(), reason.to_owned()));
+            false
+        }
+        None => true,
+    });
+    (files, skipped)
 }
 
 /// Why a file is not worth remembering, if it is not.

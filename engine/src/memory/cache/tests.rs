@@ -2,6 +2,7 @@ use std::sync::mpsc::channel;
 
 use super::*;
 use crate::memory::index::{Names, TokenWriter};
+use crate::memory::symbols::Surroundings;
 use crate::memory::{Lookup, Memory, Tier};
 use crate::tokenizer::tests::sample;
 
@@ -397,4 +398,68 @@ fn the_standard_library_is_the_crates_of_its_folder() {
     let packages = std_packages(&library);
     assert_eq!(packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["core"]);
     assert!(std_packages(&world.folder.path().join("nowhere")).is_empty());
+}
+
+/// Whether a public member of each of two packages is known, and how many events there were.
+fn symbols(world: &World) -> ([bool; 2], usize) {
+    let mut n_events = 0;
+    let request =
+        Request { packages: &world.packages, tokenizer: &world.tokenizer, n_threads: 2, cancel: &Cancel::new() };
+    let symbols = world.cache().symbols(&request, &mut |_| n_events += 1).expect("nobody cancels");
+    let memory = Memory::default().with_symbols(Tier::Dependencies, symbols);
+    let around = Surroundings::of(memory.symbols(), "a.rs", "fn f(one: One, two: Two) {\n", "}\n");
+    (["one.first", "two.second"].map(|line| around.members(line, 0).n_there == 1), n_events)
+}
+
+fn two_types() -> World {
+    World::new(
+        "//- one/src/lib.rs\npub struct One { pub first: u8 }\n//- two/src/lib.rs\npub struct Two { pub second: u8 }\n",
+    )
+}
+
+#[test]
+fn what_types_have_is_kept_and_read_again_where_a_package_changed() {
+    let world = two_types();
+    assert_eq!(symbols(&world), ([true, true], 0));
+    let kept = world.files("symbols");
+    assert_eq!(kept.len(), 2);
+    let contents =
+        |files: &[PathBuf]| -> Vec<Vec<u8>> { files.iter().map(|path| fs::read(path).expect("it is there")).collect() };
+    let before = contents(&kept);
+    assert_eq!(symbols(&world), ([true, true], 0));
+    assert_eq!(contents(&kept), before);
+    world.write("one/src/lib.rs", b"pub struct One { pub another: u8 }\n");
+    assert_eq!(symbols(&world), ([false, true], 0));
+    assert_ne!(contents(&kept), before);
+}
+
+#[test]
+fn whatever_byte_is_flipped_or_cut_off_symbols_are_read_again() {
+    let world = two_types();
+    assert_eq!(symbols(&world), ([true, true], 0));
+    let path = &world.files("symbols")[0];
+    let whole = fs::read(path).expect("it is there");
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        for damaged in [&flipped[..], &whole[..at]] {
+            fs::write(path, damaged).expect("it can be written");
+            assert_eq!(symbols(&world), ([true, true], 0), "byte {at}");
+            assert_eq!(fs::read(path).expect("it is there"), whole);
+        }
+    }
+}
+
+#[test]
+fn symbols_that_cannot_be_kept_are_there_all_the_same() {
+    let world = two_types();
+    fs::write(world.folder.path().join("cache"), b"no folder").expect("a file");
+    assert_eq!(symbols(&world), ([true, true], 1));
+}
+
+#[test]
+fn a_package_that_vanished_has_no_symbols() {
+    let world = two_types();
+    fs::remove_dir_all(world.folder.path().join("one")).expect("it was there");
+    assert_eq!(symbols(&world), ([false, true], 0));
 }

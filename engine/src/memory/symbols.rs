@@ -1,0 +1,318 @@
+//! What types have: fields, variants, methods and what they take, of the workspace, of the public interfaces of its
+//! dependencies, and of the file that is being written.
+//!
+//! ```text
+//! saved files      → extract (syn)           ┐
+//! the live buffer  → live (any text)         ┴→ records → Symbols: by the owner's name
+//!                  → Scope: `self`, parameters, `let` ─┐
+//! a line           → members: receiver . name ─────────┴→ how many there are, and how many there cannot be
+//! ```
+//!
+//! Nothing is resolved: types of one name are one type, which has what any of them has. A type is *open* where it could
+//! have members that no record shows, by a macro, a derive that is not known, or `Deref`; of an open type no member is said
+//! not to be. Of a generic type's parameters nothing is known.
+
+mod check;
+mod extract;
+mod live;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use super::{N_TIERS, Tier};
+use crate::sources::SourceFile;
+
+pub use check::Found;
+use check::{Known, Scope};
+pub use extract::extract_each;
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A struct, an enum or a union.
+    Type,
+    /// That a type could have more than is recorded.
+    Open,
+    /// A trait.
+    Trait,
+    /// That a type implements a trait, which is the name.
+    Implements,
+    /// A field, with its type.
+    Field,
+    /// A variant.
+    Variant,
+    /// A function that takes `self`, with how many more it takes and what it returns.
+    Method,
+    /// A function, constant or type that is reached by `::`.
+    Associated,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Type, "T"),
+        (Self::Open, "O"),
+        (Self::Trait, "R"),
+        (Self::Implements, "I"),
+        (Self::Field, "F"),
+        (Self::Variant, "V"),
+        (Self::Method, "M"),
+        (Self::Associated, "A"),
+    ];
+}
+
+/// One thing that is known of a type or a trait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record<'a> {
+    kind: Kind,
+    owner: &'a str,
+    /// Empty where the record is of the owner itself.
+    name: &'a str,
+    /// Of functions.
+    n_args: Option<usize>,
+    /// Of a field, or what a function returns; empty if nothing or not known.
+    type_: &'a str,
+}
+
+/// Longer types say no more.
+const MOST_TYPE_BYTES: usize = 120;
+/// Bytes of all records of one table at most.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Records as text, a line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records(String);
+
+impl Records {
+    fn add(&mut self, record: Record<'_>) {
+        let Record { kind, owner, name, n_args, type_ } = record;
+        let (_, letter) = Kind::ALL.iter().find(|(of, _)| *of == kind).expect("all kinds have a letter");
+        // Line breaks and tabs of types are white space to Rust.
+        let type_: String = if type_.len() > MOST_TYPE_BYTES {
+            String::new()
+        } else {
+            type_.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let n_args = n_args.map_or_else(String::new, |n| n.to_string());
+        self.0.extend([letter, "\t", owner, "\t", name, "\t", &n_args, "\t", &type_, "\n"]);
+    }
+
+    /// Those of several files as if they were of one.
+    pub(super) fn all(each: Vec<Self>) -> Self {
+        Self(each.into_iter().map(|records| records.0).collect())
+    }
+
+    /// The same as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What [`Records::as_str`] gave; lines that are none are passed over.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+}
+
+fn record(line: &str) -> Option<Record<'_>> {
+    let mut parts = line.split('\t');
+    let letter = parts.next()?;
+    let (kind, _) = *Kind::ALL.iter().find(|(_, of)| *of == letter)?;
+    let (owner, name, n_args, type_) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    Some(Record { kind, owner, name, n_args: n_args.parse().ok(), type_ })
+}
+
+type Hasher = BuildHasherDefault<DefaultHasher>;
+
+fn hash(name: &str) -> u64 {
+    Hasher::default().hash_one(name)
+}
+
+/// Records by their owners. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Symbols(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    text: String,
+    /// Names of files, and where their records begin; in order.
+    files: Vec<(String, u32)>,
+    /// Hash of the owner, and where its record begins; in order.
+    places: Vec<(u64, u32)>,
+    /// Hashes of what traits give: any type might have it.
+    of_traits: HashSet<u64, Hasher>,
+}
+
+impl Symbols {
+    /// A table of the records of files; what is beyond some tens of megabytes is left out.
+    pub fn of(files: impl IntoIterator<Item = (String, Records)>) -> Self {
+        let (mut text, mut begins) = (String::new(), Vec::new());
+        for (name, Records(records)) in files {
+            if text.len() + records.len() <= MOST_BYTES {
+                begins.push((name, text.len() as u32));
+                text.push_str(&records);
+            }
+        }
+        text.shrink_to_fit();
+        let mut places = Vec::new();
+        let mut traits = HashSet::new();
+        let mut at = 0;
+        for line in text.split_inclusive('\n') {
+            if let Some(record) = record(line.trim_end_matches('\n')) {
+                places.push((hash(record.owner), at as u32));
+                if record.kind == Kind::Trait {
+                    traits.insert(record.owner);
+                }
+            }
+            at += line.len();
+        }
+        let records = text.lines().filter_map(record);
+        let of_traits = records.filter(|record| traits.contains(record.owner) && !record.name.is_empty());
+        let of_traits = of_traits.map(|record| hash(record.name)).collect();
+        places.sort_unstable();
+        Self(Arc::new(Table { text, files: begins, places, of_traits }))
+    }
+
+    /// What the types of some files have: all of it, or what is public.
+    pub fn of_files(files: &[SourceFile], only_public: bool) -> Self {
+        Self::of(files.iter().map(|file| file.name.clone()).zip(extract_each(files, only_public)))
+    }
+
+    /// What is known of a type or a trait outside the file `exclude`.
+    fn of_owner<'a>(&'a self, owner: &'a str, exclude: &'a str) -> impl Iterator<Item = Record<'a>> + 'a {
+        let Table { text, files, places, .. } = &*self.0;
+        let of = hash(owner);
+        let from = places.partition_point(|(hash, _)| *hash < of);
+        let same = places[from..].iter().take_while(move |(hash, _)| *hash == of);
+        let is_excluded = move |at: u32| {
+            let file = files.partition_point(|(_, begin)| *begin <= at);
+            !exclude.is_empty() && file.checked_sub(1).is_some_and(|file| files[file].0 == exclude)
+        };
+        let line = |at: u32| text[at as usize..].lines().next().unwrap_or_default();
+        let same = same.filter(move |(_, at)| !is_excluded(*at));
+        same.filter_map(move |(_, at)| record(line(*at))).filter(move |record| record.owner == owner)
+    }
+
+    fn is_of_trait(&self, name: &str) -> bool {
+        self.0.of_traits.contains(&hash(name))
+    }
+
+    /// Bytes on the heap, about.
+    pub fn n_bytes(&self) -> usize {
+        let Table { text, places, of_traits, .. } = &*self.0;
+        text.len() + 16 * places.len() + 9 * of_traits.capacity()
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.0.places.len()
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.places.is_empty()
+    }
+}
+
+/// What is known around a cursor: tables, the types of the file at hand, and what is in scope.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// By tier; that of the file at hand is made of its text.
+    tables: [Symbols; N_TIERS],
+    /// The file at hand, whose saved copy does not count.
+    path: &'a str,
+    scope: Scope<'a>,
+}
+
+impl<'a> Surroundings<'a> {
+    /// Around a line of the file `path` between the lines `before` and those `behind`.
+    pub fn of(tables: &[Symbols; N_TIERS], path: &'a str, before: &'a str, behind: &'a str) -> Self {
+        let (records, scope) = live::live(before, behind);
+        let mut tables = tables.clone();
+        tables[Tier::File as usize] = Symbols::of([(String::new(), records)]);
+        Self { tables, path, scope }
+    }
+
+    /// What the types in scope have that stand in other files, as they could be declared: that of `self` first, then those of
+    /// parameters and variables. At most `most_bytes`; empty where nothing is known.
+    pub fn declarations(&self, most_bytes: usize) -> String {
+        let mut text = String::new();
+        for owner in self.scope.types() {
+            let here: Vec<Record<'_>> = self.tables[Tier::File as usize].of_owner(owner, "").collect();
+            let others = self.tables[1..].iter().flat_map(|table| table.of_owner(owner, self.path));
+            let others: Vec<Record<'_>> = others.filter(|record| !here.contains(record)).collect();
+            let Some(declared) = declare(owner, &others) else { continue };
+            if text.len() + declared.len() > most_bytes {
+                break;
+            }
+            text.push_str(&declared);
+        }
+        text
+    }
+
+    /// Looks at the members that `line` names behind its first `n_typed` bytes.
+    pub fn members(&self, line: &str, n_typed: usize) -> Found {
+        let Self { tables, path, scope } = self;
+        Known { tables, path, scope, bound: &live::bound(line) }.members(line, n_typed)
+    }
+}
+
+/// A type as it could be declared; `None` where nothing of it is known.
+fn declare(owner: &str, records: &[Record<'_>]) -> Option<String> {
+    const MOST_METHODS: usize = 16;
+    let of = |kind: Kind| records.iter().filter(move |record| record.kind == kind);
+    let mut text = String::new();
+    if of(Kind::Field).next().is_some() {
+        text.push_str(&format!("struct {owner} {{\n"));
+        of(Kind::Field).for_each(|field| text.push_str(&format!("    {}: {},\n", field.name, field.type_)));
+        text.push_str("}\n");
+    }
+    if of(Kind::Variant).next().is_some() {
+        text.push_str(&format!("enum {owner} {{\n"));
+        of(Kind::Variant).for_each(|variant| text.push_str(&format!("    {},\n", variant.name)));
+        text.push_str("}\n");
+    }
+    let functions = records.iter().filter(|record| record.n_args.is_some()).take(MOST_METHODS);
+    let functions: Vec<String> = functions
+        .map(|function| {
+            let receiver = if function.kind == Kind::Method { "&self" } else { "" };
+            let args = std::iter::once(receiver).filter(|text| !text.is_empty());
+            let args: Vec<&str> = args.chain(std::iter::repeat_n("_", function.n_args.unwrap_or(0))).collect();
+            let returned = if function.type_.is_empty() { String::new() } else { format!(" -> {}", function.type_) };
+            format!("    fn {}({}){returned}\n", function.name, args.join(", "))
+        })
+        .collect();
+    if !functions.is_empty() {
+        text.push_str(&format!("impl {owner} {{\n{}}}\n", functions.concat()));
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// The last name of the path of a type, without references and without the pointers that members are reached through;
+/// empty if it is no path.
+fn head(type_: &str) -> &str {
+    let mut rest = type_.trim();
+    loop {
+        rest = rest.trim_start_matches(['&', ' ', '*']);
+        if let Some(behind) = rest.strip_prefix('\'') {
+            rest = behind.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+        } else if let Some(behind) = rest.strip_prefix("mut ").or_else(|| rest.strip_prefix("const ")) {
+            rest = behind;
+        } else {
+            break;
+        }
+    }
+    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+    let (path, behind) = rest.split_at(end);
+    let name = path.rsplit(':').next().unwrap_or_default();
+    let behind = behind.trim_start();
+    if matches!(name, "Box" | "Rc" | "Arc")
+        && let Some(inner) = behind.strip_prefix('<')
+    {
+        return head(inner);
+    }
+    let is_path = behind.is_empty() || behind.starts_with(['<', '>', ',']);
+    if is_path && !matches!(name, "dyn" | "impl" | "fn" | "for") { name } else { "" }
+}
+
+#[cfg(test)]
+mod tests;

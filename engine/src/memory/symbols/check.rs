@@ -1,0 +1,394 @@
+//! Whether the members that a line names are there.
+
+use std::ops::Range;
+
+use super::{Kind, Record, Symbols, head};
+use crate::memory::{N_TIERS, Tier};
+use crate::syntax::lex::{self, Token};
+
+/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could have
+/// members that are not known.
+const PLAIN_TRAITS: [&str; 46] = [
+    "Add",
+    "AddAssign",
+    "AsMut",
+    "AsRef",
+    "BitAnd",
+    "BitAndAssign",
+    "BitOr",
+    "BitOrAssign",
+    "BitXor",
+    "BitXorAssign",
+    "Borrow",
+    "BorrowMut",
+    "Clone",
+    "Copy",
+    "Debug",
+    "Default",
+    "Deserialize",
+    "Display",
+    "Div",
+    "DivAssign",
+    "Drop",
+    "Eq",
+    "Error",
+    "From",
+    "FromIterator",
+    "FromStr",
+    "Hash",
+    "Index",
+    "IndexMut",
+    "Into",
+    "IntoIterator",
+    "LowerHex",
+    "Mul",
+    "MulAssign",
+    "Neg",
+    "Not",
+    "Ord",
+    "PartialEq",
+    "PartialOrd",
+    "Rem",
+    "Send",
+    "Serialize",
+    "Sub",
+    "SubAssign",
+    "Sync",
+    "ToOwned",
+];
+const PLAIN_MEMBERS: [&str; 60] = [
+    "Err",
+    "Error",
+    "IntoIter",
+    "Item",
+    "Output",
+    "Owned",
+    "Target",
+    "add",
+    "add_assign",
+    "as_mut",
+    "as_ref",
+    "bitand",
+    "bitor",
+    "bitxor",
+    "borrow",
+    "borrow_mut",
+    "by_ref",
+    "cause",
+    "clamp",
+    "clone",
+    "clone_from",
+    "clone_into",
+    "cmp",
+    "default",
+    "deserialize",
+    "description",
+    "div",
+    "div_assign",
+    "drop",
+    "eq",
+    "extend",
+    "fmt",
+    "from",
+    "from_iter",
+    "from_str",
+    "ge",
+    "gt",
+    "hash",
+    "index",
+    "index_mut",
+    "into",
+    "into_iter",
+    "le",
+    "lt",
+    "max",
+    "min",
+    "mul",
+    "ne",
+    "neg",
+    "not",
+    "partial_cmp",
+    "rem",
+    "serialize",
+    "source",
+    "sub",
+    "sub_assign",
+    "to_owned",
+    "to_string",
+    "try_from",
+    "try_into",
+];
+/// The value of a variable that is the value of a variable …: no further.
+const MOST_STEPS: usize = 6;
+/// Longer lines are not looked at.
+const MOST_LINE_BYTES: usize = 400;
+
+/// A name that is in scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Variable<'a> {
+    pub(super) name: &'a str,
+    /// The head of its type; empty if it is not said.
+    pub(super) type_: &'a str,
+    /// What it is first set to; empty if that is not simple.
+    pub(super) value: &'a str,
+}
+
+/// What is in scope at a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Scope<'a> {
+    pub(super) self_type: Option<&'a str>,
+    /// Generic parameters.
+    pub(super) parameters: Vec<&'a str>,
+    /// The innermost last.
+    pub(super) variables: Vec<Variable<'a>>,
+    /// Names that come from other crates, and whether from the standard library.
+    pub(super) imported: Vec<(&'a str, bool)>,
+    /// Whether all of the file was read.
+    pub(super) is_whole: bool,
+}
+
+/// Of the members that a line names and whose receiver's type is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Such that are there.
+    pub n_there: u16,
+    /// Such that no type of the name has.
+    pub n_missing: u16,
+    /// Calls with more or fewer arguments than the function takes.
+    pub n_wrong_calls: u16,
+}
+
+/// What is known at a cursor: tables, and the scope.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    pub(super) tables: &'a [Symbols; N_TIERS],
+    pub(super) path: &'a str,
+    pub(super) scope: &'a Scope<'a>,
+    /// What the line itself binds.
+    pub(super) bound: &'a [Variable<'a>],
+}
+
+impl<'a> Scope<'a> {
+    /// Types that are named: that of `self`, and of variables, the innermost first.
+    pub(super) fn types(&self) -> Vec<&'a str> {
+        let of_variables = self.variables.iter().rev().map(|variable| variable.type_);
+        let mut types: Vec<&str> = Vec::new();
+        for type_ in self.self_type.into_iter().chain(of_variables) {
+            if type_.len() > 1 && !self.parameters.contains(&type_) && !types.contains(&type_) {
+                types.push(type_);
+            }
+        }
+        types
+    }
+}
+
+enum Member<'a> {
+    There { type_: &'a str, n_args: Option<usize>, is_method: bool },
+    Missing,
+    Unknown,
+}
+
+impl<'a> Known<'a> {
+    /// Looks at the members of `line` that end behind its first `n_typed` bytes.
+    pub(super) fn members(&self, line: &'a str, n_typed: usize) -> Found {
+        let mut found = Found::default();
+        if line.len() > MOST_LINE_BYTES {
+            return found;
+        }
+        let tokens = lex::tokens(line);
+        // Of these the arguments of calls that a chain went on behind are read later.
+        let mut waiting: Vec<Range<usize>> = std::iter::once(0..tokens.len()).collect();
+        while let Some(Range { start, end }) = waiting.pop() {
+            let mut at = start;
+            while at < end {
+                let is_begin =
+                    at.checked_sub(1).is_none_or(|before| !tokens[before].is(".") && !tokens[before].is(":"));
+                at = if is_begin && tokens[at].kind == lex::Kind::Word {
+                    self.chain(&tokens, at, n_typed, &mut found, &mut waiting, 0).1
+                } else {
+                    at + 1
+                };
+            }
+        }
+        found
+    }
+
+    /// Follows `first.a.b(…)` or `First::a(…).b` from its first token; returns the type that it comes to, empty if it is not
+    /// known, and where what was read ends. What was passed over is left to be read.
+    fn chain(
+        &self,
+        tokens: &[Token<'a>],
+        start: usize,
+        n_typed: usize,
+        found: &mut Found,
+        waiting: &mut Vec<Range<usize>>,
+        depth: usize,
+    ) -> (&'a str, usize) {
+        let first = tokens[start].text;
+        let is = |at: usize, mark: &str| tokens.get(at).is_some_and(|token| token.is(mark));
+        let word = |at: usize| tokens.get(at).filter(|token| token.kind == lex::Kind::Word).map(|token| token.text);
+        let mut at = start + 1;
+        let mut by_path = false;
+        let mut type_ = if is(at, ":") && is(at + 1, ":") {
+            by_path = true;
+            if first == "Self" { self.scope.self_type.unwrap_or_default() } else { first }
+        } else if first == "self" {
+            self.scope.self_type.unwrap_or_default()
+        } else if is(at, ".") || depth > 0 {
+            self.variable(first, depth)
+        } else {
+            ""
+        };
+        if by_path && is(at, ":") && word(at + 2).is_none() {
+            return ("", at);
+        }
+        loop {
+            let name_at = if by_path { at + 2 } else { at + 1 };
+            if !(by_path || is(at, ".")) {
+                return (type_, at);
+            }
+            let Some(name) = word(name_at) else { return ("", at + 1) };
+            if type_.is_empty() || !type_.starts_with(char::is_uppercase) {
+                return ("", name_at + 1);
+            }
+            let is_new = tokens[name_at].end() > n_typed;
+            let calls = is(name_at + 1, "(");
+            match self.member(type_, name, by_path, calls) {
+                Member::There { type_: next, n_args, is_method } => {
+                    found.n_there += u16::from(is_new);
+                    type_ = head(next);
+                    at = name_at + 1;
+                    if calls {
+                        let (n_given, behind) = arguments(tokens, at);
+                        let wanted = n_args.map(|n| n + usize::from(by_path && is_method));
+                        if let (Some(n), Some(wanted)) = (n_given, wanted)
+                            && tokens[behind - 1].end() > n_typed
+                        {
+                            found.n_wrong_calls += u16::from(n != wanted);
+                        }
+                        waiting.push(at + 1..behind);
+                        at = behind;
+                    }
+                }
+                Member::Missing => {
+                    found.n_missing += u16::from(is_new);
+                    return ("", name_at + 1);
+                }
+                Member::Unknown => return ("", name_at + 1),
+            }
+            by_path = false;
+        }
+    }
+
+    /// The type of a variable; empty if it is not known.
+    fn variable(&self, name: &str, depth: usize) -> &'a str {
+        // The line's own bindings are not in order with what it names, so nothing is said of them.
+        if depth == 0 && self.bound.iter().any(|variable| variable.name == name) {
+            return "";
+        }
+        let Some(variable) = self.scope.variables.iter().rev().find(|variable| variable.name == name) else {
+            return "";
+        };
+        if variable.type_ == "Self" {
+            return self.scope.self_type.unwrap_or_default();
+        }
+        if !variable.type_.is_empty() || depth == MOST_STEPS {
+            return variable.type_;
+        }
+        let value = variable.value.trim_start_matches(['&', ' ']);
+        let value = value.strip_prefix("mut ").unwrap_or(value);
+        let tokens = lex::tokens(value);
+        // A variable that is set to itself under the same name is another one.
+        if tokens.first().is_none_or(|token| token.kind != lex::Kind::Word || token.text == name) {
+            return "";
+        }
+        if tokens.get(1).is_some_and(|token| token.is("{")) {
+            return if tokens[0].is("Self") { self.scope.self_type.unwrap_or_default() } else { tokens[0].text };
+        }
+        let (type_, end) = self.chain(&tokens, 0, usize::MAX, &mut Found::default(), &mut Vec::new(), depth + 1);
+        if end == tokens.len() { type_ } else { "" }
+    }
+
+    fn member(&self, owner: &'a str, name: &str, by_path: bool, calls: bool) -> Member<'a> {
+        if owner.len() == 1 || self.scope.parameters.contains(&owner) {
+            return Member::Unknown;
+        }
+        let (mut is_type, mut is_open) = (false, false);
+        let mut found: Vec<Record<'a>> = Vec::new();
+        // Of another crate's type those of one name here say nothing; where that crate is not known, nothing does.
+        let tables = match self.scope.imported.iter().find(|(name, _)| *name == owner) {
+            Some((_, true)) => &self.tables[Tier::Std as usize..],
+            Some((_, false)) => &self.tables[Tier::Dependencies as usize..Tier::Std as usize],
+            None => &self.tables[..],
+        };
+        for record in tables.iter().flat_map(|table| table.of_owner(owner, self.path)) {
+            match record.kind {
+                Kind::Type => is_type = true,
+                Kind::Open | Kind::Trait => is_open = true,
+                Kind::Implements => is_open |= !self.is_plain(record.name),
+                _ if record.name == name => found.push(record),
+                _ => {}
+            }
+        }
+        // A field and a method may share a name.
+        let is_meant = |record: &Record<'a>| (record.kind == Kind::Field) != calls;
+        if !by_path && found.iter().any(is_meant) {
+            found.retain(is_meant);
+        }
+        // Of several nothing is known but what they agree in.
+        if let [first, others @ ..] = &found[..] {
+            let n_args = first.n_args.filter(|_| others.iter().all(|other| other.n_args == first.n_args));
+            let type_ = if others.iter().all(|other| other.type_ == first.type_) { first.type_ } else { "" };
+            return Member::There { type_, n_args, is_method: first.kind == Kind::Method };
+        }
+        let is_of_trait = || self.tables.iter().any(|table| table.is_of_trait(name)) || PLAIN_MEMBERS.contains(&name);
+        if is_type
+            && !is_open
+            && self.scope.is_whole
+            && name != "await"
+            && !is_of_trait()
+            && (!by_path || name != "Self")
+        {
+            Member::Missing
+        } else {
+            Member::Unknown
+        }
+    }
+
+    /// Whether all that a trait gives is known.
+    fn is_plain(&self, name: &str) -> bool {
+        if PLAIN_TRAITS.contains(&name) {
+            return true;
+        }
+        let name = name.rsplit("::").next().unwrap_or_default();
+        let has = |kind: Kind| {
+            self.tables.iter().flat_map(|table| table.of_owner(name, self.path)).any(|record| record.kind == kind)
+        };
+        has(Kind::Trait) && !has(Kind::Open)
+    }
+}
+
+/// How many arguments stand between the parentheses at whose first this begins, and where they end; `None` where they do not
+/// end here, or have closures, whose parameters have commas too.
+fn arguments(tokens: &[Token<'_>], open: usize) -> (Option<usize>, usize) {
+    let (mut depth, mut n, mut is_empty, mut is_plain) = (0usize, 1usize, true, true);
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token.text {
+            "(" | "[" | "{" if token.kind == lex::Kind::Mark => depth += 1,
+            ")" | "]" | "}" if token.kind == lex::Kind::Mark => {
+                depth -= 1;
+                if depth == 0 {
+                    // `f(a, )` has one.
+                    n -= usize::from(!is_empty && tokens[at - 1].is(","));
+                    return (is_plain.then_some(if is_empty { 0 } else { n }), at + 1);
+                }
+            }
+            "," if depth == 1 => n += 1,
+            // `f::<A, B>` and `a < b` look alike.
+            "|" | "<" => is_plain = false,
+            _ => {}
+        }
+        is_empty &= at == open;
+    }
+    (None, tokens.len())
+}
