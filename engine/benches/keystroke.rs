@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use nanochat_engine::checkpoint::PackedWeights;
 use nanochat_engine::complete::Voices;
+use nanochat_engine::draft::{Costs, Drafts};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::Role;
 use nanochat_engine::store::Store;
@@ -48,8 +49,12 @@ fn main() {
     let config = completer.model().expect("a checkpoint has a model").config().to_string();
     println!("{config}, {n_threads} threads, {} lines, {} tokens of other files", ends.len(), memory.n_tokens());
     completer.set_memory(memory);
-    for voices in [Voices::Both, Voices::MemoryOnly, Voices::ModelOnly] {
+    let costs = Costs::measure(completer.model().expect("a checkpoint has a model"));
+    for (voices, drafts) in
+        [(Voices::Both, false), (Voices::Both, true), (Voices::MemoryOnly, false), (Voices::ModelOnly, false)]
+    {
         completer.set_voices(voices);
+        completer.set_drafts(drafts.then(|| Drafts::of_memory(costs.clone())));
         let mut rng = Rng::new(7);
         let mut times = Vec::new();
         while times.len() < N_KEYSTROKES {
@@ -72,6 +77,7 @@ fn main() {
         times.sort_by(f64::total_cmp);
         let quantile = |percent: usize| times[(times.len() - 1) * percent / 100];
         let [p50, p95, p99] = [50, 95, 99].map(quantile);
-        println!("  {voices:?}: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms");
+        let guesses = if drafts { ", with drafts of the memory" } else { "" };
+        println!("  {voices:?}{guesses}: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms");
     }
 }

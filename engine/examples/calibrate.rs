@@ -94,7 +94,7 @@ fn read(
     completer.set_memory(Arc::clone(&memory));
     for (n, (file, mut holes)) in krate.holes(N_FILES, N_LINES).into_iter().enumerate() {
         // Behind the others the line breaks.
-        holes.retain(|(kind, _)| *kind != Kind::Within);
+        holes.retain(|(kind, _)| !matches!(kind, Kind::Within | Kind::Several));
         let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };
         copied.count(&memory, &tokenizer, file, &holes);
         for (_, hole) in holes {

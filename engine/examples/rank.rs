@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut all = Vec::new();
     for ((_, name), found) in VOICES.iter().zip(&of_voices) {
-        for kinds in [&[Kind::Line, Kind::Rest][..], &[Kind::Within]] {
+        for kinds in [&[Kind::Line, Kind::Rest][..], &[Kind::Within], &[Kind::Several]] {
             let holes: Vec<&Hole> = found.iter().filter(|hole| kinds.contains(&hole.kind)).collect();
             report(name, kinds, &holes);
             all.extend(Net::fit(&holes).0);
@@ -93,11 +93,15 @@ fn weigh(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec<
     for (file, holes) in source.holes(N_FILES, N_LINES) {
         for (kind, hole) in holes {
             let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
-            let truth = file.text[hole].trim_end();
+            let truth = match kind {
+                Kind::Several => file.text[hole].lines().next().unwrap_or_default().trim_end(),
+                _ => file.text[hole].trim_end(),
+            };
+            let limits = Limits { max_lines: if kind == Kind::Several { 8 } else { 1 }, ..Limits::default() };
             let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
             for ((voices, _), found) in VOICES.iter().zip(&mut found) {
                 completer.set_voices(*voices);
-                let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new())?;
+                let weighed = completer.weighed(&prompt, &limits, &Cancel::new())?;
                 let line = |Weighed { text, features }: Weighed| (features, text.trim_end() == truth);
                 found.push(Hole { krate, kind, lines: weighed.into_iter().map(line).collect() });
             }

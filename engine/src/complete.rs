@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prompt → tokens (last one healed) → session ─┐
-//!               what the memory's tiers know ───┴→ blend → the most probable line, or token after token
+//!               what the memory's tiers know ───┴→ blend → the most probable line, and the next one behind it
 //!                                                           → trim what already stands there
 //! ```
 
@@ -263,13 +263,65 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
+        if self.goes_on(limits) {
+            return self.line_after_line(prompt, limits, cancel, on_token);
+        }
         let (lines, n_reused, n_prompt) = self.lines(prompt, limits, cancel, on_token)?;
         let found = search::best(lines, prompt.suffix, |text| !writes_secret(prompt, text));
         Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
 
+    /// Whether a text is written line after line, each weighed against others.
+    fn goes_on(&self, limits: &Limits) -> bool {
+        let weighs = limits.n_tried > 0 && limits.sampling == Sampling::Greedy && self.voices() != Voices::ModelOnly;
+        limits.max_lines > 1 && weighs
+    }
+
+    /// Lines that are each weighed against others, until the suffix goes on.
+    fn line_after_line(
+        &mut self,
+        prompt: &Prompt<'_>,
+        limits: &Limits,
+        cancel: &Cancel,
+        on_token: &mut dyn FnMut(TokenId),
+    ) -> Result<Option<Completion>, CompleteError> {
+        let mut prefix = prompt.prefix.to_owned();
+        let mut whole: Option<Completion> = None;
+        let mut left = limits.max_tokens;
+        for _ in 0..limits.max_lines {
+            let here = Prompt { prefix: &prefix, ..*prompt };
+            let limits = Limits { max_tokens: left, ..*limits };
+            let (lines, n_reused, n_prompt) = self.lines(&here, &limits, cancel, on_token)?;
+            let line = search::best(lines, prompt.suffix, |text| !writes_secret(&here, text));
+            let Some(line) = line.filter(|line| whole.is_none() || !is_next(&line.text, prompt.suffix)) else { break };
+            prefix.push_str(&line.text);
+            prefix.push('\n');
+            left = left.saturating_sub(line.n_generated);
+            let stop = line.stop;
+            whole = Some(match whole {
+                None => Completion { n_reused, n_prompt, ..line },
+                Some(mut whole) => {
+                    whole.text.push('\n');
+                    whole.text.push_str(&line.text);
+                    whole.sources.extend(line.sources);
+                    Completion {
+                        stop,
+                        confidence: whole.confidence * line.confidence,
+                        n_generated: whole.n_generated + line.n_generated,
+                        ..whole
+                    }
+                }
+            });
+            if stop != Stop::Lines || left == 0 {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+
     /// The lines that [`Completer::complete`] chooses from, as they would be shown, with what is known of each: what the
-    /// weights of its choice are found from. Empty where lines are not weighed: see [`Limits::n_tried`].
+    /// weights of its choice are found from. Of several lines those that could be the first. Empty where lines are not
+    /// weighed: see [`Limits::n_tried`].
     pub fn weighed(
         &mut self,
         prompt: &Prompt<'_>,
@@ -292,7 +344,7 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<(Vec<search::Line>, usize, usize), CompleteError> {
-        let voices = self.voices();
+        let (voices, goes_on) = (self.voices(), self.goes_on(limits));
         if voices == Voices::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
             return Err(CompleteError::Nothing);
         }
@@ -315,7 +367,7 @@ impl Completer {
         let n_params = n_params.map_or(0, |session| session.model().config().n_params());
         // One that is asked for is never none.
         let n_tried = limits.n_tried.min((limits.n_tried * SMALL).div_ceil(n_params.max(SMALL)));
-        let limits = Limits { max_tokens, n_tried, ..*limits };
+        let limits = Limits { max_tokens, n_tried, max_lines: if goes_on { 1 } else { limits.max_lines }, ..*limits };
         let voice = Voice {
             tokenizer: &self.tokenizer,
             session: self.session.as_mut().filter(|_| voices != Voices::MemoryOnly),
@@ -324,7 +376,7 @@ impl Completer {
             blend: &self.blend,
             state: &mut self.state,
         };
-        let lines = search::search(voice, prompt, prompt_tokens, &limits, cancel, on_token)?;
+        let lines = search::search(voice, prompt, prompt_tokens, &limits, goes_on, cancel, on_token)?;
         Ok((lines, n_reused, n_prompt))
     }
 
@@ -482,6 +534,12 @@ fn uniform(vocab_size: usize) -> impl Iterator<Item = f32> {
 }
 
 /// A file without a name replaces none.
+/// Whether a line is the one that the suffix goes on with.
+fn is_next(line: &str, suffix: &str) -> bool {
+    let next = suffix.split_once('\n').map_or("", |(_, behind)| behind).lines().find(|line| !line.trim().is_empty());
+    next.is_some_and(|next| next.trim() == line.trim())
+}
+
 fn overlay_path(path: &str) -> String {
     if path.is_empty() { "<unnamed>".to_owned() } else { path.to_owned() }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::syntax::Scanner;
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
 /// What of a line is to be completed.
@@ -15,6 +16,9 @@ pub(crate) enum Kind {
     Rest,
     /// All of it.
     Line,
+    /// From the begin of a line on to the end of some later line with whose end all brackets are closed again. The first line
+    /// is what is to be completed.
+    Several,
     /// What stands between a bracket, comma or `=` and the end of what begins there, with more behind it.
     Within,
 }
@@ -60,9 +64,13 @@ fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
     rng.shuffle(&mut lines);
     lines.truncate(n_lines);
     let place = |line: Range<usize>| {
-        let kind = [Kind::Rest, Kind::Line, Kind::Within][rng.below(3)];
+        let kind = [Kind::Rest, Kind::Line, Kind::Within, Kind::Several][rng.below(4)];
         let range = match kind {
             Kind::Line => line,
+            Kind::Several => {
+                let ends = ends_of_several(text, line.start);
+                line.start..*ends.get(rng.below(ends.len().max(1)))?
+            }
             Kind::Rest => {
                 let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
                 text.floor_char_boundary(at).max(line.start)..line.end
@@ -76,6 +84,23 @@ fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
         Some((kind, range))
     };
     lines.into_iter().filter_map(place).collect()
+}
+
+/// Ends of the next lines, behind which no more brackets are open or closed than at `start`.
+fn ends_of_several(text: &str, start: usize) -> Vec<usize> {
+    const MOST_LINES: usize = 10;
+    let (mut at, mut scanner, mut ends) = (start, Scanner::default(), Vec::new());
+    for (i, line) in text[start..].split_inclusive('\n').take(MOST_LINES).enumerate() {
+        scanner.feed(line);
+        if scanner.n_stray() > 0 {
+            break;
+        }
+        if i > 0 && scanner.depth() == 0 && !line.trim().is_empty() {
+            ends.push(at + line.trim_end().len());
+        }
+        at += line.len();
+    }
+    ends
 }
 
 /// What is like an argument or an operand in a line, and not at its end.

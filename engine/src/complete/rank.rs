@@ -117,20 +117,33 @@ const N_WEIGHTS: usize = N_FEATURES + N_HIDDEN * (N_FEATURES + 1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rank<'a>(&'a [f32; N_WEIGHTS]);
 
-/// What the example `rank` wrote.
-const DEFAULT: &[u8; 4 * 4 * N_WEIGHTS] = include_bytes!("rank/default.f32");
+/// Where a line is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The cursor's line ends at the cursor, and what follows is behind the line.
+    Ends,
+    /// Text follows the cursor on its line.
+    Within,
+    /// More lines may stand between it and what follows.
+    Several,
+}
 
-/// Beside a model and for the memory alone, of each first where the cursor's line ends at the cursor and then where it goes on.
-static RANKS: LazyLock<[[f32; N_WEIGHTS]; 4]> = LazyLock::new(|| {
+const N_PLACES: usize = 3;
+
+/// What the example `rank` wrote.
+const DEFAULT: &[u8; 4 * 2 * N_PLACES * N_WEIGHTS] = include_bytes!("rank/default.f32");
+
+/// Beside a model and then for the memory alone, of each in the order of [`Place`].
+static RANKS: LazyLock<[[f32; N_WEIGHTS]; 2 * N_PLACES]> = LazyLock::new(|| {
     let (words, _) = DEFAULT.as_chunks();
     let weights: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-    std::array::from_fn(|set| *weights[set * N_WEIGHTS..].first_chunk().expect("four sets"))
+    std::array::from_fn(|set| *weights[set * N_WEIGHTS..].first_chunk().expect("all sets are there"))
 });
 
 impl Rank<'static> {
-    /// What the choice is made by: beside a model or not, and where text follows the cursor on its line or none.
-    pub(super) fn of(has_model: bool, is_within: bool) -> Self {
-        Self(&RANKS[2 * usize::from(!has_model) + usize::from(is_within)])
+    /// What the choice is made by, beside a model or not.
+    pub(super) fn of(has_model: bool, place: Place) -> Self {
+        Self(&RANKS[N_PLACES * usize::from(!has_model) + place as usize])
     }
 }
 

@@ -1,4 +1,4 @@
-//! The most probable line, or token after token where more than a line is asked for.
+//! The most probable line, or token after token where more than a line is asked for and none are weighed.
 //!
 //! ```text
 //! first ← the most probable choice at each place, to the end of the line     others → branches, by their bound
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
-use super::rank::{Bridged, Evidence, N_FEATURES, Rank};
+use super::rank::{Bridged, Evidence, N_FEATURES, Place, Rank};
 use super::text::Text;
 use super::voice::{Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
@@ -131,12 +131,14 @@ pub(super) struct Line {
     pub(super) p: f32,
 }
 
-/// All lines that are possible here, those that were found first first. The session, if there is one, holds the prompt.
+/// All lines that are possible here, those that were found first first. The session, if there is one, holds the prompt. Where
+/// the text `goes_on`, more lines may stand between this one and the suffix.
 pub(super) fn search(
     voice: Voice<'_>,
     prompt: &Prompt<'_>,
     prompt_tokens: PromptTokens,
     limits: &Limits,
+    goes_on: bool,
     cancel: &Cancel,
     on_token: &mut dyn FnMut(TokenId),
 ) -> Result<Vec<Line>, Cancelled> {
@@ -212,9 +214,16 @@ pub(super) fn search(
     lines.retain(|line| line.path.text.fits(prompt.suffix));
     if weighs {
         search.look_up_members(&mut lines, prompt);
-        let rank = Rank::of(has_model, !rest.is_empty());
+        let place = match rest {
+            _ if goes_on => Place::Several,
+            "" => Place::Ends,
+            _ => Place::Within,
+        };
         search.ask_model(&mut lines)?;
-        search.weigh(&mut lines, &Surroundings::of(prompt), rank);
+        search.weigh(&mut lines, &Surroundings::of(prompt), Rank::of(has_model, place));
+        if goes_on {
+            search.settle(&mut lines)?;
+        }
     }
     Ok(lines)
 }
@@ -375,6 +384,24 @@ impl Search<'_, '_> {
             self.voice.rebase(&self.all[..self.n_prompt], self.cancel)?;
             line.path.by_model = self.voice.log_p_by_model(&line.path.tokens, &self.ends);
         }
+        Ok(())
+    }
+
+    /// Says of the best line whether the suffix follows it, as the model has it: the memory never saw a cursor.
+    fn settle(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
+        let Some(best) = lines.iter_mut().max_by(|a, b| a.p.total_cmp(&b.p)) else { return Ok(()) };
+        let text = &best.path.text;
+        let is_at_end = text.ends.last() == Some(&text.bytes.len());
+        if self.voice.session.is_none() || !is_at_end || !matches!(best.stop, Stop::Lines | Stop::End) {
+            return Ok(());
+        }
+        self.all.truncate(self.n_prompt);
+        self.all.extend_from_slice(&best.path.tokens);
+        self.voice.rebase(&self.all, self.cancel)?;
+        self.voice.listen(&self.all[self.file_start..]);
+        let by_model = &self.voice.state.by_model;
+        let is_end = p_of(by_model, &[END]) > p_of(by_model, &self.newlines);
+        best.stop = if is_end { Stop::End } else { Stop::Lines };
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::draft::{Costs, Draft, PromptLookup};
+use crate::sources::SourceFile;
 use crate::weights::random;
 
 /// A tokenizer whose every token is a byte, and files that the memory knows.
@@ -33,6 +34,41 @@ fn the_limit_on_lines_is_kept() {
     let mut completer = completer(&[("a.rs", source)]);
     let two = Limits { max_lines: 2, ..LIMITS };
     assert_eq!(check(&mut completer, "fn b() {\n    one_$0", &two).as_deref(), Some("thing();\n    two_things();"));
+}
+
+#[test]
+fn lines_are_weighed_one_after_the_other_until_the_suffix_goes_on() {
+    let source = "fn a() {\n    one_thing();\n    two_things(1);\n    three_things();\n}\n";
+    let mut completer = completer(&[("a.rs", source)]);
+    let several = Limits { max_lines: 8, n_tried: 64, ..LIMITS };
+    let all = "one_thing();\n    two_things(1);\n    three_things();";
+    assert_eq!(check(&mut completer, "fn b() {\n    $0\n}\n", &several).as_deref(), Some(all));
+    let two = Limits { max_lines: 2, ..several };
+    assert_eq!(
+        check(&mut completer, "fn b() {\n    $0\n}\n", &two).as_deref(),
+        Some("one_thing();\n    two_things(1);")
+    );
+    let begin = check(&mut completer, "fn b() {\n    one_$0\n    three_things();\n}\n", &several);
+    assert_eq!(begin.as_deref(), Some("thing();\n    two_things(1);"), "the next line is there already");
+    let few = Limits { max_tokens: 20, ..several };
+    let begin = check(&mut completer, "fn b() {\n    $0\n}\n", &few).expect("there is room for a line");
+    assert!(all.starts_with(&begin) && begin.len() < all.len(), "{begin}");
+}
+
+#[test]
+fn a_line_with_a_member_that_is_not_there_is_not_offered() {
+    let types = "pub struct Store {\n    pub root: PathBuf,\n}\n";
+    let other = "fn g(store: &Index) {\n    let found = store.rooms;\n}\n";
+    let file = |name: &str, text: &str| SourceFile { name: name.into(), path: name.into(), text: text.into() };
+    let mut completer = Completer::without_model(Arc::new(Tokenizer::bytes()));
+    let files = [file("types.rs", types), file("other.rs", other)];
+    completer.set_memory(Arc::new(Memory::of_files(&files, completer.tokenizer())));
+    let limits = Limits { n_tried: 64, ..LIMITS };
+    let of = |completer: &mut Completer, type_: &str| {
+        check(completer, &format!("fn f(store: &{type_}) {{\n    let found = store.roo$0\n}}\n"), &limits)
+    };
+    assert_eq!(of(&mut completer, "Index").as_deref(), Some("ms;"));
+    assert_ne!(of(&mut completer, "Store").as_deref(), Some("ms;"));
 }
 
 #[test]

@@ -232,59 +232,11 @@ impl<'a> Surroundings<'a> {
         Self { tables, path, scope }
     }
 
-    /// What the types in scope have that stand in other files, as they could be declared: that of `self` first, then those of
-    /// parameters and variables. At most `most_bytes`; empty where nothing is known.
-    pub fn declarations(&self, most_bytes: usize) -> String {
-        let mut text = String::new();
-        for owner in self.scope.types() {
-            let here: Vec<Record<'_>> = self.tables[Tier::File as usize].of_owner(owner, "").collect();
-            let others = self.tables[1..].iter().flat_map(|table| table.of_owner(owner, self.path));
-            let others: Vec<Record<'_>> = others.filter(|record| !here.contains(record)).collect();
-            let Some(declared) = declare(owner, &others) else { continue };
-            if text.len() + declared.len() > most_bytes {
-                break;
-            }
-            text.push_str(&declared);
-        }
-        text
-    }
-
     /// Looks at the members that `line` names behind its first `n_typed` bytes.
     pub fn members(&self, line: &str, n_typed: usize) -> Found {
         let Self { tables, path, scope } = self;
         Known { tables, path, scope, bound: &live::bound(line) }.members(line, n_typed)
     }
-}
-
-/// A type as it could be declared; `None` where nothing of it is known.
-fn declare(owner: &str, records: &[Record<'_>]) -> Option<String> {
-    const MOST_METHODS: usize = 16;
-    let of = |kind: Kind| records.iter().filter(move |record| record.kind == kind);
-    let mut text = String::new();
-    if of(Kind::Field).next().is_some() {
-        text.push_str(&format!("struct {owner} {{\n"));
-        of(Kind::Field).for_each(|field| text.push_str(&format!("    {}: {},\n", field.name, field.type_)));
-        text.push_str("}\n");
-    }
-    if of(Kind::Variant).next().is_some() {
-        text.push_str(&format!("enum {owner} {{\n"));
-        of(Kind::Variant).for_each(|variant| text.push_str(&format!("    {},\n", variant.name)));
-        text.push_str("}\n");
-    }
-    let functions = records.iter().filter(|record| record.n_args.is_some()).take(MOST_METHODS);
-    let functions: Vec<String> = functions
-        .map(|function| {
-            let receiver = if function.kind == Kind::Method { "&self" } else { "" };
-            let args = std::iter::once(receiver).filter(|text| !text.is_empty());
-            let args: Vec<&str> = args.chain(std::iter::repeat_n("_", function.n_args.unwrap_or(0))).collect();
-            let returned = if function.type_.is_empty() { String::new() } else { format!(" -> {}", function.type_) };
-            format!("    fn {}({}){returned}\n", function.name, args.join(", "))
-        })
-        .collect();
-    if !functions.is_empty() {
-        text.push_str(&format!("impl {owner} {{\n{}}}\n", functions.concat()));
-    }
-    (!text.is_empty()).then_some(text)
 }
 
 /// The last name of the path of a type, without references and without the pointers that members are reached through;

@@ -123,7 +123,7 @@ impl Scanner {
     }
 
     /// Closing brackets that fitted none, since the text began.
-    pub(super) fn n_stray(&self) -> usize {
+    pub fn n_stray(&self) -> usize {
         self.n_stray
     }
 

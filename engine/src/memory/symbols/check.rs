@@ -168,20 +168,6 @@ pub(super) struct Known<'a> {
     pub(super) bound: &'a [Variable<'a>],
 }
 
-impl<'a> Scope<'a> {
-    /// Types that are named: that of `self`, and of variables, the innermost first.
-    pub(super) fn types(&self) -> Vec<&'a str> {
-        let of_variables = self.variables.iter().rev().map(|variable| variable.type_);
-        let mut types: Vec<&str> = Vec::new();
-        for type_ in self.self_type.into_iter().chain(of_variables) {
-            if type_.len() > 1 && !self.parameters.contains(&type_) && !types.contains(&type_) {
-                types.push(type_);
-            }
-        }
-        types
-    }
-}
-
 enum Member<'a> {
     There { type_: &'a str, n_args: Option<usize>, is_method: bool },
     Missing,

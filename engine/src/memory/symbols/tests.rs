@@ -243,13 +243,3 @@ fn a_table_passes_over_lines_that_are_none() {
     assert_eq!((put.kind, put.n_args), (Kind::Method, None));
     assert_eq!(symbols.of_owner("Store", "a.rs").count(), 0);
 }
-
-#[test]
-fn types_in_scope_are_declared_as_far_as_other_files_know_them() {
-    let tables = tables(STORE);
-    let around = Surroundings::of(&tables, "live.rs", "impl Store {\n    fn f(&self, full: Full) {\n", "    }\n}\n");
-    let expected = "struct Store {\n    root: PathBuf,\n    index: Box<Index<'static>>,\n}\nimpl Store {\n    \
-        fn at(_) -> Store\n    fn index(&self) -> &Index<'_>\n    fn put(&self, _, _) -> Result<(), Full>\n}\n\
-        enum Full {\n    Disk,\n    Quota,\n    Other,\n}\n";
-    assert_eq!(around.declarations(1000), expected);
-}
