@@ -92,7 +92,8 @@ pub(crate) enum Command {
 /// Print one completion for a place in a file
 ///
 /// Reads the file as it is on disk, puts the cursor at LINE:COL (both from 1; COL counts characters) and prints
-/// the text that would be inserted. The workspace is the one the file lies in. Its other files are the memory.
+/// the text that would be inserted. The workspace is the one the file lies in. Its other files and the sources of its
+/// locked dependencies are the memory; the first time these are indexed, which takes seconds.
 /// Prints nothing when silence is the better answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -102,8 +103,8 @@ Examples:
   cargo nanochat complete src/lib.rs:12:9 --model shared.ncz --max-lines 4
 
 stdout: the completion. json: text, stop, confidence, sources (model or memory, per token), timings in ms.
-Writes no file of the workspace. The data folder remembers the version of a checkpoint that is new to it, so that
-an older one is refused from then on.")]
+Writes no file of the workspace. The cache folder keeps the index of the dependencies, and the data folder remembers
+the version of a checkpoint that is new to it, so that an older one is refused from then on.")]
 pub(crate) struct Complete {
     /// Where the cursor stands, e.g. `src/lib.rs:12:9`
     #[arg(value_name = "FILE:LINE:COL")]
@@ -114,6 +115,9 @@ pub(crate) struct Complete {
     /// Most lines of the completion
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) max_lines: usize,
+    /// Leave the dependencies out of the memory
+    #[arg(long)]
+    pub(crate) no_dependencies: bool,
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

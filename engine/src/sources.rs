@@ -203,6 +203,13 @@ impl Sources {
         (files, skipped.into_iter().map(|(path, reason)| Skipped { path, reason }).collect())
     }
 
+    /// The dependencies that no member's files were read from: one that lies in the workspace may be a part of a member.
+    pub fn dependencies(&self, files: &[SourceFile]) -> Vec<Package> {
+        let was_read = |package: &Package| files.iter().any(|file| file.path.starts_with(&package.folder));
+        let is_other = |package: &&Package| !package.folder.starts_with(&self.root) || !was_read(package);
+        self.packages.iter().filter(|package| package.role == Role::Dependency).filter(is_other).cloned().collect()
+    }
+
     /// The `.rs` files of one package, not read, and what was left out, as [`Sources::collect`] says.
     pub fn list(&self, package_idx: usize) -> (Vec<Listed>, Vec<Skipped>) {
         let package = &self.packages[package_idx];
@@ -386,5 +393,20 @@ mod tests {
         sources.packages = vec![package("gone", folder.path().join("gone"), Role::Member)];
         let (files, skipped) = sources.collect(&[Role::Member]);
         assert_eq!((files.len(), skipped.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_dependency_in_the_workspace_that_was_read_as_a_part_of_a_member_is_none() {
+        let (_folder, mut sources) = workspace("//- ws/src/lib.rs\n//- ws/vendor/a/src/lib.rs\nfn a() {}\n");
+        let names = |sources: &Sources, files: &[SourceFile]| -> Vec<String> {
+            sources.dependencies(files).into_iter().map(|package| package.name).collect()
+        };
+        for name in ["a", "b"] {
+            sources.packages.push(package(name, sources.root.join("vendor").join(name), Role::Dependency));
+        }
+        let path = sources.root.join("vendor/a/src/lib.rs");
+        let read = SourceFile { name: "vendor/a/src/lib.rs".into(), path, text: "fn a() {}\n".into() };
+        assert_eq!(names(&sources, &[]), ["dep", "a", "b"]);
+        assert_eq!(names(&sources, &[read]), ["dep", "b"]);
     }
 }

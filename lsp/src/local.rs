@@ -137,11 +137,7 @@ impl Source for LocalSource {
         found.tuning = Some(Tuning { path, workload: tune::workload(config, n_threads), plans });
         found.tokenizer = Some(Arc::clone(&checkpoint.tokenizer));
         let files = found.collect();
-        let mut others = found.sources.packages.clone();
-        others.retain(|package| settings.dependencies && package.role == Role::Dependency);
-        // One that lies in the workspace may have been read as a part of it.
-        let was_read = |package: &Package| files.iter().any(|file| file.path.starts_with(&package.folder));
-        others.retain(|package| !package.folder.starts_with(&root) || !was_read(package));
+        let others = if settings.dependencies { found.sources.dependencies(&files) } else { Vec::new() };
         let names = Names::new(root, &files, &others);
         let streams = files.iter().map(|file| (file.name.clone(), checkpoint.tokenizer.encode(file.text.as_bytes())));
         let memory = Arc::new(Memory::build(streams.collect()));

@@ -3,12 +3,15 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use nanochat_engine::sources::Role;
+use nanochat_engine::memory::Tier;
+use nanochat_engine::memory::cache::{self, Cache, Event};
+use nanochat_engine::sources::{Package, Role};
 use nanochat_engine::store::StoreError;
-use nanochat_engine::{Cancel, Checkpoint, Limits, Prompt, Stop, TokenSource};
+use nanochat_engine::{Cancel, Checkpoint, Completer, Limits, Memory, Prompt, Stop, TokenSource};
 use serde::Serialize;
 
 use crate::cli::Complete;
@@ -18,6 +21,9 @@ use crate::exit::InputError;
 
 /// A line of code is seldom longer, in tokens.
 const TOKENS_PER_LINE: usize = 48;
+
+/// Threads that index dependencies.
+const N_INDEXING: usize = 2;
 
 /// What json says.
 #[derive(Debug, Serialize)]
@@ -63,6 +69,10 @@ pub(crate) fn run(context: &Context, args: &Complete) -> anyhow::Result<()> {
     let n_threads = args.threads.or(workspace.settings.threads).unwrap_or(0);
     let plans = context.plans(&checkpoint.manifest.config, n_threads);
     let mut completer = completer(&checkpoint, &files, n_threads, &plans);
+    if !args.no_dependencies {
+        let memory = with_dependencies(context, &completer, &workspace.sources.dependencies(&files))?;
+        completer.set_memory(Arc::new(memory));
+    }
     let load_ms = ms_since(start);
 
     let start = Instant::now();
@@ -101,6 +111,28 @@ pub(crate) fn run(context: &Context, args: &Complete) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The completer's memory with what its workspace depends on, from the cache that the server uses or made now.
+fn with_dependencies(context: &Context, completer: &Completer, packages: &[Package]) -> anyhow::Result<Memory> {
+    let cache = Cache::at(context.store.memory_dir());
+    let (tokenizer, cancel) = (&**completer.tokenizer(), &Cancel::new());
+    let request = cache::Request { packages, tokenizer, n_threads: N_INDEXING, cancel };
+    let mut tell = |event: Event| match event {
+        Event::Waiting => context.output.note("another process is indexing the dependencies; waiting for it"),
+        Event::Skipped { what, reason } => {
+            context.output.detail(format_args!("left out of the memory: {what}, {reason}"))
+        }
+        Event::Damaged { path, reason } => {
+            context.output.detail(format_args!("{}: {reason}; it is made anew", path.display()));
+        }
+        Event::NotKept { reason } => context.output.note(format_args!("the index cannot be kept: {reason}")),
+        Event::Partial(_) => {}
+    };
+    let library = cache.library(&request, &mut tell)?;
+    let symbols = cache.symbols(&request, &mut tell)?;
+    let memory = Memory::clone(completer.memory()).with_tier(Tier::Dependencies, library);
+    Ok(memory.with_symbols(Tier::Dependencies, symbols))
 }
 
 /// As the store opens it; but one question needs no data folder that can be written.

@@ -14,6 +14,9 @@ use crate::syntax::lex::{self, Token};
 /// Text on each side of the cursor's line that is read, in bytes.
 const BEFORE: usize = 256 << 10;
 const AFTER: usize = 256 << 10;
+/// Columns of indentation, and bytes of what a variable is set to, that are looked at.
+const MOST_INDENT: usize = 256;
+const MOST_VALUE: usize = 400;
 
 /// The types of a text, and what is in scope where `behind` follows `before`. The cursor's line is in neither.
 pub(super) fn live<'a>(before: &'a str, behind: &'a str) -> (Records, Scope<'a>) {
@@ -170,8 +173,10 @@ impl<'a> Reader<'a> {
     /// Columns before the line of the token at which this stands, and whether the token is its first.
     fn line(&self) -> (usize, bool) {
         let at = self.tokens.get(self.at).map_or(self.text.len(), |token| token.at);
-        let start = self.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = &self.text[start..at];
+        // No hand indents further; a file may be one line.
+        let from = self.text.ceil_char_boundary(at.saturating_sub(MOST_INDENT));
+        let line = &self.text[from..at];
+        let line = line.rfind('\n').map_or(line, |newline| &line[newline + 1..]);
         (line.len() - line.trim_start().len(), line.trim().is_empty())
     }
 
@@ -528,6 +533,7 @@ impl<'a> Reader<'a> {
         if self.peek(0) == "=" && type_.is_empty() {
             let from = self.tokens.get(self.at + 1).map_or(self.text.len(), |token| token.at);
             let rest = &self.text[from..];
+            let rest = &rest[..rest.floor_char_boundary(MOST_VALUE)];
             let value = &rest[..rest.find([';', '\n']).unwrap_or(rest.len())];
             let ends_there = rest[value.len()..].starts_with(';');
             if let [variable] = &mut variables[..]
@@ -557,8 +563,9 @@ impl<'a> Reader<'a> {
 
     /// The names of a pattern before `=>`, which may be in scope until the braces around the arms close.
     fn arm(&mut self) {
-        let begin = self.tokens[..self.at].iter().rposition(|token| matches!(token.text, "{" | "}" | ";"));
-        let begin = begin.map_or(0, |at| at + 1).max(self.at.saturating_sub(24));
+        let from = self.at.saturating_sub(24);
+        let begin = self.tokens[from..self.at].iter().rposition(|token| matches!(token.text, "{" | "}" | ";"));
+        let begin = begin.map_or(from, |at| from + at + 1);
         // The pattern may have braces of its own.
         let begin = if begin == self.at { self.at.saturating_sub(12) } else { begin };
         let mut variables = Vec::new();
