@@ -12,6 +12,7 @@ use crate::draft::Drafts;
 use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::score::Score;
+use crate::syntax::Scanner;
 use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, secrets};
 
@@ -47,6 +48,9 @@ pub struct Limits {
 /// Parameters of a model beside which all of [`Limits::n_tried`] may be tried: one of 25 million, which takes three times as
 /// long for a token, then has its line as soon.
 pub const SMALL: usize = 8_000_000;
+
+/// How probable a line has to be to stand where the text would end otherwise.
+const SURE: f32 = 0.5;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -286,14 +290,25 @@ impl Completer {
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
         let mut prefix = prompt.prefix.to_owned();
+        // What the text opens it closes: until then the suffix does not go on.
+        let mut brackets = Scanner::default();
+        let mut may_end = false;
         let mut whole: Option<Completion> = None;
         let mut left = limits.max_tokens;
         for _ in 0..limits.max_lines {
             let here = Prompt { prefix: &prefix, ..*prompt };
             let limits = Limits { max_tokens: left, ..*limits };
             let (lines, n_reused, n_prompt) = self.lines(&here, &limits, cancel, on_token)?;
+            // What is most probable token by token closes a bracket that is not the text's own.
+            may_end |= whole.is_some() && brackets.depth() == 0 && lines.first().is_some_and(search::Line::closes);
             let line = search::best(lines, prompt.suffix, |text| !writes_secret(&here, text));
-            let Some(line) = line.filter(|line| whole.is_none() || !is_next(&line.text, prompt.suffix)) else { break };
+            let Some(line) = line else { break };
+            let is_doubted = may_end && line.confidence < SURE;
+            if is_doubted || (whole.is_some() && brackets.depth() == 0 && is_next(&line.text, prompt.suffix)) {
+                break;
+            }
+            brackets.feed(&line.text);
+            brackets.feed("\n");
             prefix.push_str(&line.text);
             prefix.push('\n');
             left = left.saturating_sub(line.n_generated);
@@ -312,9 +327,10 @@ impl Completer {
                     }
                 }
             });
-            if stop != Stop::Lines || left == 0 {
+            if !matches!(stop, Stop::Lines | Stop::End) || left == 0 {
                 break;
             }
+            may_end = stop == Stop::End && brackets.depth() == 0;
         }
         Ok(whole)
     }

@@ -85,6 +85,12 @@ struct Line<'a> {
     shape: u64,
 }
 
+impl<'a> Line<'a> {
+    fn indent(&self) -> &'a str {
+        &self.text[..self.text.len() - self.text.trim_start().len()]
+    }
+}
+
 /// Lines with code.
 fn lines(text: &str) -> Vec<Line<'_>> {
     let line = |text| {
@@ -242,7 +248,18 @@ impl<'a> Cursor<'a> {
         let is_apart = partial.is_empty()
             && !self.typed.ends_with(char::is_whitespace)
             && head.last().is_some_and(|_| line.lexemes[head.len() - 1].end() < new[0].at);
-        let text = if is_apart { format!(" {text}") } else { text.to_owned() };
+        let before = match self.before.last() {
+            _ if is_apart => " ".to_owned(),
+            // At the begin of a line: as much deeper than the line above as there.
+            Some(above) if self.typed.is_empty() => {
+                let there = at.checked_sub(1).map_or(0, |above| lines[above].indent().len());
+                let deeper = line.indent().get(there..).unwrap_or_default();
+                let kept = above.indent().len().saturating_sub(there.saturating_sub(line.indent().len()));
+                format!("{}{deeper}", above.indent().get(..kept).unwrap_or_default())
+            }
+            _ => String::new(),
+        };
+        let text = format!("{before}{text}");
         let (n_before, n_behind, n_clashes) = (n_before as u32, n_behind as u32, names.n_clashes);
         let alike = Alike { n_before, n_behind, n_renamed, n_clashes };
         (!text.trim().is_empty()).then_some(Analogy { text, alike })
@@ -386,6 +403,15 @@ mod tests {
     fn at(text: &str) -> Vec<String> {
         let (prefix, suffix) = text.split_once("$0").expect("a cursor");
         find(&Prompt { prefix, suffix, ..Prompt::default() }).into_iter().map(|analogy| analogy.text).collect()
+    }
+
+    #[test]
+    fn at_the_begin_of_a_line_it_is_indented_as_there() {
+        let there = "    fn a() {\n        if x {\n            first(x);\n        }\n    }\n\n";
+        let found = |here: &str| at(&format!("{there}{here}$0\n")).remove(0);
+        assert_eq!(found("fn b() {\n"), "    if x {");
+        assert_eq!(found("fn b() {\n    if y {\n"), "        first(y);");
+        assert_eq!(found("fn b() {\n    if y {\n        first(y);\n"), "    }");
     }
 
     const IMPLS: &str = "impl From<io::Error> for Error {\n    fn from(io: io::Error) -> Self {\n        Self::Io(io)\n    }\n}\n\n\

@@ -131,6 +131,13 @@ pub(super) struct Line {
     pub(super) p: f32,
 }
 
+impl Line {
+    /// Whether the search came to the end of the text at once.
+    pub(super) fn closes(&self) -> bool {
+        self.is_searched && self.stop == Stop::Bracket && self.path.text.new_text().trim().is_empty()
+    }
+}
+
 /// All lines that are possible here, those that were found first first. The session, if there is one, holds the prompt. Where
 /// the text `goes_on`, more lines may stand between this one and the suffix.
 pub(super) fn search(
