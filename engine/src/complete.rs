@@ -270,7 +270,7 @@ impl Completer {
         if self.goes_on(limits) {
             return self.line_after_line(prompt, limits, cancel, on_token);
         }
-        let (lines, n_reused, n_prompt) = self.lines(prompt, limits, cancel, on_token)?;
+        let (lines, n_reused, n_prompt) = self.lines(prompt, limits, limits.max_tokens, cancel, on_token)?;
         let found = search::best(lines, prompt.suffix, |text| !writes_secret(prompt, text));
         Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
@@ -297,8 +297,7 @@ impl Completer {
         let mut left = limits.max_tokens;
         for _ in 0..limits.max_lines {
             let here = Prompt { prefix: &prefix, ..*prompt };
-            let limits = Limits { max_tokens: left, ..*limits };
-            let (lines, n_reused, n_prompt) = self.lines(&here, &limits, cancel, on_token)?;
+            let (lines, n_reused, n_prompt) = self.lines(&here, limits, left, cancel, on_token)?;
             // What is most probable token by token closes a bracket that is not the text's own.
             may_end |= whole.is_some() && brackets.depth() == 0 && lines.first().is_some_and(search::Line::closes);
             let line = search::best(lines, prompt.suffix, |text| !writes_secret(&here, text));
@@ -344,7 +343,7 @@ impl Completer {
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Vec<Weighed>, CompleteError> {
-        let (lines, ..) = self.lines(prompt, limits, cancel, &mut |_| ())?;
+        let (lines, ..) = self.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())?;
         let weighed = lines.into_iter().filter_map(|line| {
             let features = line.features?.to_vec();
             let text = search::finish(line, prompt.suffix).map_or_else(String::new, |found| found.text);
@@ -353,10 +352,13 @@ impl Completer {
         Ok(weighed.collect())
     }
 
+    /// Of the tokens that may be written `left` are left; the prompt leaves room for all of them, so that it stays the same
+    /// while lines are added.
     fn lines(
         &mut self,
         prompt: &Prompt<'_>,
         limits: &Limits,
+        left: usize,
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<(Vec<search::Line>, usize, usize), CompleteError> {
@@ -383,6 +385,7 @@ impl Completer {
         let n_params = n_params.map_or(0, |session| session.model().config().n_params());
         // One that is asked for is never none.
         let n_tried = limits.n_tried.min((limits.n_tried * SMALL).div_ceil(n_params.max(SMALL)));
+        let max_tokens = max_tokens.min(left);
         let limits = Limits { max_tokens, n_tried, max_lines: if goes_on { 1 } else { limits.max_lines }, ..*limits };
         let voice = Voice {
             tokenizer: &self.tokenizer,

@@ -404,6 +404,9 @@ impl Search<'_, '_> {
         }
         self.all.truncate(self.n_prompt);
         self.all.extend_from_slice(&best.path.tokens);
+        if !self.voice.has_room(self.all.len()) {
+            return Ok(());
+        }
         self.voice.rebase(&self.all, self.cancel)?;
         self.voice.listen(&self.all[self.file_start..]);
         let by_model = &self.voice.state.by_model;

@@ -56,6 +56,20 @@ fn lines_are_weighed_one_after_the_other_until_the_suffix_goes_on() {
 }
 
 #[test]
+fn several_lines_longer_than_the_context_end_without_a_panic() {
+    let long =
+        "    some_call_with_a_long_name(of_many_arguments, and_another_one, and_one_more_that_is_long);\n".repeat(12);
+    let source = format!("fn a() {{\n{long}}}\n");
+    let mut completer = with_model(Voices::Both);
+    let tokens = completer.tokenizer().encode(source.as_bytes());
+    completer.set_memory(Arc::new(Memory::build(vec![("a.rs".to_owned(), tokens)])));
+    for max_tokens in [1, 20, 100, 250] {
+        let limits = Limits { max_tokens, max_lines: 12, n_tried: 64, ..LIMITS };
+        check(&mut completer, &format!("fn b() {{\n{long}{long}    some_$0\n}}\n"), &limits);
+    }
+}
+
+#[test]
 fn a_line_with_a_member_that_is_not_there_is_not_offered() {
     let types = "pub struct Store {\n    pub root: PathBuf,\n}\n";
     let other = "fn g(store: &Index) {\n    let found = store.rooms;\n}\n";

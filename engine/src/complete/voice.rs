@@ -95,6 +95,11 @@ impl Voice<'_> {
         Some(log_p)
     }
 
+    /// Whether the model's context holds so many tokens.
+    pub(super) fn has_room(&self, n_tokens: usize) -> bool {
+        self.session.as_ref().is_none_or(|session| n_tokens <= session.model().config().context)
+    }
+
     /// Which voice is behind more than half of `p`, the blended probability of a token.
     pub(super) fn source(&self, token: TokenId, p: f32) -> TokenSource {
         let from_memory = self.state.mixture.memory(token) > 0.5 * p;
