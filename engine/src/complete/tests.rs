@@ -63,9 +63,11 @@ fn several_lines_longer_than_the_context_end_without_a_panic() {
     let mut completer = with_model(Voices::Both);
     let tokens = completer.tokenizer().encode(source.as_bytes());
     completer.set_memory(Arc::new(Memory::build(vec![("a.rs".to_owned(), tokens)])));
-    for max_tokens in [1, 20, 100, 250] {
-        let limits = Limits { max_tokens, max_lines: 12, n_tried: 64, ..LIMITS };
-        check(&mut completer, &format!("fn b() {{\n{long}{long}    some_$0\n}}\n"), &limits);
+    // However full the prompt is, a line from elsewhere may be longer than what is left.
+    for n in 0..100 {
+        let padding = "x".repeat(n);
+        let limits = Limits { max_tokens: 1 + n % 3, max_lines: 12, n_tried: 64, ..LIMITS };
+        check(&mut completer, &format!("fn b() {{\n{long}{long}    // {padding}\n    $0\n}}\n"), &limits);
     }
 }
 
