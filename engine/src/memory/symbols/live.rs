@@ -284,46 +284,42 @@ impl<'a> Reader<'a> {
         if !owner.starts_with(char::is_uppercase) {
             return;
         }
-        self.at += 2;
-        self.generics();
-        self.add(Kind::Type, owner, "", None, "");
-        self.skip_to_body();
-        if self.peek(0) != "{" {
-            return;
-        }
-        self.at += 1;
-        while self.at < self.tokens.len() && self.peek(0) != "}" {
-            while self.peek(0) == "#" && self.peek(1) == "[" {
-                self.at += 1;
-                self.skip("[", "]");
-            }
-            if self.peek(0) == "pub" {
-                self.at += 1;
-                if self.peek(0) == "(" {
-                    self.skip("(", ")");
+        self.type_(owner, |reader| {
+            if reader.peek(0) == "pub" {
+                reader.at += 1;
+                if reader.peek(0) == "(" {
+                    reader.skip("(", ")");
                 }
             }
-            let Some(name) = self.word(0).filter(|_| self.peek(1) == ":") else { break };
-            self.at += 2;
-            let start = self.at;
-            self.skip_to_end_of_type(&[",", "}"]);
-            let type_ = self.text_of(start, self.at);
-            self.add(Kind::Field, owner, name, None, type_);
-            if self.peek(0) == "," {
-                self.at += 1;
-            }
-        }
-        // Where a field is being written, what follows it is not known.
-        if self.peek(0) == "}" {
-            self.at += 1;
-        } else {
-            self.add(Kind::Open, owner, "", None, "");
-            self.frames.push(Frame::of(None));
-        }
+            let name = reader.word(0).filter(|_| reader.peek(1) == ":")?;
+            reader.at += 2;
+            let start = reader.at;
+            reader.skip_to_end_of_type(&[",", "}"]);
+            let type_ = reader.text_of(start, reader.at);
+            reader.add(Kind::Field, owner, name, None, type_);
+            Some(())
+        });
     }
 
     fn enumeration(&mut self) {
         let Some(owner) = self.word(1) else { return };
+        self.type_(owner, |reader| {
+            let name = reader.word(0)?;
+            reader.add(Kind::Variant, owner, name, None, "");
+            reader.at += 1;
+            match reader.peek(0) {
+                "(" => reader.skip("(", ")"),
+                "{" => reader.skip("{", "}"),
+                _ => {}
+            }
+            reader.skip_to_end_of_type(&[",", "}"]);
+            Some(())
+        });
+    }
+
+    /// A type, at whose keyword this stands, and what it has in braces, as `member` reads each up to its comma; `None` where
+    /// there is none.
+    fn type_(&mut self, owner: &'a str, member: impl Fn(&mut Self) -> Option<()>) {
         self.at += 2;
         self.generics();
         self.add(Kind::Type, owner, "", None, "");
@@ -337,19 +333,14 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 self.skip("[", "]");
             }
-            let Some(name) = self.word(0) else { break };
-            self.add(Kind::Variant, owner, name, None, "");
-            self.at += 1;
-            match self.peek(0) {
-                "(" => self.skip("(", ")"),
-                "{" => self.skip("{", "}"),
-                _ => {}
+            if member(self).is_none() {
+                break;
             }
-            self.skip_to_end_of_type(&[",", "}"]);
             if self.peek(0) == "," {
                 self.at += 1;
             }
         }
+        // Where a member is being written, what follows it is not known.
         if self.peek(0) == "}" {
             self.at += 1;
         } else {
