@@ -22,7 +22,7 @@ mod holes;
 use holes::{Hole, Kind};
 
 /// Lines of one file, at most.
-const N_LINES: usize = 15;
+const N_LINES: usize = 22;
 const N_FILES: usize = 12;
 /// Bytes of one file's begin, at most.
 const MAX_BYTES: usize = 3 << 10;

@@ -9,20 +9,23 @@
 use std::sync::Arc;
 
 use crate::draft::Drafts;
+use crate::memory::symbols::{declarations, settled};
 use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
-use crate::prompt::{Prompt, PromptTokens};
+use crate::prompt::{DECLARED, Prompt, PromptTokens, Snippet};
 use crate::score::Score;
 use crate::syntax::Scanner;
 use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
-use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, secrets};
+use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, prompt, secrets};
 
 mod analogy;
+mod ends;
 mod fit;
 mod rank;
 mod search;
 mod text;
 mod voice;
 
+use ends::Ends;
 use voice::{State, Voice};
 
 use nanochat_kernels::autotune::Plans;
@@ -48,9 +51,6 @@ pub struct Limits {
 /// Parameters of a model beside which all of [`Limits::n_tried`] may be tried: one of 25 million, which takes three times as
 /// long for a token, then has its line as soon.
 pub const SMALL: usize = 8_000_000;
-
-/// How probable a line has to be to stand where the text would end otherwise.
-const SURE: f32 = 0.5;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -94,7 +94,7 @@ pub struct Completion {
     /// Why it ends there.
     pub stop: Stop,
     /// The probability that this is what was meant, within 0..=1: of a line that was weighed against others as the crates of
-    /// the suite `develop` taught it, of several such lines the product, of others the probability of the whole text, its end
+    /// the suite `develop` taught it, of several such lines the product with that of the text's end, of others the probability of the whole text, its end
     /// included.
     pub confidence: f32,
     /// One per generated token that is part of `text`.
@@ -149,6 +149,56 @@ pub struct Weighed {
     pub text: String,
     /// What is known of it.
     pub features: Vec<f32>,
+}
+
+/// What could be written at one place.
+struct Lines {
+    lines: Vec<search::Line>,
+    /// ln of how much more probable the end of the text is there than a line break, by the model, where more lines may come.
+    odds_of_end: Option<f32>,
+    n_reused: usize,
+    n_prompt: usize,
+}
+
+/// A text of several lines, as far as it is written.
+struct Written {
+    /// With what stands before it.
+    prefix: String,
+    /// Where its first line begins.
+    start: usize,
+    /// What the text opens it closes: until then the suffix does not go on.
+    brackets: Scanner,
+    n_lines: usize,
+}
+
+impl Written {
+    fn behind(prefix: &str) -> Self {
+        let start = prefix.rfind('\n').map_or(0, |at| at + 1);
+        Self { prefix: prefix.to_owned(), start, brackets: Scanner::default(), n_lines: 0 }
+    }
+
+    fn push(&mut self, line: &str) {
+        self.n_lines += 1;
+        for text in [line, "\n"] {
+            self.brackets.feed(text);
+            self.prefix.push_str(text);
+        }
+    }
+
+    fn may_end(&self) -> bool {
+        self.n_lines > 0 && self.brackets.depth() == 0
+    }
+
+    fn evidence<'a>(
+        &'a self,
+        next: &'a Completion,
+        odds: Option<f32>,
+        closes: bool,
+        suffix: &'a str,
+    ) -> ends::Evidence<'a> {
+        let (written, next) = (&self.prefix[self.start..], (&*next.text, next.confidence));
+        ends::Evidence { odds, next, closes, written, n_lines: self.n_lines, suffix }
+    }
 }
 
 /// Answers prompts, one at a time. Keeps a session, so the next prompt costs what changed.
@@ -268,11 +318,15 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
+        let declared = self.declared(prompt, limits.max_tokens);
+        let snippets = behind(prompt.snippets, &declared);
+        let prompt = &Prompt { snippets: &snippets, ..*prompt };
         if self.goes_on(limits) {
             return self.line_after_line(prompt, limits, cancel, on_token);
         }
-        let (lines, n_reused, n_prompt) = self.lines(prompt, limits, limits.max_tokens, cancel, on_token)?;
-        let found = search::best(lines, prompt.suffix, |text| !writes_secret(prompt, text));
+        let found = self.lines(prompt, limits, limits.max_tokens, cancel, on_token)?;
+        let (n_reused, n_prompt) = (found.n_reused, found.n_prompt);
+        let found = search::best(found.lines, prompt.suffix, |text| !writes_secret(prompt, text));
         Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
     }
 
@@ -290,27 +344,26 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
-        let mut prefix = prompt.prefix.to_owned();
-        // What the text opens it closes: until then the suffix does not go on.
-        let mut brackets = Scanner::default();
-        let mut may_end = false;
+        let mut text = Written::behind(prompt.prefix);
         let mut whole: Option<Completion> = None;
         let mut left = limits.max_tokens;
         for _ in 0..limits.max_lines {
-            let here = Prompt { prefix: &prefix, ..*prompt };
-            let (lines, n_reused, n_prompt) = self.lines(&here, limits, left, cancel, on_token)?;
-            // What is most probable token by token closes a bracket that is not the text's own.
-            may_end |= whole.is_some() && brackets.depth() == 0 && lines.first().is_some_and(search::Line::closes);
-            let line = search::best(lines, prompt.suffix, |text| !writes_secret(&here, text));
-            let Some(line) = line else { break };
-            let is_doubted = may_end && line.confidence < SURE;
-            if is_doubted || (whole.is_some() && brackets.depth() == 0 && is_next(&line.text, prompt.suffix)) {
-                break;
+            let here = Prompt { prefix: &text.prefix, ..*prompt };
+            let found = self.lines(&here, limits, left, cancel, on_token)?;
+            let (n_reused, n_prompt) = (found.n_reused, found.n_prompt);
+            let (odds, closes) = (found.odds_of_end, found.lines.first().is_some_and(search::Line::closes));
+            let line = search::best(found.lines, prompt.suffix, |text| !writes_secret(&here, text));
+            let Some(mut line) = line else { break };
+            if let Some(whole) = whole.as_mut().filter(|_| text.may_end()) {
+                let evidence = text.evidence(&line, odds, closes, prompt.suffix);
+                let p_of_end = Ends::of(self.voices() == Voices::Both).p(&evidence.features());
+                if p_of_end >= 0.5 {
+                    whole.confidence *= p_of_end;
+                    break;
+                }
+                line.confidence *= 1.0 - p_of_end;
             }
-            brackets.feed(&line.text);
-            brackets.feed("\n");
-            prefix.push_str(&line.text);
-            prefix.push('\n');
+            text.push(&line.text);
             left = left.saturating_sub(line.n_generated);
             let stop = line.stop;
             whole = Some(match whole {
@@ -330,9 +383,38 @@ impl Completer {
             if !matches!(stop, Stop::Lines | Stop::End) || left == 0 {
                 break;
             }
-            may_end = stop == Stop::End && brackets.depth() == 0;
         }
         Ok(whole)
+    }
+
+    /// What is known behind each line of `truth`, a text of several lines, with which it could end, and whether it does: what
+    /// the weights of the end of a text are found from.
+    pub fn ends(
+        &mut self,
+        prompt: &Prompt<'_>,
+        truth: &str,
+        limits: &Limits,
+        cancel: &Cancel,
+    ) -> Result<Vec<(Vec<f32>, bool)>, CompleteError> {
+        let declared = self.declared(prompt, limits.max_tokens);
+        let snippets = behind(prompt.snippets, &declared);
+        let prompt = &Prompt { snippets: &snippets, ..*prompt };
+        let (mut text, mut ends) = (Written::behind(prompt.prefix), Vec::new());
+        let mut lines = truth.lines().peekable();
+        while let Some(line) = lines.next() {
+            text.push(line);
+            // No blank line is ever weighed.
+            if !text.may_end() || lines.peek().is_some_and(|next| next.trim().is_empty()) {
+                continue;
+            }
+            let here = Prompt { prefix: &text.prefix, ..*prompt };
+            let found = self.lines(&here, limits, limits.max_tokens, cancel, &mut |_| ())?;
+            let (odds, closes) = (found.odds_of_end, found.lines.first().is_some_and(search::Line::closes));
+            let Some(next) = search::best(found.lines, prompt.suffix, |_| true) else { continue };
+            let evidence = text.evidence(&next, odds, closes, prompt.suffix);
+            ends.push((evidence.features().to_vec(), lines.peek().is_none()));
+        }
+        Ok(ends)
     }
 
     /// The lines that [`Completer::complete`] chooses from, as they would be shown, with what is known of each: what the
@@ -344,8 +426,11 @@ impl Completer {
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Vec<Weighed>, CompleteError> {
-        let (lines, ..) = self.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())?;
-        let weighed = lines.into_iter().filter_map(|line| {
+        let declared = self.declared(prompt, limits.max_tokens);
+        let snippets = behind(prompt.snippets, &declared);
+        let prompt = &Prompt { snippets: &snippets, ..*prompt };
+        let found = self.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())?;
+        let weighed = found.lines.into_iter().filter_map(|line| {
             let features = line.features?.to_vec();
             let text = search::finish(line, prompt.suffix).map_or_else(String::new, |found| found.text);
             Some(Weighed { text, features })
@@ -362,18 +447,16 @@ impl Completer {
         left: usize,
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
-    ) -> Result<(Vec<search::Line>, usize, usize), CompleteError> {
+    ) -> Result<Lines, CompleteError> {
         let (voices, goes_on) = (self.voices(), self.goes_on(limits));
         if voices == Voices::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
             return Err(CompleteError::Nothing);
         }
-        let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
-        // At least half of the context is for the prompt.
-        let max_tokens = limits.max_tokens.min(context_len / 2);
+        let (max_tokens, budget) = self.budget(limits.max_tokens);
         if let Some(session) = &self.session {
             session.model().announce();
         }
-        let prompt_tokens = prompt.tokens(&self.tokenizer, context_len - max_tokens);
+        let prompt_tokens = prompt.tokens(&self.tokenizer, budget);
         let (mut n_reused, mut n_prompt) = (0, 0);
         if voices != Voices::MemoryOnly
             && let Some(session) = &mut self.session
@@ -396,8 +479,8 @@ impl Completer {
             blend: &self.blend,
             state: &mut self.state,
         };
-        let lines = search::search(voice, prompt, prompt_tokens, &limits, goes_on, cancel, on_token)?;
-        Ok((lines, n_reused, n_prompt))
+        let (lines, odds_of_end) = search::search(voice, prompt, prompt_tokens, &limits, goes_on, cancel, on_token)?;
+        Ok(Lines { lines, odds_of_end, n_reused, n_prompt })
     }
 
     /// What each voice says of each token of `text`, given what stands before it in the text. The memory knows the file
@@ -437,9 +520,11 @@ impl Completer {
         alone: &mut Samples,
         cancel: &Cancel,
     ) -> Result<(), Cancelled> {
-        let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
-        let max_tokens = Limits::default().max_tokens.min(context_len / 2);
-        let PromptTokens { tokens: mut all, healed } = prompt.tokens(&self.tokenizer, context_len - max_tokens);
+        let declared = self.declared(prompt, Limits::default().max_tokens);
+        let snippets = behind(prompt.snippets, &declared);
+        let prompt = &Prompt { snippets: &snippets, ..*prompt };
+        let (max_tokens, budget) = self.budget(Limits::default().max_tokens);
+        let PromptTokens { tokens: mut all, healed } = prompt.tokens(&self.tokenizer, budget);
         let memory = self.live_memory(prompt, healed.len());
         let file_start = all.iter().rposition(|token| *token == PREFIX).map_or(0, |at| at + 1);
         let written = self.tokenizer.encode(&[&healed, truth.as_bytes(), b"\n"].concat());
@@ -522,6 +607,26 @@ impl Completer {
         if self.session.is_none() { Voices::MemoryOnly } else { self.voices }
     }
 
+    /// Tokens that may be written where `max_tokens` are wanted, and those that are left for the prompt: at least half of the
+    /// context.
+    fn budget(&self, max_tokens: usize) -> (usize, usize) {
+        let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
+        let max_tokens = max_tokens.min(context_len / 2);
+        (max_tokens, context_len - max_tokens)
+    }
+
+    /// What the model is told of the types near the cursor; nothing where it is not asked, or by itself.
+    fn declared(&self, prompt: &Prompt<'_>, max_tokens: usize) -> String {
+        if self.voices() != Voices::Both {
+            return String::new();
+        }
+        // Beside other snippets half of their share.
+        let n_tokens = prompt::for_snippets(self.budget(max_tokens).1) / if prompt.snippets.is_empty() { 1 } else { 2 };
+        // A token has two or three bytes there.
+        let before = settled(prompt.prefix);
+        declarations(self.memory.symbols(), prompt.path, before, prompt.suffix, n_tokens * 5 / 2)
+    }
+
     /// The memory with the prompt's file as it stands now, but for the bytes that are written again.
     fn live_memory(&mut self, prompt: &Prompt<'_>, n_healed: usize) -> Memory {
         let prefix = &prompt.prefix.as_bytes()[..prompt.prefix.len() - n_healed];
@@ -530,6 +635,12 @@ impl Completer {
         live.update(&self.tokenizer, &overlay_path(prompt.path), prefix, prompt.suffix.as_bytes());
         self.memory.with_live(Arc::clone(&self.live))
     }
+}
+
+/// Snippets, and behind them what was declared.
+fn behind<'a>(snippets: &[Snippet<'a>], declared: &'a str) -> Vec<Snippet<'a>> {
+    let declared = (!declared.is_empty()).then_some(Snippet { path: DECLARED, text: declared });
+    snippets.iter().copied().chain(declared).collect()
 }
 
 /// So far before the cursor the header of a private key is looked for.
@@ -554,12 +665,6 @@ fn uniform(vocab_size: usize) -> impl Iterator<Item = f32> {
 }
 
 /// A file without a name replaces none.
-/// Whether a line is the one that the suffix goes on with.
-fn is_next(line: &str, suffix: &str) -> bool {
-    let next = suffix.split_once('\n').map_or("", |(_, behind)| behind).lines().find(|line| !line.trim().is_empty());
-    next.is_some_and(|next| next.trim() == line.trim())
-}
-
 fn overlay_path(path: &str) -> String {
     if path.is_empty() { "<unnamed>".to_owned() } else { path.to_owned() }
 }

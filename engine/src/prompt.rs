@@ -42,6 +42,9 @@ pub struct PromptTokens {
     pub healed: Vec<u8>,
 }
 
+/// The path of a snippet that says what the types nearby have (see [`crate::memory::symbols::declarations`]).
+pub const DECLARED: &str = "types";
+
 /// Bytes that one token of budget may stand for before a window is cut by bytes, so that the cost does not
 /// depend on the file's size. Rust has 3 to 4 bytes per token.
 const BYTES_PER_TOKEN: usize = 8;
@@ -50,20 +53,22 @@ pub const MAX_HEALED: usize = 24;
 /// A snippet is not begun with fewer tokens than this.
 const MIN_SNIPPET: usize = 16;
 
+/// The tokens of a budget that snippets get at most.
+pub fn for_snippets(budget: usize) -> usize {
+    budget.saturating_sub(2) * 3 / 16
+}
+
 impl Prompt<'_> {
     /// Tokens within `budget`, with windows cut on a coarse grid so that they stay put while one types.
-    /// Never fewer than `[SUFFIX, PREFIX]`. The prefix gets five eighths of the budget, or 13 sixteenths where
-    /// there are no snippets.
+    /// Never fewer than `[SUFFIX, PREFIX]`. Snippets and suffix get three sixteenths of the budget each, the prefix the rest.
     pub fn tokens(&self, tokenizer: &Tokenizer, budget: usize) -> PromptTokens {
-        let room = budget.saturating_sub(2);
-        let share = room * 3 / 16;
-        let for_snippets = if self.snippets.is_empty() { 0 } else { share };
-
-        let mut tokens = snippet_tokens(tokenizer, self.snippets, for_snippets);
+        let share = for_snippets(budget);
+        let mut tokens = snippet_tokens(tokenizer, self.snippets, share);
         tokens.push(SUFFIX);
         tokens.extend(first_lines(tokenizer, self.suffix.as_bytes(), share));
         tokens.push(PREFIX);
-        let (prefix, healed) = prefix_tokens(tokenizer, self.prefix.as_bytes(), room - share - for_snippets);
+        let left = budget.saturating_sub(tokens.len());
+        let (prefix, healed) = prefix_tokens(tokenizer, self.prefix.as_bytes(), left);
         tokens.extend(prefix);
         PromptTokens { tokens, healed }
     }

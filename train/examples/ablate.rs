@@ -26,6 +26,7 @@ use nanochat_train::model::{Batch, Graph, Params};
 use nanochat_train::optim::lion::Lion;
 use nanochat_train::optim::moments::Format;
 use nanochat_train::optim::{Method, Moments, Update};
+use nanochat_train::packages::Packages;
 use nanochat_train::pool::Pool;
 use nanochat_train::quantize::Weights;
 use nanochat_train::recipe::Precision;
@@ -160,6 +161,7 @@ fn base() -> Result<Recipe, Box<dyn Error>> {
 
 struct Bench {
     corpus: Corpus,
+    packages: Arc<Packages>,
     tokenizers: HashMap<usize, Arc<Tokenizer>>,
     seconds: BTreeMap<String, f64>,
     pool: Pool,
@@ -186,12 +188,10 @@ impl Bench {
             files
                 .extend(of_folder.into_iter().map(|file| SourceFile { name: format!("{name}/{}", file.name), ..file }));
         }
-        Ok(Self {
-            corpus: Corpus::split(files, 0.04, 1)?,
-            tokenizers: HashMap::new(),
-            seconds: BTreeMap::new(),
-            pool: Pool::new(1)?,
-        })
+        let (corpus, pool) = (Corpus::split(files, 0.04, 1)?, Pool::new(1)?);
+        let names = corpus.train.iter().map(|file| Some(&*file.name));
+        let packages = Arc::new(Packages::of(names, |idx| corpus.train[idx].text.clone(), &pool));
+        Ok(Self { corpus, packages, tokenizers: HashMap::new(), seconds: BTreeMap::new(), pool })
     }
 
     fn tokenizer(&mut self, vocab_size: usize) -> Result<Arc<Tokenizer>, Box<dyn Error>> {
@@ -211,7 +211,7 @@ impl Bench {
         let mut params = Params::init(&config, seed);
         params.weights = recipe.weights;
         Ok(Trial {
-            documents: Documents::new(tokenizer, &self.corpus.train, &recipe.data, seed),
+            documents: Documents::new(tokenizer, &self.corpus.train, self.packages.clone(), &recipe.data, seed),
             moments: recipe.optimizer.moments(&params),
             averages: params.list.iter().map(|param| param.values.clone()).collect(),
             gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),

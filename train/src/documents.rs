@@ -1,15 +1,16 @@
 //! Files to packed training sequences, in the engine's prompt format.
 //!
 //! What sequence `i` of step `s` holds follows from (seed, s, i) alone, so a resumed run sees the same text.
-//! Documents share a sequence but do not see each other. Some holes come behind a snippet of another file, as in a
-//! prompt; its tokens are targets like any others.
+//! Documents share a sequence but do not see each other. Some holes come behind what a prompt puts there: a snippet of
+//! another file of the package, and what the types nearby have. Their tokens are targets like any others.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use nanochat_engine::Tokenizer;
-use nanochat_engine::prompt::{Snippet, document};
+use nanochat_engine::memory::symbols::declarations;
+use nanochat_engine::prompt::{DECLARED, Snippet, document};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
@@ -17,12 +18,14 @@ use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
 use crate::corpus::shards::Shards;
 use crate::model::Batch;
 use crate::ops::head::NO_TARGET;
+use crate::packages::Packages;
 use crate::recipe::Data;
 
 /// Draws documents from files: from their text, or from shards that hold it as tokens. Both give the same batches.
 pub struct Documents {
     tokenizer: Arc<Tokenizer>,
     texts: Texts,
+    packages: Arc<Packages>,
     /// Where each file begins in the concatenation of all.
     begins: Vec<usize>,
     n_bytes: usize,
@@ -30,6 +33,7 @@ pub struct Documents {
     seq_len: usize,
     fim_rate: f32,
     snippet_rate: f32,
+    declared_rate: f32,
     seed: u64,
 }
 
@@ -44,31 +48,40 @@ enum Texts {
 const MIN_ROOM: usize = 24;
 
 impl Documents {
-    /// Over files, at least one of them not empty.
-    pub fn new(tokenizer: Arc<Tokenizer>, files: &[SourceFile], data: &Data, seed: u64) -> Self {
+    /// Over files, at least one of them not empty, which `packages` numbers as they are here.
+    pub fn new(
+        tokenizer: Arc<Tokenizer>,
+        files: &[SourceFile],
+        packages: Arc<Packages>,
+        data: &Data,
+        seed: u64,
+    ) -> Self {
         let n_tokens = files.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
         let lengths: Vec<usize> = files.iter().map(|file| file.text.len()).collect();
-        Self::over(tokenizer, Texts::Files(files.to_vec()), &lengths, n_tokens, (data, seed))
+        Self::over(tokenizer, Texts::Files(files.to_vec()), packages, &lengths, n_tokens, (data, seed))
     }
 
-    /// Over the documents at these places of shards, at least one of them not empty. Each is turned back into text
-    /// where it is drawn from, whole: cuts are at characters and lines, which no token border stands for.
+    /// Over the documents at these places of shards, at least one of them not empty; `packages` numbers them as the shards
+    /// do. Each is turned back into text where it is drawn from, whole: cuts are at characters and lines, which no token
+    /// border stands for.
     pub fn from_shards(
         tokenizer: Arc<Tokenizer>,
         shards: Arc<Shards>,
         places: Vec<usize>,
+        packages: Arc<Packages>,
         data: &Data,
         seed: u64,
     ) -> Self {
         let documents = places.iter().map(|place| &shards.documents()[*place]);
         let n_tokens = documents.clone().map(|document| document.n_tokens).sum();
         let lengths: Vec<usize> = documents.map(|document| document.n_bytes).collect();
-        Self::over(tokenizer, Texts::Shards(shards, places), &lengths, n_tokens, (data, seed))
+        Self::over(tokenizer, Texts::Shards(shards, places), packages, &lengths, n_tokens, (data, seed))
     }
 
     fn over(
         tokenizer: Arc<Tokenizer>,
         texts: Texts,
+        packages: Arc<Packages>,
         lengths: &[usize],
         n_tokens: usize,
         (data, seed): (&Data, u64),
@@ -80,27 +93,50 @@ impl Documents {
             n_bytes += len;
         }
         let bytes_per_token = n_bytes as f64 / n_tokens.max(1) as f64;
-        let Data { seq_len, fim_rate, snippet_rate, .. } = *data;
-        Self { tokenizer, texts, begins, n_bytes, bytes_per_token, seq_len, fim_rate, snippet_rate, seed }
-    }
-
-    fn name(&self, file_idx: usize) -> &str {
-        match &self.texts {
-            Texts::Files(files) => &files[file_idx].name,
-            Texts::Shards(shards, places) => &shards.documents()[places[file_idx]].name,
+        let Data { seq_len, fim_rate, snippet_rate, declared_rate, .. } = *data;
+        Self {
+            tokenizer,
+            texts,
+            packages,
+            begins,
+            n_bytes,
+            bytes_per_token,
+            seq_len,
+            fim_rate,
+            snippet_rate,
+            declared_rate,
+            seed,
         }
     }
 
-    fn text(&self, file_idx: usize) -> Cow<'_, str> {
+    /// The number that packages and shards give a file.
+    fn place(&self, file_idx: usize) -> usize {
         match &self.texts {
-            Texts::Files(files) => Cow::Borrowed(&files[file_idx].text),
-            Texts::Shards(shards, places) => Cow::Owned(shards.text(places[file_idx], &self.tokenizer)),
+            Texts::Files(_) => file_idx,
+            Texts::Shards(_, places) => places[file_idx],
+        }
+    }
+
+    fn name(&self, place: usize) -> &str {
+        match &self.texts {
+            Texts::Files(files) => &files[place].name,
+            Texts::Shards(shards, _) => &shards.documents()[place].name,
+        }
+    }
+
+    fn text(&self, place: usize) -> Cow<'_, str> {
+        match &self.texts {
+            Texts::Files(files) => Cow::Borrowed(&files[place].text),
+            Texts::Shards(shards, _) => Cow::Owned(shards.text(place, &self.tokenizer)),
         }
     }
 
     /// Bytes of a file.
-    fn len(&self, file_idx: usize) -> usize {
-        self.begins.get(file_idx + 1).unwrap_or(&self.n_bytes) - self.begins[file_idx]
+    fn len(&self, place: usize) -> usize {
+        match &self.texts {
+            Texts::Files(files) => files[place].text.len(),
+            Texts::Shards(shards, _) => shards.documents()[place].n_bytes,
+        }
     }
 
     /// The sequences `range` of one step.
@@ -127,42 +163,67 @@ impl Documents {
     fn draw(&self, rng: &mut Rng, room: usize) -> Vec<TokenId> {
         let at = rng.below(self.n_bytes);
         let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
-        let text = self.text(file_idx);
-        let text = text.as_bytes();
+        let place = self.place(file_idx);
+        let text = self.text(place);
         let at = at - self.begins[file_idx];
         let budget = self.bytes_of(room);
         if rng.uniform() >= self.fim_rate {
-            return self.stretch(text, at, budget);
+            return self.stretch(text.as_bytes(), at, budget);
         }
         // A short room at the end of a sequence is left to the hole.
-        let has_snippet = rng.uniform() < self.snippet_rate && room > self.seq_len / 2;
-        let snippet = if has_snippet { self.snippet(rng, file_idx) } else { None };
-        let snippet = snippet.as_ref().map(|(path, text)| Snippet { path, text });
-        let n_taken = snippet.map_or(0, |snippet| snippet.path.len() + snippet.text.len());
-        self.hole(rng, snippet.as_slice(), text, at, budget.saturating_sub(n_taken))
+        let has_room = room > self.seq_len / 2;
+        let mut comes = |rate: f32| rng.uniform() < rate && has_room;
+        let (has_snippet, is_declared) = (comes(self.snippet_rate), comes(self.declared_rate));
+        let snippet = if has_snippet { self.snippet(rng, place) } else { None };
+        let n_taken = snippet.as_ref().map_or(0, |(path, text)| path.len() + text.len());
+        let mut budget = budget.saturating_sub(n_taken);
+        let mut most_declared = 0;
+        if is_declared {
+            most_declared = (self.bytes_of(self.seq_len) as f32 * (0.07 + 0.07 * rng.uniform())) as usize;
+            budget = budget.saturating_sub(most_declared);
+        }
+        let window = hole(rng, text.as_bytes(), at, budget);
+        let declared = self.declared(rng, place, &text, window, most_declared);
+        let mut snippets: Vec<Snippet<'_>> = Vec::new();
+        snippets.extend(snippet.as_ref().map(|(path, text)| Snippet { path, text }));
+        snippets.extend((!declared.is_empty()).then_some(Snippet { path: DECLARED, text: &declared }));
+        let Hole { start, cut, end } = window;
+        document(&self.tokenizer, &snippets, &text.as_bytes()[start..end], cut - start)
     }
 
     fn bytes_of(&self, n_tokens: usize) -> usize {
         (n_tokens as f64 * self.bytes_per_token) as usize
     }
 
-    /// Whole lines of another file than this one and its name, of an eighth to a quarter of a sequence; `None` if there is
+    /// Whole lines of another file of the package and its name, of an eighth to a quarter of a sequence; `None` if there is
     /// none.
-    fn snippet(&self, rng: &mut Rng, file_idx: usize) -> Option<(&str, String)> {
-        let own = self.len(file_idx);
-        if own == self.n_bytes {
-            return None;
-        }
-        let at = rng.below(self.n_bytes - own);
-        let at = if at < self.begins[file_idx] { at } else { at + own };
-        let other_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
-        let text = self.text(other_idx);
-        let start = line_start(text.as_bytes(), at - self.begins[other_idx]);
+    fn snippet(&self, rng: &mut Rng, place: usize) -> Option<(&str, String)> {
+        let package = self.packages.of_file(place)?;
+        let others = || package.files.iter().copied().filter(|other| *other != place);
+        let mut at = rng.below(others().map(|other| self.len(other)).sum::<usize>().max(1));
+        let other = others().find(|other| {
+            let is_there = at < self.len(*other);
+            at -= if is_there { 0 } else { self.len(*other) };
+            is_there
+        })?;
+        let text = self.text(other);
+        let start = line_start(text.as_bytes(), at);
         let n_bytes = self.bytes_of(self.seq_len) as f32 * (0.125 + 0.125 * rng.uniform());
         let end = char_boundary(text.as_bytes(), (start + n_bytes as usize).min(text.len()));
         let window = &text[start..end];
         let window = window.rfind('\n').map_or(window, |line_end| &window[..=line_end]);
-        Some((self.name(other_idx), window.to_owned()))
+        Some((self.name(other), window.to_owned()))
+    }
+
+    /// What the types have that are named near a line of the later half of what stands before the cut: in a prompt they are
+    /// named before the cursor, and what is written there is not known.
+    fn declared(&self, rng: &mut Rng, place: usize, text: &str, hole: Hole, most_bytes: usize) -> String {
+        let Some(package) = self.packages.of_file(place).filter(|_| most_bytes > 0) else { return String::new() };
+        let Hole { start, cut, .. } = hole;
+        let at = cut - ((cut - start) as f32 * 0.5 * rng.uniform()) as usize;
+        let before = &text[..line_start(text.as_bytes(), at)];
+        let behind = &text[char_boundary(text.as_bytes(), cut)..];
+        declarations(&package.symbols, self.name(place), before, behind, most_bytes)
     }
 
     /// Text from the line around `at` on, as if there were nothing after the cursor.
@@ -177,21 +238,29 @@ impl Documents {
         }
         tokens
     }
+}
 
-    /// A hole whose middle ends at a cut near `at`, with the text on both sides.
-    fn hole(&self, rng: &mut Rng, snippets: &[Snippet<'_>], text: &[u8], at: usize, budget: usize) -> Vec<TokenId> {
-        // Half of the holes end where a line does, as most completions do; the others anywhere.
-        let cut = if rng.uniform() < 0.5 {
-            text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |i| at + i)
-        } else {
-            char_boundary(text, at)
-        };
-        let after = (budget as f32 * 0.3 * rng.uniform()) as usize;
-        let before = (budget * 9 / 10).saturating_sub(after);
-        let start = if cut <= before { 0 } else { line_start(text, cut - before) };
-        let end = char_boundary(text, (cut + after).min(text.len()));
-        document(&self.tokenizer, snippets, &text[start..end], cut - start)
-    }
+/// A window of a text, and where in it the middle of a hole ends.
+#[derive(Clone, Copy)]
+struct Hole {
+    start: usize,
+    cut: usize,
+    end: usize,
+}
+
+/// A hole whose middle ends at a cut near `at`, with the text on both sides.
+fn hole(rng: &mut Rng, text: &[u8], at: usize, budget: usize) -> Hole {
+    // Half of the holes end where a line does, as most completions do; the others anywhere.
+    let cut = if rng.uniform() < 0.5 {
+        text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |i| at + i)
+    } else {
+        char_boundary(text, at)
+    };
+    let after = (budget as f32 * 0.3 * rng.uniform()) as usize;
+    let before = (budget * 9 / 10).saturating_sub(after);
+    let start = if cut <= before { 0 } else { line_start(text, cut - before) };
+    let end = char_boundary(text, (cut + after).min(text.len()));
+    Hole { start, cut, end }
 }
 
 /// The begin of the line that holds `at`.
@@ -277,11 +346,24 @@ mod tests {
     }
 
     fn data(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Data {
-        Data { seq_len, fim_rate, snippet_rate, ..Recipe::load("test").expect("it is built in").data }
+        Data {
+            seq_len,
+            fim_rate,
+            snippet_rate,
+            declared_rate: 0.0,
+            ..Recipe::load("test").expect("it is built in").data
+        }
+    }
+
+    fn packages(files: &[SourceFile]) -> Arc<Packages> {
+        let pool = Pool::new(1).expect("threads start");
+        let names = files.iter().map(|file| Some(&*file.name));
+        Arc::new(Packages::of(names, |idx| files[idx].text.clone(), &pool))
     }
 
     fn documents(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Documents {
-        Documents::new(Arc::new(Tokenizer::bytes()), &files(), &data(seq_len, fim_rate, snippet_rate), 7)
+        let data = data(seq_len, fim_rate, snippet_rate);
+        Documents::new(Arc::new(Tokenizer::bytes()), &files(), packages(&files()), &data, 7)
     }
 
     #[test]
@@ -294,13 +376,15 @@ mod tests {
         let trained: Vec<SourceFile> = corpus.trained().cloned().collect();
         let places: Vec<usize> = (0..trained.len()).collect();
         let data = data(128, 0.6, 0.5);
-        let from_text = Documents::new(tokenizer.clone(), &trained, &data, 7);
+        let packages = packages(&trained);
+        let from_text = Documents::new(tokenizer.clone(), &trained, packages.clone(), &data, 7);
         let (shards, _) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("writable");
-        let from_shards = Documents::from_shards(tokenizer.clone(), Arc::new(shards), places.clone(), &data, 7);
+        let shards = Arc::new(shards);
+        let from_shards = Documents::from_shards(tokenizer.clone(), shards, places.clone(), packages.clone(), &data, 7);
         // Once more, from what the first run kept.
         let (shards, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("readable");
         assert_eq!(made.n_tokenised, 0);
-        let again = Documents::from_shards(tokenizer, Arc::new(shards), places, &data, 7);
+        let again = Documents::from_shards(tokenizer, Arc::new(shards), places, packages, &data, 7);
         for step in 0..40 {
             let batch = from_text.batch(step, 0..4);
             for other in [from_shards.batch(step, 0..4), again.batch(step, 0..4)] {
@@ -385,6 +469,27 @@ mod tests {
         assert!((60..140).contains(&n_snippets), "{n_snippets} of 200");
         assert!(n_long * 10 > n_snippets * 8, "{n_long} of {n_snippets}");
         assert!(!documents.draw(&mut rng, 256).contains(&SNIPPET));
+    }
+
+    #[test]
+    fn what_types_nearby_have_stands_before_a_hole() {
+        let types = "pub struct Store {\n    pub root: u8,\n}\n";
+        let text = "fn f(store: &Store) {\n    store.root;\n}\n".repeat(40);
+        let files = [file("src/a.rs", &text), file("src/types.rs", types)];
+        let data = Data { declared_rate: 0.5, ..data(512, 1.0, 0.0) };
+        let documents = Documents::new(Arc::new(Tokenizer::bytes()), &files, packages(&files), &data, 7);
+        let mut rng = Rng::new(1);
+        let mut n_declared = 0;
+        for _ in 0..200 {
+            let tokens = documents.draw(&mut rng, 512);
+            assert!(tokens.len() <= 512 + 60, "a hole begins with its line: {}", tokens.len());
+            if tokens[0] == SNIPPET {
+                let text = String::from_utf8(documents.tokenizer.decode(&tokens)).expect("whole characters");
+                assert!(text.starts_with("types\nStore .root: u8\n"), "{text}");
+                n_declared += 1;
+            }
+        }
+        assert!((60..140).contains(&n_declared), "{n_declared} of 200");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod mixture;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod packages;
 pub mod pass;
 pub mod plain;
 pub mod pool;

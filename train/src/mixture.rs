@@ -69,7 +69,7 @@ mod tests {
     fn documents(text: &str) -> Documents {
         let file = SourceFile { name: "a.rs".into(), path: PathBuf::from("a.rs"), text: text.repeat(200) };
         let data = Recipe::load("test").expect("it is built in").data;
-        Documents::new(Arc::new(Tokenizer::bytes()), &[file], &data, 3)
+        Documents::new(Arc::new(Tokenizer::bytes()), &[file], Arc::default(), &data, 3)
     }
 
     #[test]

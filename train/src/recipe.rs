@@ -74,8 +74,10 @@ pub struct Data {
     pub micro_sequences: usize,
     /// Share of the documents that are cut as holes, suffix first.
     pub fim_rate: f32,
-    /// Share of the holes that come behind a snippet of another file.
+    /// Share of the holes that come behind a snippet of another file of the package.
     pub snippet_rate: f32,
+    /// Share of the holes that come behind what the types nearby have.
+    pub declared_rate: f32,
     /// Share of the bytes that is held out, in whole files.
     pub held_out_share: f64,
     /// Share of the sequences that come from the sources of dependencies, so that what a base knows is not forgotten.
@@ -181,6 +183,7 @@ impl Recipe {
             ),
             ((0.0..=1.0).contains(&data.fim_rate), "fim_rate is within 0..=1"),
             ((0.0..=1.0).contains(&data.snippet_rate), "snippet_rate is within 0..=1"),
+            ((0.0..=1.0).contains(&data.declared_rate), "declared_rate is within 0..=1"),
             ((0.01..=0.5).contains(&data.held_out_share), "held_out_share is within 0.01..=0.5"),
             ((0.0..=0.9).contains(&data.replay_share), "replay_share is within 0..=0.9"),
             ((0.0..=1.0).contains(&recipe.entropy), "entropy is within 0..=1"),

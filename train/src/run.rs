@@ -21,6 +21,7 @@ use crate::mixture::Mixture;
 use crate::model::{Graph, Params};
 use crate::ops::Products;
 use crate::optim::{Moments, Update, moments};
+use crate::packages::Packages;
 use crate::pool::Pool;
 use crate::schedule::{RangeTest, Schedule};
 use crate::state::{self, Best, Lock, Shapes, Snapshot, State};
@@ -320,7 +321,7 @@ struct Task {
 
 impl Task {
     /// What sequences are drawn from. Where only a part is new, twice as many come from it as from the rest.
-    fn mixture(&self) -> Mixture {
+    fn mixture(&self, pool: &Pool) -> Mixture {
         let Task { recipe, shards, tokenizer, changes, .. } = self;
         let data = &recipe.data;
         let is_new = |name: &str| changes.as_ref().is_some_and(|changes| changes.changed.contains(name));
@@ -333,11 +334,16 @@ impl Task {
                 Split::HeldOut | Split::General => {}
             }
         }
+        // What is held out is not to be seen in a snippet either.
+        let is_seen = |split: Split| !matches!(split, Split::HeldOut | Split::General);
+        let names = shards.documents().iter().map(|document| is_seen(document.split).then_some(&*document.name));
+        let packages = Arc::new(Packages::of(names, |idx| shards.text(idx, tokenizer), pool));
         let own = 1.0 - data.replay_share;
         let (of_new, of_old) = if new.is_empty() { (0.0, own) } else { (own * 2.0 / 3.0, own / 3.0) };
         let parts = [(of_new, new), (of_old, old), (data.replay_share, replayed)];
         let parts = parts.into_iter().filter(|(_, places)| !places.is_empty()).map(|(share, places)| {
-            (share, Documents::from_shards(tokenizer.clone(), shards.clone(), places, data, recipe.seed))
+            let (tokenizer, shards, packages) = (tokenizer.clone(), shards.clone(), packages.clone());
+            (share, Documents::from_shards(tokenizer, shards, places, packages, data, recipe.seed))
         });
         Mixture::new(parts.collect(), recipe.seed)
     }
@@ -396,8 +402,8 @@ impl Run {
         Ok(Self {
             peak_gflops: (options.device == Device::Cpu).then(|| products.precision.gflops() * pool.n_workers() as f64),
             products,
+            mixture: task.mixture(&pool),
             pool,
-            mixture: task.mixture(),
             watch: watch(&watched),
             general: (!corpus.general.is_empty()).then(|| watch(&corpus.general)),
             moments: recipe.optimizer.moments(&params),

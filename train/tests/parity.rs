@@ -35,7 +35,7 @@ fn fresh(n_streams: usize, scales: ScaleGroup) -> Trained {
     let data = Data { seq_len: 64, ..recipe.data };
     let config = Config { n_streams, scales, vocab_size: tokenizer.vocab_size(), ..recipe.model };
     let files = TEXTS.map(|text| SourceFile { name: "a.rs".into(), path: "a.rs".into(), text: text.into() });
-    let documents = Documents::new(tokenizer.clone(), &files, &data, 1);
+    let documents = Documents::new(tokenizer.clone(), &files, Arc::default(), &data, 1);
     Trained { params: Params::init(&config, 3), tokenizer, documents }
 }
 

@@ -64,7 +64,9 @@ fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
     rng.shuffle(&mut lines);
     lines.truncate(n_lines);
     let place = |line: Range<usize>| {
-        let kind = [Kind::Rest, Kind::Line, Kind::Within, Kind::Several][rng.below(4)];
+        // Every other line has nothing of the last two.
+        let kinds = [Kind::Rest, Kind::Line, Kind::Within, Kind::Within, Kind::Several, Kind::Several];
+        let kind = kinds[rng.below(kinds.len())];
         let range = match kind {
             Kind::Line => line,
             Kind::Several => {

@@ -93,7 +93,7 @@ impl<'a> Surroundings<'a> {
 }
 
 /// What the last character of a line is: an opening bracket, `;`, `,`, a closing bracket, an operator, anything else.
-fn end_of(line: &[u8]) -> usize {
+pub(super) fn end_of(line: &[u8]) -> usize {
     match line.last() {
         Some(b'{' | b'(' | b'[') => 0,
         Some(b';') => 1,

@@ -139,7 +139,8 @@ impl Line {
 }
 
 /// All lines that are possible here, those that were found first first. The session, if there is one, holds the prompt. Where
-/// the text `goes_on`, more lines may stand between this one and the suffix.
+/// the text `goes_on`, more lines may stand between this one and the suffix; then also ln of how much more probable the model
+/// holds the text's end here than a line break.
 pub(super) fn search(
     voice: Voice<'_>,
     prompt: &Prompt<'_>,
@@ -148,7 +149,7 @@ pub(super) fn search(
     goes_on: bool,
     cancel: &Cancel,
     on_token: &mut dyn FnMut(TokenId),
-) -> Result<Vec<Line>, Cancelled> {
+) -> Result<(Vec<Line>, Option<f32>), Cancelled> {
     let PromptTokens { tokens: all, healed } = prompt_tokens;
     let weighs = limits.n_tried > 0 && limits.max_lines == 1 && limits.sampling == Sampling::Greedy;
     let weighs = weighs && voice.memory.is_some();
@@ -185,8 +186,9 @@ pub(super) fn search(
         by_model: (weighs && has_model).then_some(0.0),
         text,
     };
+    let odds_of_end = if goes_on { search.voice.odds(&[END], &search.newlines) } else { None };
     let first = search.follow(begin.clone(), None, on_token)?;
-    let Some((path, stop)) = first else { return Ok(Vec::new()) };
+    let Some((path, stop)) = first else { return Ok((Vec::new(), odds_of_end)) };
     search.best = path.log_p - within;
     search.n_left = Some(limits.n_tried);
     let mut found = vec![(path, stop)];
@@ -228,11 +230,8 @@ pub(super) fn search(
         };
         search.ask_model(&mut lines)?;
         search.weigh(&mut lines, &Surroundings::of(prompt), Rank::of(has_model, place));
-        if goes_on {
-            search.settle(&mut lines)?;
-        }
     }
-    Ok(lines)
+    Ok((lines, odds_of_end))
 }
 
 /// The most probable line that may be shown, as it is shown, or `None` where silence is the better answer. Of equals the
@@ -391,27 +390,6 @@ impl Search<'_, '_> {
             self.voice.rebase(&self.all[..self.n_prompt], self.cancel)?;
             line.path.by_model = self.voice.log_p_by_model(&line.path.tokens, &self.ends);
         }
-        Ok(())
-    }
-
-    /// Says of the best line whether the suffix follows it, as the model has it: the memory never saw a cursor.
-    fn settle(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
-        let Some(best) = lines.iter_mut().max_by(|a, b| a.p.total_cmp(&b.p)) else { return Ok(()) };
-        let text = &best.path.text;
-        let is_at_end = text.ends.last() == Some(&text.bytes.len());
-        if self.voice.session.is_none() || !is_at_end || !matches!(best.stop, Stop::Lines | Stop::End) {
-            return Ok(());
-        }
-        self.all.truncate(self.n_prompt);
-        self.all.extend_from_slice(&best.path.tokens);
-        if !self.voice.has_room(self.all.len()) {
-            return Ok(());
-        }
-        self.voice.rebase(&self.all, self.cancel)?;
-        self.voice.listen(&self.all[self.file_start..]);
-        let by_model = &self.voice.state.by_model;
-        let is_end = p_of(by_model, &[END]) > p_of(by_model, &self.newlines);
-        best.stop = if is_end { Stop::End } else { Stop::Lines };
         Ok(())
     }
 

@@ -95,9 +95,15 @@ impl Voice<'_> {
         Some(log_p)
     }
 
-    /// Whether the model's context holds so many tokens.
-    pub(super) fn has_room(&self, n_tokens: usize) -> bool {
-        self.session.as_ref().is_none_or(|session| n_tokens <= session.model().config().context)
+    /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
+    pub(super) fn odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
+        let session = self.session.as_ref()?;
+        let p = &mut self.state.by_model;
+        p.clear();
+        p.extend_from_slice(session.logits());
+        vector::softmax(session.model().isa(), p);
+        let [these, those] = [these, those].map(|tokens| p_of(p, tokens).max(f32::MIN_POSITIVE).ln());
+        Some(these - those)
     }
 
     /// Which voice is behind more than half of `p`, the blended probability of a token.

@@ -5,7 +5,8 @@
 //! saved files      → extract (syn)           ┐
 //! the live buffer  → live (any text)         ┴→ records → Symbols: by the owner's name
 //!                  → Scope: `self`, parameters, `let` ─┐
-//! a line           → members: receiver . name ─────────┴→ how many there are, and how many there cannot be
+//! a line           → members: receiver . name ─────────┼→ how many there are, and how many there cannot be
+//! a cursor         → names of types nearby ────────────┴→ declarations, for the prompt
 //! ```
 //!
 //! Nothing is resolved: types of one name are one type, which has what any of them has. A type is *open* where it could
@@ -13,6 +14,7 @@
 //! not to be. Of a generic type's parameters nothing is known.
 
 mod check;
+mod declare;
 mod extract;
 mod live;
 
@@ -25,6 +27,7 @@ use crate::sources::SourceFile;
 
 pub use check::Found;
 use check::{Known, Scope};
+pub use declare::{declarations, settled};
 pub use extract::extract_each;
 
 /// What a record is of.

@@ -243,3 +243,35 @@ fn a_table_passes_over_lines_that_are_none() {
     assert_eq!((put.kind, put.n_args), (Kind::Method, None));
     assert_eq!(symbols.of_owner("Store", "a.rs").count(), 0);
 }
+
+#[test]
+fn what_types_near_the_cursor_have_is_declared() {
+    let before = "use crate::store::Store;\nuse std::path::Path;\nstruct Live { n: u8 }\nimpl Store {\n    fn f(\n        full: Full,\n        live: Live,\n        path: Path,\n    ) {\n";
+    let tables = tables(&format!("{STORE}\nstruct Path {{ not_this: u8 }}\nstruct Far {{ a: u8 }}\n"));
+    let declared = declarations(&tables, "live.rs", before, "    }\n}\n", 1000);
+    let expected = "Full ::Disk ::Quota ::Other\n\
+        Live .n: u8\n\
+        Store .root: PathBuf .index: Box<Index<'static>> .index() -> &Index<'_> .put(_, _) -> Result<(), Full> ::f(_, _, _) ::LIMIT ::at(_) -> Store\n";
+    assert_eq!(declared, expected);
+    // The type whose `impl` it is comes first.
+    let few = declarations(&tables, "live.rs", before, "    }\n}\n", 80);
+    assert_eq!(few, "Store .root: PathBuf .index: Box<Index<'static>> .index() -> &Index<'_> ::LIMIT\n");
+    for most_bytes in 0..expected.len() + 2 {
+        assert!(declarations(&tables, "live.rs", before, "", most_bytes).len() <= most_bytes);
+    }
+    // A type of the file at hand is as it stands there now, not as it was saved.
+    assert_eq!(declarations(&tables, "store.rs", before, "", 1000), "Live .n: u8\nStore ::f(_, _, _)\n");
+}
+
+#[test]
+fn declarations_stay_while_some_lines_are_written() {
+    let lines: String = (0..40).map(|n| format!("    let x{n} = 1;\n")).collect();
+    let mut settled_at = Vec::new();
+    for end in 0..lines.len() {
+        settled_at.push(settled(&lines[..end]).len());
+    }
+    assert!(settled_at.is_sorted());
+    settled_at.dedup();
+    assert_eq!(settled_at.len(), 1 + 39 / 8);
+    assert_eq!(settled("fn f() {"), "");
+}

@@ -1,0 +1,112 @@
+//! What the types that matter at a cursor have, in few words: for the prompt.
+//!
+//! ```text
+//! Builder .path: PathBuf .depth: usize .build() -> Walk ::new(_) -> Builder
+//! Kind ::Dir ::File ::Link
+//! ```
+//!
+//! Members are written as they are used, so that the text names what may follow `builder` as it would follow it.
+
+use std::collections::HashSet;
+
+use super::{Kind, Record, Symbols, live};
+use crate::memory::{N_TIERS, Tier};
+use crate::syntax::lex;
+
+/// Lines before the cursor that do not count, at most: what is declared stays the same while they are written.
+const GRID: usize = 8;
+/// Bytes before the grid's line and behind the cursor in which types are looked for.
+const NEAR_BEFORE: usize = 4 << 10;
+const NEAR_BEHIND: usize = 1 << 10;
+/// Longer types are left out.
+const MOST_TYPE: usize = 40;
+/// Members of one type.
+const MOST_MEMBERS: usize = 40;
+
+/// The part of what stands before a cursor from which it is read what is to be declared: some lines less than all, and the
+/// same while those are written.
+pub fn settled(prefix: &str) -> &str {
+    let n_kept = prefix.bytes().filter(|byte| *byte == b'\n').count() / GRID * GRID;
+    if n_kept == 0 {
+        return "";
+    }
+    let (end, _) = prefix.match_indices('\n').nth(n_kept - 1).expect("so many were counted");
+    &prefix[..=end]
+}
+
+/// What the types have that `before` and `behind` name near the place between them, and the one whose `impl` it is in, by the
+/// file `path` itself and by what is known of others; a line each, in the order of their names, the nearest that fit in
+/// `most_bytes`. Types of the standard library are left out.
+pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, behind: &str, most_bytes: usize) -> String {
+    let (records, scope) = live::live(before, behind);
+    let here = Symbols::of([(String::new(), records)]);
+    let from = before.ceil_char_boundary(before.len().saturating_sub(NEAR_BEFORE));
+    let near = lex::tokens(&before[from..]);
+    let next = lex::tokens(&behind[..behind.floor_char_boundary(NEAR_BEHIND)]);
+    let words = near.iter().rev().chain(&next).filter(|token| token.kind == lex::Kind::Word).map(|token| token.text);
+    let of_variables = scope.variables.iter().rev().map(|variable| variable.type_);
+    let names = scope.self_type.into_iter().chain(words).chain(of_variables);
+    let names = names.filter(|name| name.len() > 1 && name.starts_with(char::is_uppercase));
+
+    let mut seen: HashSet<&str> = scope.parameters.iter().copied().collect();
+    let (mut lines, mut left) = (Vec::new(), most_bytes);
+    for name in names {
+        if left == 0 {
+            break;
+        }
+        if !seen.insert(name) {
+            continue;
+        }
+        let others = match scope.imported.iter().find(|(imported, _)| *imported == name) {
+            Some((_, true)) => continue,
+            Some((_, false)) => &tables[Tier::Dependencies as usize..Tier::Std as usize],
+            None => &tables[..Tier::Std as usize],
+        };
+        let records = here.of_owner(name, "").chain(others.iter().flat_map(|table| table.of_owner(name, path)));
+        let line = line(name, records, left);
+        left -= line.len();
+        lines.extend((!line.is_empty()).then_some((name, line)));
+    }
+    lines.sort_unstable();
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// One type, with as many members as fit; empty if there are none.
+fn line<'a>(name: &str, records: impl Iterator<Item = Record<'a>>, most_bytes: usize) -> String {
+    let mut members: Vec<(u8, String)> = Vec::new();
+    let mut seen = HashSet::new();
+    for record in records {
+        let (order, mark) = match record.kind {
+            Kind::Field => (0, "."),
+            Kind::Variant => (1, "::"),
+            Kind::Method => (2, "."),
+            Kind::Associated => (3, "::"),
+            Kind::Type | Kind::Open | Kind::Trait | Kind::Implements => continue,
+        };
+        if members.len() == MOST_MEMBERS || !seen.insert((order, record.name)) {
+            continue;
+        }
+        let mut text = format!(" {mark}{}", record.name);
+        if let Some(n_args) = record.n_args {
+            let args = vec!["_"; n_args].join(", ");
+            text.extend(["(", &args, ")"]);
+        }
+        if !record.type_.is_empty() && record.type_.len() <= MOST_TYPE {
+            text.extend([if record.kind == Kind::Field { ": " } else { " -> " }, record.type_]);
+        }
+        members.push((order, text));
+    }
+    // Stable: as they were written.
+    members.sort_by_key(|(order, _)| *order);
+    let mut line = String::from(name);
+    for (_, member) in members {
+        if line.len() + member.len() < most_bytes {
+            line.push_str(&member);
+        }
+    }
+    if line.len() == name.len() {
+        return String::new();
+    }
+    line.push('\n');
+    line
+}
