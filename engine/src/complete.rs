@@ -94,8 +94,8 @@ pub struct Completion {
     /// Why it ends there.
     pub stop: Stop,
     /// The probability that this is what was meant, within 0..=1: of a line that was weighed against others as the crates of
-    /// the suite `develop` taught it, of several such lines the product with that of the text's end, of others the probability of the whole text, its end
-    /// included.
+    /// the suite `develop` taught it, of several such lines the product with that of the text's end, of others the probability
+    /// of the whole text, its end included.
     pub confidence: f32,
     /// One per generated token that is part of `text`.
     pub sources: Vec<TokenSource>,
