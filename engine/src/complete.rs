@@ -160,6 +160,13 @@ struct Lines {
     n_prompt: usize,
 }
 
+impl Lines {
+    /// Whether the text ended at once where the search came first.
+    fn closes(&self) -> bool {
+        self.lines.first().is_some_and(search::Line::closes)
+    }
+}
+
 /// A text of several lines, as far as it is written.
 struct Written {
     /// With what stands before it.
@@ -318,16 +325,15 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<Completion>, CompleteError> {
-        let declared = self.declared(prompt, limits.max_tokens);
-        let snippets = behind(prompt.snippets, &declared);
-        let prompt = &Prompt { snippets: &snippets, ..*prompt };
-        if self.goes_on(limits) {
-            return self.line_after_line(prompt, limits, cancel, on_token);
-        }
-        let found = self.lines(prompt, limits, limits.max_tokens, cancel, on_token)?;
-        let (n_reused, n_prompt) = (found.n_reused, found.n_prompt);
-        let found = search::best(found.lines, prompt.suffix, |text| !writes_secret(prompt, text));
-        Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
+        self.with_declared(prompt, limits.max_tokens, |this, prompt| {
+            if this.goes_on(limits) {
+                return this.line_after_line(prompt, limits, cancel, on_token);
+            }
+            let found = this.lines(prompt, limits, limits.max_tokens, cancel, on_token)?;
+            let (n_reused, n_prompt) = (found.n_reused, found.n_prompt);
+            let found = search::best(found.lines, prompt.suffix, |text| !writes_secret(prompt, text));
+            Ok(found.map(|found| Completion { n_reused, n_prompt, ..found }))
+        })
     }
 
     /// Whether a text is written line after line, each weighed against others.
@@ -351,7 +357,7 @@ impl Completer {
             let here = Prompt { prefix: &text.prefix, ..*prompt };
             let found = self.lines(&here, limits, left, cancel, on_token)?;
             let (n_reused, n_prompt) = (found.n_reused, found.n_prompt);
-            let (odds, closes) = (found.odds_of_end, found.lines.first().is_some_and(search::Line::closes));
+            let (odds, closes) = (found.odds_of_end, found.closes());
             let line = search::best(found.lines, prompt.suffix, |text| !writes_secret(&here, text));
             let Some(mut line) = line else { break };
             if let Some(whole) = whole.as_mut().filter(|_| text.may_end()) {
@@ -396,25 +402,24 @@ impl Completer {
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Vec<(Vec<f32>, bool)>, CompleteError> {
-        let declared = self.declared(prompt, limits.max_tokens);
-        let snippets = behind(prompt.snippets, &declared);
-        let prompt = &Prompt { snippets: &snippets, ..*prompt };
-        let (mut text, mut ends) = (Written::behind(prompt.prefix), Vec::new());
-        let mut lines = truth.lines().peekable();
-        while let Some(line) = lines.next() {
-            text.push(line);
-            // No blank line is ever weighed.
-            if !text.may_end() || lines.peek().is_some_and(|next| next.trim().is_empty()) {
-                continue;
+        self.with_declared(prompt, limits.max_tokens, |this, prompt| {
+            let (mut text, mut ends) = (Written::behind(prompt.prefix), Vec::new());
+            let mut lines = truth.lines().peekable();
+            while let Some(line) = lines.next() {
+                text.push(line);
+                // No blank line is ever weighed.
+                if !text.may_end() || lines.peek().is_some_and(|next| next.trim().is_empty()) {
+                    continue;
+                }
+                let here = Prompt { prefix: &text.prefix, ..*prompt };
+                let found = this.lines(&here, limits, limits.max_tokens, cancel, &mut |_| ())?;
+                let (odds, closes) = (found.odds_of_end, found.closes());
+                let Some(next) = search::best(found.lines, prompt.suffix, |_| true) else { continue };
+                let evidence = text.evidence(&next, odds, closes, prompt.suffix);
+                ends.push((evidence.features().to_vec(), lines.peek().is_none()));
             }
-            let here = Prompt { prefix: &text.prefix, ..*prompt };
-            let found = self.lines(&here, limits, limits.max_tokens, cancel, &mut |_| ())?;
-            let (odds, closes) = (found.odds_of_end, found.lines.first().is_some_and(search::Line::closes));
-            let Some(next) = search::best(found.lines, prompt.suffix, |_| true) else { continue };
-            let evidence = text.evidence(&next, odds, closes, prompt.suffix);
-            ends.push((evidence.features().to_vec(), lines.peek().is_none()));
-        }
-        Ok(ends)
+            Ok(ends)
+        })
     }
 
     /// The lines that [`Completer::complete`] chooses from, as they would be shown, with what is known of each: what the
@@ -426,10 +431,9 @@ impl Completer {
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Vec<Weighed>, CompleteError> {
-        let declared = self.declared(prompt, limits.max_tokens);
-        let snippets = behind(prompt.snippets, &declared);
-        let prompt = &Prompt { snippets: &snippets, ..*prompt };
-        let found = self.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())?;
+        let found = self.with_declared(prompt, limits.max_tokens, |this, prompt| {
+            this.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())
+        })?;
         let weighed = found.lines.into_iter().filter_map(|line| {
             let features = line.features?.to_vec();
             let text = search::finish(line, prompt.suffix).map_or_else(String::new, |found| found.text);
@@ -520,11 +524,9 @@ impl Completer {
         alone: &mut Samples,
         cancel: &Cancel,
     ) -> Result<(), Cancelled> {
-        let declared = self.declared(prompt, Limits::default().max_tokens);
-        let snippets = behind(prompt.snippets, &declared);
-        let prompt = &Prompt { snippets: &snippets, ..*prompt };
         let (max_tokens, budget) = self.budget(Limits::default().max_tokens);
-        let PromptTokens { tokens: mut all, healed } = prompt.tokens(&self.tokenizer, budget);
+        let PromptTokens { tokens: mut all, healed } =
+            self.with_declared(prompt, max_tokens, |this, prompt| prompt.tokens(&this.tokenizer, budget));
         let memory = self.live_memory(prompt, healed.len());
         let file_start = all.iter().rposition(|token| *token == PREFIX).map_or(0, |at| at + 1);
         let written = self.tokenizer.encode(&[&healed, truth.as_bytes(), b"\n"].concat());
@@ -615,6 +617,19 @@ impl Completer {
         (max_tokens, context_len - max_tokens)
     }
 
+    /// Calls `f` with the prompt and, as its last snippet, what is declared near its cursor.
+    fn with_declared<R>(
+        &mut self,
+        prompt: &Prompt<'_>,
+        max_tokens: usize,
+        f: impl FnOnce(&mut Self, &Prompt<'_>) -> R,
+    ) -> R {
+        let declared = self.declared(prompt, max_tokens);
+        let declared = (!declared.is_empty()).then_some(Snippet { path: DECLARED, text: &declared });
+        let snippets: Vec<Snippet<'_>> = prompt.snippets.iter().copied().chain(declared).collect();
+        f(self, &Prompt { snippets: &snippets, ..*prompt })
+    }
+
     /// What the model is told of the types near the cursor; nothing where it is not asked, or by itself.
     fn declared(&self, prompt: &Prompt<'_>, max_tokens: usize) -> String {
         if self.voices() != Voices::Both {
@@ -635,12 +650,6 @@ impl Completer {
         live.update(&self.tokenizer, &overlay_path(prompt.path), prefix, prompt.suffix.as_bytes());
         self.memory.with_live(Arc::clone(&self.live))
     }
-}
-
-/// Snippets, and behind them what was declared.
-fn behind<'a>(snippets: &[Snippet<'a>], declared: &'a str) -> Vec<Snippet<'a>> {
-    let declared = (!declared.is_empty()).then_some(Snippet { path: DECLARED, text: declared });
-    snippets.iter().copied().chain(declared).collect()
 }
 
 /// So far before the cursor the header of a private key is looked for.

@@ -51,8 +51,8 @@ def main():
     packages = locked(HERE)
     suites = HERE.parents[1] / "eval" / "suites"
     lists = tomllib.loads((suites / "heldout.toml").read_text())
-    held_out = set(lists["develop"] + lists["report"])
-    of_suites = locked(suites / "develop") + locked(suites / "crates")
+    held_out = set(lists["develop"] + lists["ranking"] + lists["report"])
+    of_suites = [package for suite in ["develop", "ranking", "crates"] for package in locked(suites / suite)]
     repositories = {repository(package) for package in of_suites if package["name"] in held_out} - {""}
 
     def is_held_out(package):

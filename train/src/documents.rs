@@ -44,6 +44,9 @@ enum Texts {
     Shards(Arc<Shards>, Vec<usize>),
 }
 
+/// How much more the end of a hole counts than the rest, and over how many tokens that falls to a third.
+const MORE: f32 = 4.0;
+const REACH: f32 = 24.0;
 /// The least room worth filling with another document.
 const MIN_ROOM: usize = 24;
 
@@ -154,13 +157,13 @@ impl Documents {
     fn fill(&self, rng: &mut Rng, packed: &mut Packed) {
         let mut room = self.seq_len;
         while room > 0 {
-            let tokens = self.draw(rng, room.max(MIN_ROOM));
-            room -= packed.push(&tokens, self.seq_len - room, room);
+            let document = self.draw(rng, room.max(MIN_ROOM));
+            room -= packed.push(&document, self.seq_len - room, room);
         }
     }
 
     /// A document of about `room` tokens, perhaps more.
-    fn draw(&self, rng: &mut Rng, room: usize) -> Vec<TokenId> {
+    fn draw(&self, rng: &mut Rng, room: usize) -> Document {
         let at = rng.below(self.n_bytes);
         let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
         let place = self.place(file_idx);
@@ -168,7 +171,7 @@ impl Documents {
         let at = at - self.begins[file_idx];
         let budget = self.bytes_of(room);
         if rng.uniform() >= self.fim_rate {
-            return self.stretch(text.as_bytes(), at, budget);
+            return Document { tokens: self.stretch(text.as_bytes(), at, budget), is_hole: false };
         }
         // A short room at the end of a sequence is left to the hole.
         let has_room = room > self.seq_len / 2;
@@ -188,7 +191,8 @@ impl Documents {
         snippets.extend(snippet.as_ref().map(|(path, text)| Snippet { path, text }));
         snippets.extend((!declared.is_empty()).then_some(Snippet { path: DECLARED, text: &declared }));
         let Hole { start, cut, end } = window;
-        document(&self.tokenizer, &snippets, &text.as_bytes()[start..end], cut - start)
+        let tokens = document(&self.tokenizer, &snippets, &text.as_bytes()[start..end], cut - start);
+        Document { tokens, is_hole: true }
     }
 
     fn bytes_of(&self, n_tokens: usize) -> usize {
@@ -276,20 +280,40 @@ fn char_boundary(text: &[u8], mut at: usize) -> usize {
     at
 }
 
+struct Document {
+    tokens: Vec<TokenId>,
+    /// Whether it ends where the text behind a cursor begins.
+    is_hole: bool,
+}
+
+impl Document {
+    /// How much the token at `idx` counts as a target. What stands just before the suffix counts more: there prompts end, and
+    /// of a hole's tokens it is few.
+    fn weight(&self, idx: usize) -> f32 {
+        match self.is_hole {
+            true => 1.0 + MORE * (-((self.tokens.len() - 1 - idx) as f32) / REACH).exp(),
+            false => 1.0,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Packed {
     tokens: Vec<u32>,
     targets: Vec<u32>,
+    weights: Vec<f32>,
     starts: Vec<u32>,
 }
 
 impl Packed {
     /// Appends at most `room` tokens of a document that begins at `start` of its sequence; returns how many.
-    fn push(&mut self, document: &[TokenId], start: usize, room: usize) -> usize {
-        let len = document.len().min(room);
-        for (i, token) in document[..len].iter().enumerate() {
+    fn push(&mut self, document: &Document, start: usize, room: usize) -> usize {
+        let Document { tokens, .. } = document;
+        let len = tokens.len().min(room);
+        for (i, token) in tokens[..len].iter().enumerate() {
             self.tokens.push(u32::from(*token));
-            let next = document.get(i + 1).copied();
+            let next = tokens.get(i + 1).copied();
+            self.weights.push(if i + 1 < tokens.len() { document.weight(i + 1) } else { 1.0 });
             // SNIPPET, SUFFIX and PREFIX are given, never predicted; END is.
             let target = next.filter(|t| *t >= N_SPECIALS || *t == END);
             self.targets.push(target.map_or(NO_TARGET, u32::from));
@@ -299,7 +323,8 @@ impl Packed {
     }
 
     fn finish(self, seq_len: usize) -> Batch {
-        Batch { tokens: Arc::new(self.tokens), targets: Arc::new(self.targets), starts: Arc::new(self.starts), seq_len }
+        let [tokens, targets, starts] = [self.tokens, self.targets, self.starts].map(Arc::new);
+        Batch { tokens, targets, weights: Arc::new(self.weights), starts, seq_len }
     }
 }
 
@@ -312,7 +337,7 @@ pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch>
     while at + 1 < tokens.len() {
         let end = (at + seq_len).min(tokens.len() - 1);
         let mut packed = Packed::default();
-        packed.push(&tokens[at..=end], 0, end - at);
+        packed.push(&Document { tokens: tokens[at..=end].to_vec(), is_hole: false }, 0, end - at);
         // What ends the document is not part of the text.
         for target in &mut packed.targets {
             if *target == u32::from(END) {
@@ -426,7 +451,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut n_with_suffix = 0;
         for _ in 0..100 {
-            let tokens = documents.draw(&mut rng, 64);
+            let tokens = documents.draw(&mut rng, 64).tokens;
             let prefix_at = tokens.iter().position(|t| *t == PREFIX).expect("a document has a prefix");
             assert_eq!(tokens[0], SUFFIX);
             assert_eq!(tokens.last(), Some(&END));
@@ -449,7 +474,7 @@ mod tests {
             |tokens: &[TokenId]| String::from_utf8(documents.tokenizer.decode(tokens)).expect("whole characters");
         let (mut n_snippets, mut n_long) = (0, 0);
         for _ in 0..200 {
-            let tokens = documents.draw(&mut rng, 512);
+            let tokens = documents.draw(&mut rng, 512).tokens;
             let at = |special| tokens.iter().position(|token| *token == special);
             let (suffix, prefix) = (at(SUFFIX).expect("a suffix"), at(PREFIX).expect("a prefix"));
             if at(SNIPPET).is_none() {
@@ -468,7 +493,7 @@ mod tests {
         }
         assert!((60..140).contains(&n_snippets), "{n_snippets} of 200");
         assert!(n_long * 10 > n_snippets * 8, "{n_long} of {n_snippets}");
-        assert!(!documents.draw(&mut rng, 256).contains(&SNIPPET));
+        assert!(!documents.draw(&mut rng, 256).tokens.contains(&SNIPPET));
     }
 
     #[test]
@@ -481,7 +506,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut n_declared = 0;
         for _ in 0..200 {
-            let tokens = documents.draw(&mut rng, 512);
+            let tokens = documents.draw(&mut rng, 512).tokens;
             assert!(tokens.len() <= 512 + 60, "a hole begins with its line: {}", tokens.len());
             if tokens[0] == SNIPPET {
                 let text = String::from_utf8(documents.tokenizer.decode(&tokens)).expect("whole characters");
@@ -490,6 +515,17 @@ mod tests {
             }
         }
         assert!((60..140).contains(&n_declared), "{n_declared} of 200");
+    }
+
+    #[test]
+    fn the_end_of_a_hole_counts_more() {
+        let weight = |idx, is_hole| Document { tokens: vec![END; 400], is_hole }.weight(idx);
+        assert_eq!(weight(399, true), 1.0 + MORE);
+        assert!((399 - 24..399).all(|idx| weight(idx, true) < weight(idx + 1, true) && weight(idx, true) > 2.4));
+        assert!(weight(0, true) < 1.001 && weight(399, false) == 1.0);
+        let weights = |fim_rate| documents(96, fim_rate, 0.0).batch(7, 0..4).weights;
+        assert!(weights(0.0).iter().all(|weight| *weight == 1.0));
+        assert!(weights(1.0).iter().sum::<f32>() > 1.5 * 96.0 * 4.0);
     }
 
     #[test]

@@ -30,13 +30,14 @@ impl Mixture {
             return only.batch(step, sequences);
         }
         let batches: Vec<Batch> = sequences.map(|idx| self.part(step, idx).batch(step, idx..idx + 1)).collect();
-        let join = |field: fn(&Batch) -> &Arc<Vec<u32>>| {
+        fn join<T: Copy>(batches: &[Batch], field: fn(&Batch) -> &Arc<Vec<T>>) -> Arc<Vec<T>> {
             Arc::new(batches.iter().flat_map(|batch| field(batch).iter().copied()).collect())
-        };
+        }
         Batch {
-            tokens: join(|batch| &batch.tokens),
-            targets: join(|batch| &batch.targets),
-            starts: join(|batch| &batch.starts),
+            tokens: join(&batches, |batch| &batch.tokens),
+            targets: join(&batches, |batch| &batch.targets),
+            weights: join(&batches, |batch| &batch.weights),
+            starts: join(&batches, |batch| &batch.starts),
             seq_len: batches.first().map_or(1, |batch| batch.seq_len),
         }
     }

@@ -34,6 +34,8 @@ pub struct Batch {
     pub tokens: Arc<Vec<u32>>,
     /// What should follow, or [`crate::ops::head::NO_TARGET`].
     pub targets: Arc<Vec<u32>>,
+    /// How much each target counts.
+    pub weights: Arc<Vec<f32>>,
     /// Where, in its sequence, the document of each row begins: attention does not look before it.
     pub starts: Arc<Vec<u32>>,
     /// Rows in one sequence.
@@ -46,6 +48,7 @@ impl Batch {
         Self {
             tokens: Arc::new(tokens.iter().map(|t| u32::from(*t)).collect()),
             targets: Arc::new(vec![crate::ops::head::NO_TARGET; tokens.len()]),
+            weights: Arc::new(vec![1.0; tokens.len()]),
             starts: Arc::new(vec![0; tokens.len()]),
             seq_len: tokens.len(),
         }
@@ -54,6 +57,12 @@ impl Batch {
     /// Rows that have a target.
     pub fn n_targets(&self) -> usize {
         self.targets.iter().filter(|t| **t != crate::ops::head::NO_TARGET).count()
+    }
+
+    /// How much all targets count together.
+    pub fn weight(&self) -> f32 {
+        let with_target = self.targets.iter().zip(&*self.weights).filter(|(t, _)| **t != crate::ops::head::NO_TARGET);
+        with_target.map(|(_, weight)| weight).sum()
     }
 }
 
@@ -174,11 +183,13 @@ impl<'a> Graph<'a> {
         streams.sum()
     }
 
-    /// weight · Σ −ln p over the targets, a scalar `[1]`; in training with what the entropy takes off.
+    /// weight · Σ −ln p over the targets, each as much as it counts, a scalar `[1]`; in training with what the entropy takes
+    /// off.
     pub fn loss(&self, batch: &Batch, weight: f32, train: bool) -> Result<Tensor> {
         let (x, _) = self.hidden(batch)?;
         let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config().norm_eps, train);
         op.entropy = if train { self.entropy } else { 0.0 };
+        op.weights = Arc::clone(&batch.weights);
         x.apply_op3(self.var(self.places.norm_final)?, self.var(self.places.embed)?, op)
     }
 

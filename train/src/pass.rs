@@ -70,7 +70,7 @@ impl Layer {
 }
 
 impl Pass {
-    /// weight · Σ −ln p over the targets, less what the graph's entropy takes off; writes or adds its gradients, in the
+    /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or adds its gradients, in the
     /// order of the parameters.
     ///
     /// # Panics
@@ -158,7 +158,7 @@ impl Pass {
         let q = last.get_or_insert_with(|| Int8Rows::new(norm.gain.len()));
         q.rms_norm(scratch.isa, &scratch.pool, x, norm);
         let entropy = step.graph.entropy;
-        let targets = Targets { tokens: &step.batch.targets, weight, entropy };
+        let targets = Targets { tokens: &step.batch.targets, counts: &step.batch.weights, weight, entropy };
         let da = sized(da, x.len());
         let loss =
             step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed], step.write)), scratch);

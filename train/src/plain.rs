@@ -100,7 +100,7 @@ impl Model {
         params.list.iter().map(leaves).collect()
     }
 
-    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, and its gradients, each of its leaf's shape.
+    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, each as much as it counts, and its gradients, each of its leaf's shape.
     pub fn gradients(
         &self,
         leaves: &Leaves,
@@ -143,12 +143,14 @@ impl Model {
         let with_target =
             |(row_idx, target): (usize, &u32)| (*target != NO_TARGET).then_some((row_idx as u32, *target));
         let (rows, targets): (Vec<u32>, Vec<u32>) = batch.targets.iter().enumerate().filter_map(with_target).unzip();
+        let counts: Vec<f32> = rows.iter().map(|row| batch.weights[*row as usize]).collect();
         let n_targets = rows.len();
         let targets = match n_targets {
             0 => None,
             _ => Some(Targets {
                 rows: Tensor::from_vec(rows, n_targets, &self.device)?,
                 tokens: Tensor::from_vec(targets, (n_targets, 1), &self.device)?,
+                counts: Tensor::from_vec(counts, (n_targets, 1), &self.device)?,
             }),
         };
         Ok(Rows { tokens: Tensor::from_slice(&batch.tokens, n_rows, &self.device)?, mask, targets })
@@ -196,7 +198,8 @@ impl Model {
             let n_rows = self.chunk_rows.min(n_targets - first);
             let rows = targets.rows.narrow(0, first, n_rows)?;
             let x = Var::from_tensor(&x.index_select(&rows, 0)?)?;
-            let part = self.cross_entropy(leaves, &x, &targets.tokens.narrow(0, first, n_rows)?, weights)?;
+            let [tokens, counts] = [&targets.tokens, &targets.counts].map(|all| all.narrow(0, first, n_rows));
+            let part = self.cross_entropy(leaves, &x, [&tokens?, &counts?], weights)?;
             loss += f64::from(part.to_scalar::<f32>()?);
             let mut store = part.backward()?;
             for place in [self.places.embed, self.places.norm_final] {
@@ -209,12 +212,12 @@ impl Model {
         Ok((loss, dx))
     }
 
-    /// weight · Σ (−ln p − entropy · H) of `targets` `[n, 1]` after the residuals `x` `[n, d]`.
+    /// weight · Σ (−ln p − entropy · H) of targets `[n, 1]`, each as much as it counts, after the residuals `x` `[n, d]`.
     fn cross_entropy(
         &self,
         leaves: &Leaves,
         x: &Tensor,
-        targets: &Tensor,
+        [targets, counts]: [&Tensor; 2],
         [weight, entropy]: [f64; 2],
     ) -> Result<Tensor> {
         let normed = self.norm_round(x, &leaves[self.places.norm_final][0])?;
@@ -222,12 +225,12 @@ impl Model {
         let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
         let log_sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
         let at_targets = shifted.gather(targets, D::Minus1)?;
-        let loss = (&log_sums - at_targets)?.sum_all()?;
+        let loss = ((&log_sums - at_targets)? * counts)?.sum_all()?;
         if entropy == 0.0 {
             return loss * weight;
         }
         let log_p = shifted.broadcast_sub(&log_sums)?;
-        let negative_entropy = (log_p.exp()? * log_p)?.sum_all()?;
+        let negative_entropy = ((log_p.exp()? * log_p)?.sum_keepdim(D::Minus1)? * counts)?.sum_all()?;
         (loss + (negative_entropy * entropy)?)? * weight
     }
 
@@ -295,6 +298,7 @@ struct Rows {
 struct Targets {
     rows: Tensor,   // [n]
     tokens: Tensor, // [n, 1]
+    counts: Tensor, // [n, 1]
 }
 
 fn add(sum: &mut Tensor, gradient: Option<Tensor>) -> Result<()> {

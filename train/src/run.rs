@@ -18,7 +18,7 @@ use crate::journal::{Entry, Journal};
 use crate::learned::{Changes, Forgotten, Learned};
 use crate::measure::{self, Figures, Watch};
 use crate::mixture::Mixture;
-use crate::model::{Graph, Params};
+use crate::model::{Batch, Graph, Params};
 use crate::ops::Products;
 use crate::optim::{Moments, Update, moments};
 use crate::packages::Packages;
@@ -629,8 +629,7 @@ impl Run {
         let data = &recipe.data;
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
         let batches = self.pool.map(n_parts, |part| self.mixture.batch(self.step, part * micro..(part + 1) * micro));
-        let n_targets: usize = batches.iter().map(|batch| batch.n_targets()).sum();
-        let weight = 1.0 / n_targets.max(1) as f32;
+        let weight = 1.0 / batches.iter().map(Batch::weight).sum::<f32>().max(1.0);
         let loss = self.gradients.take(&self.params, self.products, &batches, weight, &self.pool)?;
         // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
         let bound = 2.0 * (self.params.config.vocab_size as f64).ln();

@@ -5,7 +5,8 @@
 //! score = w·f + Σ over 16 of v·max(u·f, 0)            p = e^score / (1 + Σ e^score): the 1 stands for none of the lines
 //! ```
 //!
-//! The weights are those under which the right lines of the `develop` crates and 64 others were most likely; the example `rank` finds them.
+//! The weights are those under which the right lines of the crates on the lists `develop` and `ranking` were most likely; the
+//! example `rank` finds them.
 
 use std::sync::LazyLock;
 

@@ -124,6 +124,22 @@ fn with_model(voices: Voices) -> Completer {
 }
 
 #[test]
+fn the_model_reads_what_types_near_the_cursor_have() {
+    let types = "pub struct Store {\n    pub root: PathBuf,\n}\n";
+    let types = SourceFile { name: "types.rs".into(), path: "types.rs".into(), text: types.into() };
+    // Of what stands before the cursor eight lines at a time are looked at.
+    let text = format!("{}fn f(store: &Store) {{\n    let found = $0\n}}\n", "\n".repeat(7));
+    for (voices, is_told) in [(Voices::Both, true), (Voices::ModelOnly, false)] {
+        let mut completer = with_model(voices);
+        completer.set_memory(Arc::new(Memory::of_files(&[types.clone()], completer.tokenizer())));
+        check(&mut completer, &text, &LIMITS);
+        let tokens = completer.session.as_ref().expect("there is a model").tokens();
+        let read = String::from_utf8_lossy(&completer.tokenizer.decode(tokens)).into_owned();
+        assert_eq!(read.contains("root"), is_told, "{read}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     let sampled = |seed| {
         let limits = Limits { sampling: Sampling::TopP { p: 1.0, temperature: 1.0 }, seed, ..LIMITS };

@@ -12,6 +12,13 @@ use serde::Deserialize;
 use super::{Folder, Group, Project, Suite, SuiteError, without_twins, write};
 use crate::known::Knowledge;
 
+/// What a manifest depends on: (name, version).
+fn pinned(manifest: &str) -> Vec<(&str, &str)> {
+    let lines = manifest.lines().skip_while(|line| *line != "[dependencies]");
+    let pairs = lines.filter_map(|line| line.split_once(" = \"="));
+    pairs.filter_map(|(name, version)| Some((name, version.strip_suffix('"')?))).collect()
+}
+
 /// A list of `suites/heldout.toml`, with the lock file that names the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrateList {
@@ -45,9 +52,7 @@ impl CrateList {
 
     /// The crates, by name, as the manifest states them: (name, version).
     pub fn crates(self) -> Vec<(&'static str, &'static str)> {
-        let lines = self.manifest().lines().skip_while(|line| *line != "[dependencies]");
-        let pairs = lines.filter_map(|line| line.split_once(" = \"="));
-        pairs.filter_map(|(name, version)| Some((name, version.strip_suffix('"')?))).collect()
+        pinned(self.manifest())
     }
 
     /// Writes the package that depends on all of them, for cargo to fetch from and to be loaded as [`Sources`].
@@ -239,9 +244,14 @@ fn copy(from: &Path, to: &Path) -> Result<(), SuiteError> {
 mod tests {
     use super::*;
 
+    /// The manifest and the lock file of the list `ranking`.
+    const RANKING: [&str; 2] =
+        [include_str!("../../suites/ranking/Cargo.toml"), include_str!("../../suites/ranking/Cargo.lock")];
+
     #[derive(Deserialize)]
     struct HeldOut {
         develop: Vec<String>,
+        ranking: Vec<String>,
         report: Vec<String>,
     }
 
@@ -259,9 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_choice_is_learned_from_is_in_no_suite() {
+        let HeldOut { develop, mut ranking, report } =
+            toml::from_str(include_str!("../../suites/heldout.toml")).expect("a list of lists");
+        assert!(ranking.iter().all(|name| !develop.contains(name) && !report.contains(name)));
+        ranking.sort();
+        assert_eq!(pinned(RANKING[0]).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ranking);
+        for (name, version) in pinned(RANKING[0]) {
+            assert!(RANKING[1].contains(&format!("name = \"{name}\"\nversion = \"{version}")), "{name} {version}");
+        }
+    }
+
+    #[test]
     fn lock_files_name_no_registry_but_the_public_one() {
-        for list in [CrateList::Report, CrateList::Develop] {
-            for line in list.lock().lines().filter(|line| line.starts_with("source")) {
+        for lock in [CrateList::Report.lock(), CrateList::Develop.lock(), RANKING[1]] {
+            for line in lock.lines().filter(|line| line.starts_with("source")) {
                 assert_eq!(line, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
             }
         }

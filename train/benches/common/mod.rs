@@ -87,6 +87,7 @@ impl Setting {
             .map(|_| Batch {
                 tokens: tokens(),
                 targets: tokens(),
+                weights: Arc::new(vec![1.0; n_rows]),
                 starts: Arc::new(vec![0; n_rows]),
                 seq_len: self.seq_len,
             })

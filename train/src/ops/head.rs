@@ -274,14 +274,16 @@ impl Sum {
 pub(crate) struct Targets<'a> {
     /// One per row, [`NO_TARGET`] where there is none.
     pub(crate) tokens: &'a [u32],
-    /// Weight of each row's loss.
+    /// How much each row counts.
+    pub(crate) counts: &'a [f32],
+    /// Weight of the loss of a row that counts once.
     pub(crate) weight: f32,
     /// What is taken off a row's loss for each nat of its entropy, so that predictions do not collapse
     /// (arXiv 1701.06548).
     pub(crate) entropy: f32,
 }
 
-/// What rows cost, in nats, without their weight.
+/// What rows cost, in nats, as much as they count.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Loss {
     /// Σ −ln p(target).
@@ -315,14 +317,15 @@ impl Int8Head {
             let sums = &mut sums[..rows.len()];
             let keep = gradients.is_some().then_some(&mut strips);
             self.exponentials(q, rows, targets, sums, keep, scratch);
-            loss.cross_entropy += sums.iter().map(Sum::loss).sum::<f64>();
+            let counted = || sums.iter().zip(rows).map(|(sum, row)| (sum, f64::from(targets.counts[*row])));
+            loss.cross_entropy += counted().map(|(sum, count)| count * sum.loss()).sum::<f64>();
             if targets.entropy != 0.0 {
-                loss.entropy += sums.iter().map(|sum| f64::from(sum.entropy())).sum::<f64>();
+                loss.entropy += counted().map(|(sum, count)| count * f64::from(sum.entropy())).sum::<f64>();
             }
             let Some((da, d_embed, write)) = &mut gradients else { continue };
             let mut factors = [0.0; CHUNK_ROWS];
-            for (factor, sum) in factors.iter_mut().zip(&*sums) {
-                *factor = targets.weight / sum.exponentials;
+            for ((factor, sum), row) in factors.iter_mut().zip(&*sums).zip(rows) {
+                *factor = targets.weight * targets.counts[*row] / sum.exponentials;
             }
             let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
@@ -353,8 +356,9 @@ impl Int8Head {
                         let token = targets.tokens[*row] as usize;
                         let (da, d_target) = (&mut da[row * d..][..d], &mut d_embed[token * d..][..d]);
                         let (values, whole) = (&self.rows.values[token * d..][..d], &q.row(*row)[..d]);
-                        let by_row = self.rows.scales[token] * targets.weight;
-                        let by_q = q.scales()[*row] * targets.weight;
+                        let weight = targets.weight * targets.counts[*row];
+                        let by_row = self.rows.scales[token] * weight;
+                        let by_q = q.scales()[*row] * weight;
                         for i in 0..d {
                             da[i] = part[i] * factor - f32::from(values[i]) * by_row;
                             d_target[i] -= f32::from(whole[i]) * by_q;
@@ -375,7 +379,9 @@ pub struct CrossEntropy {
     pub head: Arc<Int8Head>,
     /// `[N]`, [`NO_TARGET`] where there is none.
     pub targets: Arc<Vec<u32>>,
-    /// Weight of each row's loss.
+    /// `[N]`, how much each row counts.
+    pub weights: Arc<Vec<f32>>,
+    /// Weight of the loss of a row that counts once.
     pub weight: f32,
     /// What is taken off a row's loss for each nat of its entropy.
     pub entropy: f32,
@@ -394,7 +400,8 @@ struct Saved {
 impl CrossEntropy {
     /// One use of `head`.
     pub fn new(head: Arc<Int8Head>, targets: Arc<Vec<u32>>, weight: f32, eps: f32, train: bool) -> Self {
-        Self { head, targets, weight, entropy: 0.0, eps, train, saved: OnceLock::new() }
+        let weights = Arc::new(vec![1.0; targets.len()]);
+        Self { head, targets, weights, weight, entropy: 0.0, eps, train, saved: OnceLock::new() }
     }
 }
 
@@ -417,7 +424,8 @@ impl CustomOp3 for CrossEntropy {
         let scratch = &mut Scratch::default();
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
-        let targets = Targets { tokens: &self.targets, weight: self.weight, entropy: self.entropy };
+        let Self { weight, entropy, .. } = *self;
+        let targets = Targets { tokens: &self.targets, counts: &self.weights, weight, entropy };
         let loss = if self.train {
             let (mut da, mut d_embed) = (vec![0.0; x.len()], vec![0.0; vocab_size * d]);
             let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed, Write::Store)), scratch);

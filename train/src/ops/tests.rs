@@ -307,7 +307,7 @@ fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
         let (mut found, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
-        let given = Targets { tokens: &targets, weight: weight as f32, entropy: 0.0 };
+        let given = Targets { tokens: &targets, counts: &[1.0; 5], weight: weight as f32, entropy: 0.0 };
         let value = head.loss(&q, given, Some((&mut found, &mut d_embed, Write::Store)), scratch).cross_entropy;
         assert!((value - loss).abs() < 1e-5 * loss, "{value}, expected {loss}");
         // Exponentials and weights in bf16 are off by 2⁻⁹ each; a mean of weights is no larger than the largest.
@@ -336,12 +336,12 @@ fn entropy_regularisation_keeps_predictions_from_collapsing() {
             let mut q = Int8Rows::new(d);
             q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
             let (mut da, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
-            let given = Targets { tokens: &targets, weight: 0.25, entropy };
+            let given = Targets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy };
             head.loss(&q, given, Some((&mut da, &mut d_embed, Write::Store)), scratch);
             embed.iter_mut().zip(&d_embed).for_each(|(e, g)| *e -= 0.3 * g);
             x.iter_mut().zip(&da).for_each(|(x, g)| *x -= 0.3 * g);
             // The entropy itself is counted where it has a weight, however small.
-            let counted = Targets { tokens: &targets, weight: 0.25, entropy: 1e-9 };
+            let counted = Targets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy: 1e-9 };
             last = head.loss(&q, counted, None, scratch).entropy / n as f64;
         }
         last

@@ -37,7 +37,9 @@ fn batch(seed: u64, packed: bool) -> Batch {
         targets[SEQ_LEN + 17..].fill(NO_TARGET);
         targets.iter_mut().step_by(11).for_each(|target| *target = NO_TARGET);
     }
-    Batch { tokens: Arc::new(tokens), targets: Arc::new(targets), starts: Arc::new(starts), seq_len: SEQ_LEN }
+    let weights = (0..n_rows).map(|row| if packed { 1.0 + (row % 7) as f32 / 2.0 } else { 1.0 }).collect();
+    let [tokens, targets, starts] = [tokens, targets, starts].map(Arc::new);
+    Batch { tokens, targets, weights: Arc::new(weights), starts, seq_len: SEQ_LEN }
 }
 
 /// The loss, and the gradient of each parameter.
@@ -162,7 +164,7 @@ fn thirty_steps_lower_the_loss() {
     let tokens: Vec<u32> = (0..2 * SEQ_LEN as u32).map(|i| i % 7).collect();
     let targets = tokens.iter().map(|token| (token + 1) % 7).collect();
     let batches = [Batch { tokens: Arc::new(tokens), targets: Arc::new(targets), ..batch(1, true) }];
-    let weight = 1.0 / batches[0].n_targets() as f32;
+    let weight = 1.0 / batches[0].weight();
     let mut losses = Vec::new();
     for step in 0..30 {
         losses.push(gradients.take(&params, Precision::F32, &batches, weight, &pool).expect("shapes agree"));
