@@ -135,6 +135,16 @@ fn stages(run: &mut Run<'_, '_>, contestants: &mut [&mut dyn Contestant]) -> Res
     Findings::load(run.plan.folder)
 }
 
+/// Keeps other runs out of a folder. The system frees it when the process ends, however it ends.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a command that is just being started has it too, until it runs its program.
+        let _ = self.0.unlock();
+    }
+}
+
 /// A run under way.
 pub(crate) struct Run<'a, 'e> {
     pub(crate) plan: &'a Plan<'a>,
@@ -142,8 +152,8 @@ pub(crate) struct Run<'a, 'e> {
     pub(crate) cancel: &'e Cancel,
     /// One per group, made when first needed: a finished stage needs none.
     checkers: Vec<Option<Checker>>,
-    /// Two runs would write into each other's records. The system frees it when the process ends, however it ends.
-    _lock: File,
+    /// Two runs would write into each other's records.
+    _lock: Lock,
 }
 
 impl<'a, 'e> Run<'a, 'e> {
@@ -154,8 +164,8 @@ impl<'a, 'e> Run<'a, 'e> {
         cancel.check()?;
         let failed = |source| StageError::Io { path: plan.folder.to_path_buf(), source };
         std::fs::create_dir_all(plan.folder).map_err(failed)?;
-        let lock = File::create(plan.folder.join("lock")).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
+        let lock = Lock(File::create(plan.folder.join("lock")).map_err(failed)?);
+        lock.0.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StageError::Busy { path: plan.folder.to_path_buf() },
             TryLockError::Error(source) => failed(source),
         })?;

@@ -274,8 +274,8 @@ impl Trial {
         let parts = 0..data.sequences / micro;
         let batches: Vec<Batch> =
             parts.map(|part| self.documents.batch(self.step, part * micro..(part + 1) * micro)).collect();
-        let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
-        self.gradients.take(&self.params, products, &batches, 1.0 / n_targets as f32, pool)?;
+        let weight: f32 = batches.iter().map(Batch::weight).sum();
+        self.gradients.take(&self.params, products, &batches, 1.0 / weight, pool)?;
         let update = Update { factor, precision: products.precision, step: self.step + 1 };
         optimizer.step(&mut self.params, &mut self.moments, self.gradients.sum(pool), update, pool);
         if optimizer.ema > 0.0 {

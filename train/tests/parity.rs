@@ -55,7 +55,7 @@ fn trained(n_streams: usize, scales: ScaleGroup, n_steps: usize) -> Trained {
 fn gradients(trained: &Trained, step: usize) -> (f64, Vec<Vec<f32>>) {
     let batch = trained.documents.batch(step, 0..8);
     let graph = Graph::new(&trained.params, nanochat_kernels::Precision::F32);
-    graph.gradients(&batch, 1.0 / batch.n_targets() as f32).expect("shapes agree")
+    graph.gradients(&batch, 1.0 / batch.weight()).expect("shapes agree")
 }
 
 /// Texts of few tokens, so that most of them meet no rounding that falls the other way.
