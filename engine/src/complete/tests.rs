@@ -131,7 +131,7 @@ fn the_model_reads_what_types_near_the_cursor_have() {
     let text = format!("{}fn f(store: &Store) {{\n    let found = $0\n}}\n", "\n".repeat(7));
     for (voices, is_told) in [(Voices::Both, true), (Voices::ModelOnly, false)] {
         let mut completer = with_model(voices);
-        completer.set_memory(Arc::new(Memory::of_files(&[types.clone()], completer.tokenizer())));
+        completer.set_memory(Arc::new(Memory::of_files(std::slice::from_ref(&types), completer.tokenizer())));
         check(&mut completer, &text, &LIMITS);
         let tokens = completer.session.as_ref().expect("there is a model").tokens();
         let read = String::from_utf8_lossy(&completer.tokenizer.decode(tokens)).into_owned();
