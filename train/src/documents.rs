@@ -2,7 +2,8 @@
 //!
 //! What sequence `i` of step `s` holds follows from (seed, s, i) alone, so a resumed run sees the same text.
 //! Documents share a sequence but do not see each other. Some holes come behind what a prompt puts there: a snippet of
-//! another file of the package, and what the types nearby have. Their tokens are targets like any others.
+//! another file of the package, and what the types nearby have. Their tokens are targets like any others; what stands just
+//! before a suffix counts more.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -280,6 +281,7 @@ fn char_boundary(text: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// A text in the prompt's format.
 struct Document {
     tokens: Vec<TokenId>,
     /// Whether it ends where the text behind a cursor begins.

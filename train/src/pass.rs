@@ -70,8 +70,8 @@ impl Layer {
 }
 
 impl Pass {
-    /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or adds its gradients, in the
-    /// order of the parameters.
+    /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or adds
+    /// its gradients, in the order of the parameters.
     ///
     /// # Panics
     /// If the model has several residual streams or `gradients` does not have the parameters' lengths.

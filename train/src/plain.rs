@@ -100,7 +100,8 @@ impl Model {
         params.list.iter().map(leaves).collect()
     }
 
-    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, each as much as it counts, and its gradients, each of its leaf's shape.
+    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, each as much as it counts, and its gradients, each
+    /// of its leaf's shape.
     pub fn gradients(
         &self,
         leaves: &Leaves,
