@@ -30,7 +30,7 @@ const N_LINES: usize = 60;
 const VOICES: [(Voices, &str); 2] = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
 /// As in `engine/src/complete/ends.rs`.
 const N_HIDDEN: usize = 8;
-const N_STEPS: usize = 3000;
+const N_STEPS: usize = 6000;
 const RATE: f32 = 0.01;
 
 /// A place where a text of several lines could end.
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let without = |fold: usize| places.iter().filter(move |place: &&Place| place.krate % N_FOLDS != fold).collect();
         let of_folds: Vec<Net> = (0..N_FOLDS).map(|fold| fit(without(fold))).collect();
         let is_right = |place: &&Place| {
-            let score = of_folds[place.krate % N_FOLDS].score(&place.features, &mut Vec::new());
+            let score = of_folds[place.krate % N_FOLDS].score(&place.features);
             (score > 0.0) == place.is_end
         };
         let (n, n_right) = (places.len(), places.iter().filter(is_right).count());
@@ -92,10 +92,10 @@ fn places(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec
 /// Weights under which what is an end and what is none is most probable.
 fn fit(places: Vec<&Place>) -> Net {
     let n_features = places.first().map_or(0, |place| place.features.len());
-    Net::new(n_features, N_HIDDEN).fit(places.len(), RATE, N_STEPS, |net, idx, gradient| {
+    Net::new(n_features, N_HIDDEN, 0.0).fit(places.len(), RATE, N_STEPS, |net, idx, rng, gradient| {
         let Place { features, is_end, .. } = places[idx];
         let mut hidden = Vec::new();
-        let p = 1.0 / (1.0 + (-net.score(features, &mut hidden)).exp());
+        let p = 1.0 / (1.0 + (-net.score_learning(features, &mut hidden, rng)).exp());
         net.add_gradient(p - if *is_end { 1.0 } else { 0.0 }, features, &hidden, gradient);
     })
 }

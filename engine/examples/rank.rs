@@ -3,9 +3,9 @@
 //! OUT is the weights as in `engine/src/complete/rank/default.f32`.
 //!
 //! Each folder is a crate, best one that the checkpoint was not trained on; lines of its files are completed with the other files in
-//! the memory, by the memory alone and beside the model. For both, and for places that end with their line and such that do
-//! not, finds the weights under which the lines that were weighed are most likely right or wrong as they are, and prints, of
-//! crates that took no part in finding them (each quarter in turn), how many lines are exact and how many could be.
+//! the memory, by the memory alone and beside the model. For both, finds the weights under which the lines that were weighed are
+//! most likely right or wrong as they are, and prints, of crates that took no part in finding them (each quarter in turn), how
+//! many lines are exact and how many could be.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -13,6 +13,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use nanochat_engine::complete::{CompleteError, Limits, Voices, Weighed};
+use nanochat_engine::rng::Rng;
 use nanochat_engine::store::Store;
 use nanochat_engine::{Cancel, Completer, Prompt};
 
@@ -24,18 +25,16 @@ use learn::Net;
 
 const N_FOLDS: usize = 4;
 /// Files of one crate and lines of one file, at most.
-const N_FILES: usize = 12;
+const N_FILES: usize = 16;
 const N_LINES: usize = 50;
 const VOICES: [(Voices, &str); 2] = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
+const KINDS: [Kind; 4] = [Kind::Line, Kind::Rest, Kind::Within, Kind::Several];
 /// As in `engine/src/complete/rank.rs`.
-const N_HIDDEN: usize = 16;
-/// Places that share weights.
-const PLACES: [&[Kind]; 3] = [&[Kind::Line, Kind::Rest], &[Kind::Within], &[Kind::Several]];
-/// Steps and the first one's rate, of all places and then of those that share weights.
-const N_STEPS: usize = 3000;
-const RATE: f32 = 0.01;
-const N_STEPS_OF_PLACE: usize = 1000;
-const RATE_OF_PLACE: f32 = 0.004;
+const N_HIDDEN: usize = 48;
+const DROPPED: f32 = 0.2;
+/// Steps, and the first one's rate.
+const N_STEPS: usize = 6000;
+const RATE: f32 = 0.006;
 
 /// The lines that were weighed at one place, each with whether it is the right one.
 struct Hole {
@@ -55,18 +54,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     for holes in of_crates {
         of_voices.iter_mut().zip(holes).for_each(|(all, holes)| all.extend(holes));
     }
-    // The weights of one place are as long to find by each of the voices.
     let fitted: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = of_voices.iter().map(|found| scope.spawn(|| fit(found))).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
     let mut all = Vec::new();
-    for ((_, name), (nets, rows)) in VOICES.iter().zip(fitted) {
+    for ((_, name), (net, rows)) in VOICES.iter().zip(fitted) {
         for Row { kind, n, n_exact, n_possible } in rows {
             let percent = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
             println!("{name}: {n} × {kind:?}, {:.1} % exact, {:.1} % possible", percent(n_exact), percent(n_possible));
         }
-        all.extend(nets);
+        all.push(net);
     }
     std::fs::write(out, learn::bytes_of(&all))?;
     Ok(())
@@ -105,53 +103,38 @@ struct Row {
     n_possible: usize,
 }
 
-/// Weights for each of [`PLACES`], and what such are worth. All begin as those of all places, for there are few of some.
-fn fit(found: &[Hole]) -> (Vec<Net>, Vec<Row>) {
-    let without = |fold: usize| found.iter().filter(move |hole| hole.krate % N_FOLDS != fold);
-    let of = |kinds: &'static [Kind]| move |hole: &&Hole| kinds.contains(&hole.kind);
+/// Weights, and what such are worth for each of [`KINDS`].
+fn fit(found: &[Hole]) -> (Net, Vec<Row>) {
     let n_features = found.iter().find_map(|hole| hole.lines.first()).map_or(0, |line| line.0.len());
-    // The last is of all crates.
-    let starts: Vec<Net> = (0..=N_FOLDS)
-        .map(|fold| learned(Net::new(n_features, N_HIDDEN), &without(fold).collect::<Vec<_>>(), RATE, N_STEPS))
-        .collect();
-    let (mut nets, mut rows) = (Vec::new(), Vec::new());
-    for kinds in PLACES {
-        let mut of_folds: Vec<Net> = starts
-            .iter()
-            .enumerate()
-            .map(|(fold, start)| {
-                let holes: Vec<&Hole> = without(fold).filter(of(kinds)).collect();
-                learned(start.clone(), &holes, RATE_OF_PLACE, N_STEPS_OF_PLACE)
-            })
-            .collect();
-        nets.extend(of_folds.pop());
-        for kind in kinds {
-            let mut row = Row { kind: *kind, n: 0, n_exact: 0, n_possible: 0 };
-            for hole in found.iter().filter(|hole| hole.kind == *kind) {
-                let net = &of_folds[hole.krate % N_FOLDS];
-                let score = |line: &(Vec<f32>, bool)| net.score(&line.0, &mut Vec::new());
-                let best = hole.lines.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
-                row.n += 1;
-                row.n_exact += usize::from(best.is_some_and(|(_, is_right)| *is_right));
-                row.n_possible += usize::from(hole.lines.iter().any(|(_, is_right)| *is_right));
-            }
-            rows.push(row);
+    let learned = |holes: Vec<&Hole>| {
+        let net = Net::new(n_features, N_HIDDEN, DROPPED);
+        net.fit(holes.len(), RATE, N_STEPS, |net, idx, rng, gradient| {
+            add_gradient(net, &holes[idx].lines, rng, gradient);
+        })
+    };
+    let without = |fold: usize| found.iter().filter(move |hole| hole.krate % N_FOLDS != fold).collect();
+    let of_folds: Vec<Net> = (0..N_FOLDS).map(|fold| learned(without(fold))).collect();
+    let row = |kind: Kind| {
+        let mut row = Row { kind, n: 0, n_exact: 0, n_possible: 0 };
+        for hole in found.iter().filter(|hole| hole.kind == kind) {
+            let score = |line: &(Vec<f32>, bool)| of_folds[hole.krate % N_FOLDS].score(&line.0);
+            let best = hole.lines.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+            row.n += 1;
+            row.n_exact += usize::from(best.is_some_and(|(_, is_right)| *is_right));
+            row.n_possible += usize::from(hole.lines.iter().any(|(_, is_right)| *is_right));
         }
-    }
-    (nets, rows)
-}
-
-/// On towards weights under which the right lines are most probable.
-fn learned(net: Net, holes: &[&Hole], rate: f32, n_steps: usize) -> Net {
-    net.fit(holes.len(), rate, n_steps, |net, idx, gradient| add_gradient(net, &holes[idx].lines, gradient))
+        row
+    };
+    (learned(found.iter().collect()), KINDS.map(row).into())
 }
 
 /// Adds the gradient of −ln p of what is right among these lines, which compete with each other and with none of them being
 /// right.
-fn add_gradient(net: &Net, lines: &[(Vec<f32>, bool)], gradient: &mut [f32]) {
+#[inline(always)]
+fn add_gradient(net: &Net, lines: &[(Vec<f32>, bool)], rng: &mut Rng, gradient: &mut [f32]) {
     let mut hidden = vec![Vec::new(); lines.len()];
-    let scores: Vec<f32> =
-        lines.iter().zip(&mut hidden).map(|((features, _), hidden)| net.score(features, hidden)).collect();
+    let said = lines.iter().zip(&mut hidden);
+    let scores: Vec<f32> = said.map(|((features, _), hidden)| net.score_learning(features, hidden, rng)).collect();
     let largest = scores.iter().fold(0.0f32, |most, score| most.max(*score));
     let exps: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
     let total = (-largest).exp() + exps.iter().sum::<f32>();

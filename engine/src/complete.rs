@@ -20,12 +20,13 @@ use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, 
 mod analogy;
 mod ends;
 mod fit;
+mod network;
 mod rank;
 mod search;
 mod text;
 mod voice;
 
-use ends::Ends;
+use ends::p_of_end;
 use voice::{State, Voice};
 
 use nanochat_kernels::autotune::Plans;
@@ -362,7 +363,7 @@ impl Completer {
             let Some(mut line) = line else { break };
             if let Some(whole) = whole.as_mut().filter(|_| text.may_end()) {
                 let evidence = text.evidence(&line, odds, closes, prompt.suffix);
-                let p_of_end = Ends::of(self.voices() == Voices::Both).p(&evidence.features());
+                let p_of_end = p_of_end(self.voices() == Voices::Both, &evidence);
                 if p_of_end >= 0.5 {
                     whole.confidence *= p_of_end;
                     break;

@@ -233,10 +233,12 @@ impl Recipe {
         }
     }
 
-    /// Names a recipe: two runs with equal hashes do the same. How long it runs is not part of it.
+    /// Names a recipe: two runs with equal hashes do the same. How long it runs is not part of it, and over how much of that the
+    /// rate falls: a run that goes on may choose both anew.
     pub fn hash(&self) -> String {
         let mut recipe = self.clone();
-        recipe.schedule.steps = 0;
+        // States hold hashes over these two numbers.
+        (recipe.schedule.steps, recipe.schedule.decay_share) = (0, 0.5);
         let json = serde_json::to_vec(&recipe).expect("a recipe is numbers and text");
         blake3::hash(&json).to_hex().to_string()
     }
@@ -279,6 +281,16 @@ mod tests {
         assert!(error.contains("optimizer.lion"), "{error}");
         let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"muon\"");
         assert!(Recipe::parse("x", &text).is_err());
+    }
+
+    #[test]
+    fn a_run_may_be_made_longer_and_fall_sooner_but_not_learn_in_another_way() {
+        let recipe = Recipe::load("base").expect("it is built in");
+        let mut longer = recipe.clone();
+        (longer.schedule.steps, longer.schedule.decay_share) = (9_999, 1.0);
+        assert_eq!(longer.hash(), recipe.hash());
+        longer.schedule.warmup_steps += 1;
+        assert_ne!(longer.hash(), recipe.hash());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use nanochat_engine::rng::Rng;
 
 /// Places of a step, and the decay of the weights.
-const N_BATCH: usize = 512;
+const N_BATCH: usize = 256;
 const DECAY: f32 = 0.05;
 
 /// What `of` makes of each folder and its number, on a thread per core, each with what `with` makes for it; in the order of
@@ -43,49 +43,86 @@ pub(crate) fn of_each<W, R: Send, E: Send>(
 #[derive(Clone)]
 pub(crate) struct Net {
     n_features: usize,
+    /// Share of the hidden units that are silent at each line while it learns, so that none leans on another.
+    dropped: f32,
     pub(crate) weights: Vec<f32>,
 }
 
 impl Net {
-    pub(crate) fn new(n_features: usize, n_hidden: usize) -> Self {
+    pub(crate) fn new(n_features: usize, n_hidden: usize, dropped: f32) -> Self {
         let mut rng = Rng::new(20_261_127);
         let mut weights = vec![0.0; n_features + n_hidden * (n_features + 1)];
         weights[n_features..].iter_mut().for_each(|weight| *weight = 0.12 * rng.normal());
-        Self { n_features, weights }
+        Self { n_features, dropped, weights }
     }
 
     fn n_hidden(&self) -> usize {
         (self.weights.len() - self.n_features) / (self.n_features + 1)
     }
 
-    /// The score of some features; leaves what the hidden units say of them.
-    pub(crate) fn score(&self, features: &[f32], hidden: &mut Vec<f32>) -> f32 {
-        let (direct, rest) = self.weights.split_at(self.n_features);
-        let (units, out) = rest.split_at(self.n_hidden() * self.n_features);
-        hidden.clear();
-        hidden.extend(units.chunks_exact(self.n_features.max(1)).map(|unit| dot(unit, features).max(0.0)));
-        dot(direct, features) + dot(out, hidden)
+    /// The score of some features.
+    pub(crate) fn score(&self, features: &[f32]) -> f32 {
+        let mut hidden = Vec::new();
+        self.ask(features, &mut hidden);
+        self.sum(features, &hidden)
     }
 
-    /// Adds the gradient of `by` times the score of some features, of which the hidden units said that.
+    /// The score of some features as it is while it learns; leaves what the hidden units say of them.
+    #[inline(always)]
+    pub(crate) fn score_learning(&self, features: &[f32], hidden: &mut Vec<f32>, rng: &mut Rng) -> f32 {
+        self.ask(features, hidden);
+        if self.dropped > 0.0 {
+            let kept = 1.0 / (1.0 - self.dropped);
+            hidden.iter_mut().for_each(|unit| *unit *= if rng.uniform() < self.dropped { 0.0 } else { kept });
+        }
+        self.sum(features, hidden)
+    }
+
+    #[inline(always)]
+    fn ask(&self, features: &[f32], hidden: &mut Vec<f32>) {
+        let units = self.weights[self.n_features..].chunks_exact(self.n_features.max(1)).take(self.n_hidden());
+        hidden.clear();
+        hidden.extend(units.map(|unit| dot(unit, features).max(0.0)));
+    }
+
+    #[inline(always)]
+    fn sum(&self, features: &[f32], hidden: &[f32]) -> f32 {
+        let outs = &self.weights[self.weights.len() - hidden.len()..];
+        dot(&self.weights[..self.n_features], features) + dot(outs, hidden)
+    }
+
+    /// Adds the gradient of `by` times the score of some features, of which the hidden units said that while it learns.
+    #[inline(always)]
     pub(crate) fn add_gradient(&self, by: f32, features: &[f32], hidden: &[f32], gradient: &mut [f32]) {
         let (n, n_hidden) = (self.n_features, self.n_hidden());
         add(&mut gradient[..n], by, features);
         let outs = &self.weights[n + n_hidden * n..];
+        let by_unit = by / (1.0 - self.dropped);
         for (unit, out) in outs.iter().enumerate().filter(|(unit, _)| hidden[*unit] > 0.0) {
-            add(&mut gradient[n + unit * n..][..n], by * out, features);
+            add(&mut gradient[n + unit * n..][..n], by_unit * out, features);
             gradient[n + n_hidden * n + unit] += by * hidden[unit];
         }
     }
 
     /// Steps of AdamW towards the least loss of what is numbered below `n`, whose gradients `add` adds. The rate falls to 0.
-    pub(crate) fn fit(self, n: usize, rate: f32, n_steps: usize, add: impl Fn(&Self, usize, &mut [f32])) -> Self {
+    pub(crate) fn fit(
+        self,
+        n: usize,
+        rate: f32,
+        n_steps: usize,
+        add: impl Fn(&Self, usize, &mut Rng, &mut [f32]),
+    ) -> Self {
         let (mut net, mut rng) = (self, Rng::new(20_261_127));
         let (mut means, mut squares) = (vec![0.0; net.weights.len()], vec![0.0; net.weights.len()]);
         for step in 1..=n_steps {
             let mut gradient = vec![0.0; net.weights.len()];
             for _ in 0..N_BATCH.min(n) {
-                add(&net, rng.below(n), &mut gradient);
+                let idx = rng.below(n);
+                // For as wide registers as there are.
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || add(&net, idx, &mut rng, &mut gradient),
+                );
             }
             let rate = rate * (1.0 - (step - 1) as f32 / n_steps as f32);
             let [unbias_mean, unbias_square] = [0.9f32, 0.999].map(|beta| 1.0 / (1.0 - beta.powi(step as i32)));
@@ -107,16 +144,19 @@ pub(crate) fn bytes_of<'a>(nets: impl IntoIterator<Item = &'a Net>) -> Vec<u8> {
     nets.into_iter().flat_map(|net| &net.weights).flat_map(|weight| weight.to_le_bytes()).collect()
 }
 
+#[inline(always)]
 fn add(sum: &mut [f32], by: f32, x: &[f32]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += by * x);
 }
 
 /// In lanes, so that it vectorises.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; 8];
-    let ((a_parts, a_rest), (b_parts, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    const N_LANES: usize = 16;
+    let mut lanes = [0.0; N_LANES];
+    let ((a_parts, a_rest), (b_parts, b_rest)) = (a.as_chunks::<N_LANES>(), b.as_chunks::<N_LANES>());
     for (a, b) in a_parts.iter().zip(b_parts) {
-        for lane in 0..8 {
+        for lane in 0..N_LANES {
             lanes[lane] += a[lane] * b[lane];
         }
     }

@@ -2,7 +2,7 @@
 //! what was written meets what follows.
 //!
 //! ```text
-//! score = w·f + Σ over 8 of v·max(u·f, 0)            p = 1 / (1 + e^−score)
+//! p = 1 / (1 + e^−score)
 //! ```
 //!
 //! The weights are those under which the ends of texts of the `develop` crates were most likely; the example `ends` finds
@@ -11,13 +11,12 @@
 use std::sync::LazyLock;
 
 use super::fit;
+use super::network::{Network, n_weights};
 
 /// Numbers that are known of such a place.
 pub(super) const N_FEATURES: usize = 24;
 /// Units of the hidden layer.
 const N_HIDDEN: usize = 8;
-/// Numbers of one [`Ends`].
-const N_WEIGHTS: usize = N_FEATURES + N_HIDDEN * (N_FEATURES + 1);
 
 /// What is known behind a line with which all brackets are closed that the text has opened.
 #[derive(Clone, Copy, Debug)]
@@ -72,36 +71,15 @@ impl Evidence<'_> {
     }
 }
 
-/// Weights of the features: w, then each u, then v.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ends<'a>(&'a [f32; N_WEIGHTS]);
+/// What the example `ends` wrote.
+const DEFAULT: &[u8; 4 * 2 * n_weights(N_FEATURES, N_HIDDEN)] = include_bytes!("ends/default.f32");
 
-/// What the example `ends` wrote: beside a model and then for the memory alone.
-const DEFAULT: &[u8; 4 * 2 * N_WEIGHTS] = include_bytes!("ends/default.f32");
+static ENDS: LazyLock<[Network; 2]> = LazyLock::new(|| Network::pair(N_FEATURES, DEFAULT));
 
-static ENDS: LazyLock<[[f32; N_WEIGHTS]; 2]> = LazyLock::new(|| {
-    let (words, _) = DEFAULT.as_chunks();
-    let weights: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-    std::array::from_fn(|set| *weights[set * N_WEIGHTS..].first_chunk().expect("both sets are there"))
-});
-
-impl Ends<'static> {
-    /// What the end is known by, beside a model or not.
-    pub(super) fn of(has_model: bool) -> Self {
-        Self(&ENDS[usize::from(!has_model)])
-    }
-}
-
-impl Ends<'_> {
-    /// The probability that the text ends.
-    pub(super) fn p(&self, features: &[f32; N_FEATURES]) -> f32 {
-        let dot = |weights: &[f32]| -> f32 { weights.iter().zip(features).map(|(w, f)| w * f).sum() };
-        let (direct, hidden) = self.0.split_at(N_FEATURES);
-        let (hidden, out) = hidden.split_at(N_HIDDEN * N_FEATURES);
-        let hidden = hidden.chunks_exact(N_FEATURES).zip(out).map(|(unit, out)| out * dot(unit).max(0.0));
-        let score = dot(direct) + hidden.sum::<f32>();
-        1.0 / (1.0 + (-score).exp())
-    }
+/// The probability that the text ends, beside a model or not.
+pub(super) fn p_of_end(has_model: bool, evidence: &Evidence<'_>) -> f32 {
+    let score = ENDS[usize::from(!has_model)].score(&evidence.features());
+    1.0 / (1.0 + (-score).exp())
 }
 
 #[cfg(test)]
@@ -116,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_finite() {
-        assert!(ENDS.iter().flatten().all(|weight| weight.is_finite() && weight.abs() < 100.0));
+        assert!(ENDS.iter().all(Network::is_sound));
     }
 
     #[test]
@@ -133,7 +111,7 @@ mod tests {
         for has_model in [false, true] {
             let p = |next, p, suffix| {
                 let odds = has_model.then_some(0.0);
-                Ends::of(has_model).p(&Evidence { odds, next: (next, p), ..evidence("", suffix) }.features())
+                p_of_end(has_model, &Evidence { odds, next: (next, p), ..evidence("", suffix) })
             };
             let there = p("    g(x);", 0.8, "\n    g(x);\n}\n");
             let sure = p("    g(x);", 0.95, "\n    h(x);\n}\n");

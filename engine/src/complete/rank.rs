@@ -2,7 +2,7 @@
 //! cursor say of it, weighed against all that is said of the others.
 //!
 //! ```text
-//! score = w·f + Σ over 16 of v·max(u·f, 0)            p = e^score / (1 + Σ e^score): the 1 stands for none of the lines
+//! p = e^score / (1 + Σ e^score): the 1 stands for none of the lines
 //! ```
 //!
 //! The weights are those under which the right lines of the crates on the lists `develop` and `ranking` were most likely; the
@@ -12,12 +12,15 @@ use std::sync::LazyLock;
 
 use super::analogy::Alike;
 use super::fit;
+use super::network::{Network, n_weights};
 use crate::memory::symbols::Found;
 
 /// Numbers that are known of a line.
 pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;
-/// Of them, what the voices say.
-const N_SAID: usize = 29;
+/// Of them, what the voices say, and of what kind the place is.
+const N_SAID: usize = 32;
+/// Units of the hidden layer.
+const N_HIDDEN: usize = 48;
 
 /// What is known of a line.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,8 @@ pub(super) struct Evidence {
     pub(super) n_tokens: usize,
     /// Of the members that it names.
     pub(super) members: Found,
+    /// Where it is to stand.
+    pub(super) place: Place,
     /// How it fits in with the text around it.
     pub(super) fit: [f32; fit::N_FEATURES],
 }
@@ -104,19 +109,11 @@ impl Evidence {
         f[26] = ln(self.members.n_there.into());
         f[27] = ln(self.members.n_missing.into());
         f[28] = ln(self.members.n_wrong_calls.into());
+        f[29 + self.place as usize] = 1.0;
         f[N_SAID..].copy_from_slice(&self.fit);
         f
     }
 }
-
-/// Units of the hidden layer.
-const N_HIDDEN: usize = 16;
-/// Numbers of one [`Rank`].
-const N_WEIGHTS: usize = N_FEATURES + N_HIDDEN * (N_FEATURES + 1);
-
-/// Weights of the features: w, then each u, then v.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rank<'a>(&'a [f32; N_WEIGHTS]);
 
 /// Where a line is to stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,41 +126,21 @@ pub(super) enum Place {
     Several,
 }
 
-const N_PLACES: usize = 3;
-
 /// What the example `rank` wrote.
-const DEFAULT: &[u8; 4 * 2 * N_PLACES * N_WEIGHTS] = include_bytes!("rank/default.f32");
+const DEFAULT: &[u8; 4 * 2 * n_weights(N_FEATURES, N_HIDDEN)] = include_bytes!("rank/default.f32");
 
-/// Beside a model and then for the memory alone, of each in the order of [`Place`].
-static RANKS: LazyLock<[[f32; N_WEIGHTS]; 2 * N_PLACES]> = LazyLock::new(|| {
-    let (words, _) = DEFAULT.as_chunks();
-    let weights: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-    std::array::from_fn(|set| *weights[set * N_WEIGHTS..].first_chunk().expect("all sets are there"))
-});
+static RANKS: LazyLock<[Network; 2]> = LazyLock::new(|| Network::pair(N_FEATURES, DEFAULT));
 
-impl Rank<'static> {
-    /// What the choice is made by, beside a model or not.
-    pub(super) fn of(has_model: bool, place: Place) -> Self {
-        Self(&RANKS[N_PLACES * usize::from(!has_model) + place as usize])
-    }
+/// The probability of each line that it is the one, beside a model or not.
+pub(super) fn probabilities(has_model: bool, lines: &[[f32; N_FEATURES]]) -> Vec<f32> {
+    let rank = &RANKS[usize::from(!has_model)];
+    compete(lines.iter().map(|line| rank.score(line)).collect())
 }
 
-impl Rank<'_> {
-    fn score(&self, features: &[f32; N_FEATURES]) -> f32 {
-        let dot = |weights: &[f32]| -> f32 { weights.iter().zip(features).map(|(w, f)| w * f).sum() };
-        let (direct, hidden) = self.0.split_at(N_FEATURES);
-        let (hidden, out) = hidden.split_at(N_HIDDEN * N_FEATURES);
-        let hidden = hidden.chunks_exact(N_FEATURES).zip(out).map(|(unit, out)| out * dot(unit).max(0.0));
-        dot(direct) + hidden.sum::<f32>()
-    }
-
-    /// The probability of each line that it is the one.
-    pub(super) fn probabilities(&self, lines: &[[f32; N_FEATURES]]) -> Vec<f32> {
-        let scores: Vec<f32> = lines.iter().map(|line| self.score(line)).collect();
-        let largest = scores.iter().copied().fold(0.0, f32::max);
-        let total = (-largest).exp() + scores.iter().map(|score| (score - largest).exp()).sum::<f32>();
-        scores.into_iter().map(|score| (score - largest).exp() / total).collect()
-    }
+fn compete(scores: Vec<f32>) -> Vec<f32> {
+    let largest = scores.iter().copied().fold(0.0, f32::max);
+    let total = (-largest).exp() + scores.iter().map(|score| (score - largest).exp()).sum::<f32>();
+    scores.into_iter().map(|score| (score - largest).exp() / total).collect()
 }
 
 #[cfg(test)]
@@ -172,27 +149,15 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_finite() {
-        assert!(RANKS.iter().flatten().all(|weight| weight.is_finite() && weight.abs() < 100.0));
+        assert!(RANKS.iter().all(Network::is_sound));
     }
 
     #[test]
     fn lines_compete_with_each_other_and_with_none() {
-        let mut weights = [0.0; N_WEIGHTS];
-        weights[0] = 1.0;
-        // Of units that have nothing to say.
-        weights[N_WEIGHTS - N_HIDDEN..].fill(5.0);
-        let line = |score: f32| {
-            let mut features = [0.0; N_FEATURES];
-            features[0] = score;
-            features
-        };
-        let p = Rank(&weights).probabilities(&[line(0.0), line(3.0f32.ln()), line(-200.0)]);
+        let p = compete(vec![0.0, 3.0f32.ln(), -200.0]);
         assert!((p[0] - 0.2).abs() < 1e-6 && (p[1] - 0.6).abs() < 1e-6 && p[2] == 0.0, "{p:?}");
-        let p = Rank(&weights).probabilities(&[line(500.0), line(500.0)]);
+        let p = compete(vec![500.0, 500.0]);
         assert!(p.iter().all(|p| (p - 0.5).abs() < 1e-6), "{p:?}");
-        assert!(Rank(&weights).probabilities(&[]).is_empty());
-        weights[N_FEATURES] = 1.0;
-        let score = |x| Rank(&weights).score(&line(x));
-        assert!((score(2.0) - 12.0).abs() < 1e-6 && (score(-2.0) + 2.0).abs() < 1e-6, "a unit is silent below 0");
+        assert!(compete(Vec::new()).is_empty());
     }
 }

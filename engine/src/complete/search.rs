@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
-use super::rank::{Bridged, Evidence, N_FEATURES, Place, Rank};
+use super::rank::{self, Bridged, Evidence, N_FEATURES, Place};
 use super::text::Text;
 use super::voice::{Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
@@ -229,7 +229,7 @@ pub(super) fn search(
             _ => Place::Within,
         };
         search.ask_model(&mut lines)?;
-        search.weigh(&mut lines, &Surroundings::of(prompt), Rank::of(has_model, place));
+        search.weigh(&mut lines, &Surroundings::of(prompt), place, has_model);
     }
     Ok((lines, odds_of_end))
 }
@@ -394,7 +394,7 @@ impl Search<'_, '_> {
     }
 
     /// Gives each line its probability.
-    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>, rank: Rank<'_>) {
+    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>, place: Place, has_model: bool) {
         let searched = lines.iter().filter(|line| line.is_searched).map(|line| line.path.log_p);
         let best = searched.fold(f32::NEG_INFINITY, f32::max);
         let bridged = || lines.iter().filter_map(|line| line.bridge);
@@ -418,11 +418,12 @@ impl Search<'_, '_> {
                 analogy: line.analogy,
                 n_tokens: line.path.tokens.len(),
                 members: line.members,
+                place,
                 fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
             };
             known.push(evidence.features());
         }
-        let probabilities = rank.probabilities(&known);
+        let probabilities = rank::probabilities(has_model, &known);
         for ((line, features), p) in lines.iter_mut().zip(known).zip(probabilities) {
             (line.features, line.p) = (Some(features), p);
         }
