@@ -49,6 +49,10 @@ fn main() {
         left -= if is_taken { n_bytes } else { 0 };
         is_taken
     });
+    if packages.is_empty() {
+        println!("{folder} holds no unpacked packages; nothing was measured");
+        return;
+    }
     let sources = Sources { root: PathBuf::from(folder), packages: packages.iter().take(40).cloned().collect() };
     let texts: Vec<String> = sources.collect(&[Role::Dependency]).0.into_iter().map(|file| file.text).collect();
     let tokenizer = tokenizer(&texts);

@@ -220,6 +220,15 @@ pub struct Completer {
     drafts: Option<Drafts>,
     state: State,
     live: Arc<LiveFile>,
+    declared: Option<Declared>,
+}
+
+/// What was last declared near a cursor, which stays the same while a line is written.
+#[derive(Debug)]
+struct Declared {
+    /// Of all that it was read from but the memory.
+    read: blake3::Hash,
+    text: Arc<str>,
 }
 
 impl Completer {
@@ -240,6 +249,7 @@ impl Completer {
             drafts: None,
             state: State::default(),
             live: Arc::default(),
+            declared: None,
         }
     }
 
@@ -254,6 +264,7 @@ impl Completer {
             drafts: None,
             state: State::default(),
             live: Arc::default(),
+            declared: None,
         }
     }
 
@@ -274,6 +285,9 @@ impl Completer {
 
     /// Replaces the memory.
     pub fn set_memory(&mut self, memory: Arc<Memory>) {
+        if !Arc::ptr_eq(&self.memory, &memory) {
+            self.declared = None;
+        }
         self.memory = memory;
     }
 
@@ -632,15 +646,25 @@ impl Completer {
     }
 
     /// What the model is told of the types near the cursor; nothing where it is not asked, or by itself.
-    fn declared(&self, prompt: &Prompt<'_>, max_tokens: usize) -> String {
+    fn declared(&mut self, prompt: &Prompt<'_>, max_tokens: usize) -> Arc<str> {
         if self.voices() != Voices::Both {
-            return String::new();
+            return Arc::default();
         }
         // Beside other snippets half of their share.
         let n_tokens = prompt::for_snippets(self.budget(max_tokens).1) / if prompt.snippets.is_empty() { 1 } else { 2 };
         // A token has two or three bytes there.
-        let before = settled(prompt.prefix);
-        declarations(self.memory.symbols(), prompt.path, before, prompt.suffix, n_tokens * 5 / 2)
+        let (before, most_bytes) = (settled(prompt.prefix), n_tokens * 5 / 2);
+        let mut read = blake3::Hasher::new();
+        for text in [prompt.path, before, prompt.suffix] {
+            read.update(&text.len().to_le_bytes()).update(text.as_bytes());
+        }
+        let read = read.update(&most_bytes.to_le_bytes()).finalize();
+        if let Some(last) = self.declared.as_ref().filter(|last| last.read == read) {
+            return Arc::clone(&last.text);
+        }
+        let text: Arc<str> = declarations(self.memory.symbols(), prompt.path, before, prompt.suffix, most_bytes).into();
+        self.declared = Some(Declared { read, text: Arc::clone(&text) });
+        text
     }
 
     /// The memory with the prompt's file as it stands now, but for the bytes that are written again.

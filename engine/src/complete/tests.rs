@@ -140,6 +140,31 @@ fn the_model_reads_what_types_near_the_cursor_have() {
 }
 
 #[test]
+fn what_is_declared_follows_the_text_and_the_memory() {
+    let types = |name: &str, field: &str| {
+        let text = format!("pub struct {name} {{\n    pub {field}: PathBuf,\n}}\n");
+        SourceFile { name: "types.rs".into(), path: "types.rs".into(), text }
+    };
+    let mut completer = with_model(Voices::Both);
+    let mut declared = |files: Option<&[SourceFile]>, prefix: &str, suffix: &str| {
+        if let Some(files) = files {
+            completer.set_memory(Arc::new(Memory::of_files(files, completer.tokenizer())));
+        }
+        completer.declared(&Prompt { prefix, suffix, ..Prompt::default() }, 16).to_string()
+    };
+    let prefix = format!("{}fn f(store: &Store) {{\n    let found = ", "\n".repeat(7));
+    let files = [types("Store", "root"), types("Walk", "depth")];
+    let first = declared(Some(&files[..1]), &prefix, "\n}\n");
+    assert!(first.contains(".root") && !first.contains(".depth"), "{first}");
+    assert_eq!(declared(None, &format!("{prefix}s"), "\n}\n"), first);
+    let other = declared(Some(&[types("Store", "folder")]), &prefix, "\n}\n");
+    assert!(other.contains(".folder") && !other.contains(".root"), "{other}");
+    declared(Some(&files), &prefix, "\n}\n");
+    let behind = declared(None, &prefix, "\n}\nfn g(walk: Walk) {}\n");
+    assert!(behind.contains(".root") && behind.contains(".depth"), "{behind}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     let sampled = |seed| {
         let limits = Limits { sampling: Sampling::TopP { p: 1.0, temperature: 1.0 }, seed, ..LIMITS };
