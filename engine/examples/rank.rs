@@ -104,7 +104,7 @@ struct Row {
 }
 
 /// Weights, and what such are worth for each of [`KINDS`].
-fn fit(found: &[Hole]) -> (Net, Vec<Row>) {
+fn fit(found: &[Hole]) -> (Net, [Row; KINDS.len()]) {
     let n_features = found.iter().find_map(|hole| hole.lines.first()).map_or(0, |line| line.0.len());
     let learned = |holes: Vec<&Hole>| {
         let net = Net::new(n_features, N_HIDDEN, DROPPED);
@@ -125,7 +125,7 @@ fn fit(found: &[Hole]) -> (Net, Vec<Row>) {
         }
         row
     };
-    (learned(found.iter().collect()), KINDS.map(row).into())
+    (learned(found.iter().collect()), KINDS.map(row))
 }
 
 /// Adds the gradient of −ln p of what is right among these lines, which compete with each other and with none of them being

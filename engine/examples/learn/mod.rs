@@ -40,7 +40,6 @@ pub(crate) fn of_each<W, R: Send, E: Send>(
 }
 
 /// w, then each u, then v, of score = w·f + Σ v·max(u·f, 0).
-#[derive(Clone)]
 pub(crate) struct Net {
     n_features: usize,
     /// Share of the hidden units that are silent at each line while it learns, so that none leans on another.
