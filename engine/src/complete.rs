@@ -44,8 +44,8 @@ pub struct Limits {
     /// For `Sampling::TopP`.
     pub seed: u64,
     /// Tokens that may be tried beyond those of the first line, to find a more probable one: by the memory alone, or beside
-    /// a model of up to [`SMALL`] parameters, and fewer in proportion beside a larger one. Only where one line is asked for,
-    /// and only for `Sampling::Greedy`.
+    /// a model of up to [`SMALL`] parameters, and fewer in proportion beside a larger one, which is also asked for fewer of the
+    /// lines that stand elsewhere. Only where one line is asked for, and only for `Sampling::Greedy`.
     pub n_tried: usize,
 }
 

@@ -1,8 +1,10 @@
 //! Does this text fit here? Brackets, literals and, for a whole file, the grammar.
 
+mod behind;
 pub(crate) mod lex;
 mod scanner;
 
+pub(crate) use behind::Behind;
 pub use scanner::Scanner;
 
 /// What the syntax says of a completion in its place.
@@ -32,7 +34,7 @@ const MAX_BALANCED: usize = 16 << 10;
 
 /// Judges `completion` between `prefix` and `suffix`.
 pub fn check(prefix: &str, completion: &str, suffix: &str) -> Verdict {
-    let Some(with) = Scanner::after(prefix).across(completion, suffix) else { return Verdict::Broken };
+    let Some(with) = Behind::new(Scanner::after(prefix), suffix).with(completion) else { return Verdict::Broken };
     let n_bytes = prefix.len() + completion.len() + suffix.len();
     let balanced = with.in_code() && with.depth() == 0 && with.n_stray() == 0;
     if balanced && with.deepest() <= MAX_PARSED_DEPTH && n_bytes < MAX_PARSED_BYTES {
@@ -49,27 +51,12 @@ pub fn trim_overlap<'a>(completion: &'a str, suffix: &str) -> &'a str {
     Scanner::default().trim_overlap(completion, suffix)
 }
 
+/// The begin of a suffix, as far as brackets are followed.
+pub(crate) fn balanced_part(suffix: &str) -> &str {
+    &suffix[..suffix.floor_char_boundary(MAX_BALANCED)]
+}
+
 impl Scanner {
-    /// Where the text stands after `completion` and `suffix`; `None` if the completion breaks it: closes what is not open
-    /// or leaves a literal open. `self` stands at the cursor.
-    fn across(&self, completion: &str, suffix: &str) -> Option<Self> {
-        let (mut without, mut with) = (self.clone(), self.clone());
-        with.feed(completion);
-        if with.is_broken() || (with.in_char() && !first_line(suffix).contains('\'')) {
-            return None;
-        }
-        without.feed(suffix);
-        with.feed(suffix);
-        // A quote too many turns the rest of the file inside out; a bracket too many leaves one without a partner.
-        let is_broken = (without.in_code() && !with.in_code()) || with.n_stray() > without.n_stray();
-        (!is_broken).then_some(with)
-    }
-
-    /// Whether `completion` breaks nothing, as far as the begin of the suffix tells. `self` stands at the cursor.
-    pub fn fits(&self, completion: &str, suffix: &str) -> bool {
-        self.across(completion, &suffix[..suffix.floor_char_boundary(MAX_BALANCED)]).is_some()
-    }
-
     /// The completion without the tail that already follows the cursor. `self` stands at the cursor. A closing
     /// bracket stays where the brackets before the cursor need both it and the suffix's.
     pub fn trim_overlap<'a>(&self, completion: &'a str, suffix: &str) -> &'a str {
@@ -105,13 +92,9 @@ impl Scanner {
     fn imbalance(&self, completion: &str, suffix: &str) -> usize {
         let mut scanner = self.clone();
         scanner.feed(completion);
-        scanner.feed(&suffix[..suffix.floor_char_boundary(MAX_BALANCED)]);
+        scanner.feed(balanced_part(suffix));
         scanner.n_stray() + scanner.depth() + usize::from(!scanner.in_code())
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.split('\n').next().unwrap_or_default()
 }
 
 /// Whether a parser that recurses is safe with the text.

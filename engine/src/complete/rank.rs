@@ -13,12 +13,13 @@ use std::sync::LazyLock;
 use super::analogy::Alike;
 use super::fit;
 use super::network::{Network, n_weights};
+use super::voice::ByModel;
 use crate::memory::symbols::Found;
 
 /// Numbers that are known of a line.
 pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;
 /// Of them, what the voices say, and of what kind the place is.
-const N_SAID: usize = 32;
+const N_SAID: usize = 37;
 /// Units of the hidden layer.
 const N_HIDDEN: usize = 48;
 
@@ -27,8 +28,8 @@ const N_HIDDEN: usize = 48;
 pub(super) struct Evidence {
     /// ln p of the line by the search, and of the best line by it; `None` where the search has not found it.
     pub(super) searched: Option<(f32, f32)>,
-    /// ln p of the line and its end by the model alone, and of the best line by it; `None` where it was not asked.
-    pub(super) by_model: Option<(f32, f32)>,
+    /// What the model alone makes of the line and its end, and ln p of the best line by it; `None` where it was not asked.
+    pub(super) by_model: Option<(ByModel, f32)>,
     /// ln p of the begin of the suffix behind it, by the memory, and of how many tokens.
     pub(super) behind: (f32, usize),
     /// Of where it stands elsewhere.
@@ -37,8 +38,9 @@ pub(super) struct Evidence {
     pub(super) most: (u32, u32),
     /// Of where it stands under other names.
     pub(super) analogy: Option<Alike>,
-    /// Its own tokens.
+    /// Its own tokens, and those of them that come from the model.
     pub(super) n_tokens: usize,
+    pub(super) n_own: usize,
     /// Of the members that it names.
     pub(super) members: Found,
     /// Where it is to stand.
@@ -100,16 +102,21 @@ impl Evidence {
             f[20] = ln(alike.n_clashes);
             f[21] = flag(self.searched.is_some() || self.bridge.is_some());
         }
-        if let Some((log_p, best)) = self.by_model {
+        if let Some((ByModel { log_p, first, last, least, .. }, best)) = self.by_model {
             f[22] = 1.0;
             f[23] = log_p.max(-24.0) / 8.0;
             f[24] = (log_p - best).max(-8.0) / 2.0;
             f[25] = (log_p / (1 + self.n_tokens) as f32).max(-6.0);
+            f[32] = flag(log_p >= best);
+            f[33] = first.max(-8.0) / 4.0;
+            f[34] = last.max(-8.0) / 4.0;
+            f[35] = least.max(-8.0) / 4.0;
         }
         f[26] = ln(self.members.n_there.into());
         f[27] = ln(self.members.n_missing.into());
         f[28] = ln(self.members.n_wrong_calls.into());
         f[29 + self.place as usize] = 1.0;
+        f[36] = self.n_own as f32 / self.n_tokens.max(1) as f32;
         f[N_SAID..].copy_from_slice(&self.fit);
         f
     }

@@ -24,7 +24,7 @@ use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
 use super::rank::{self, Bridged, Evidence, N_FEATURES, Place};
 use super::text::Text;
-use super::voice::{Voice, p_of};
+use super::voice::{ByModel, Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
 use crate::memory::symbols::{self, Found};
 use crate::memory::{Sides, Tier};
@@ -41,18 +41,20 @@ const WITHIN: f32 = 3.0;
 const N_BEHIND: usize = 4;
 /// Bytes of the suffix that are compared with other places.
 const BYTES_BEHIND: usize = 256;
-/// Lines that stand elsewhere and were not found by the search, at most, and lines that the model is asked for besides.
+/// Lines that stand elsewhere and were not found by the search, at most.
 const MOST_BRIDGES: usize = 6;
-const MOST_ASKED: usize = 8;
+/// For so many tokens that may be tried, the model is asked for one line that the search has not found: it costs about as much.
+const TRIED_FOR_ASKED: usize = 5;
 
 /// Text so far.
 #[derive(Clone)]
 struct Path {
     tokens: Vec<TokenId>,
     sources: Vec<TokenSource>,
-    /// Σ ln p of all choices, and of the same by the model alone; `None` where it was not asked.
+    /// Σ ln p of all choices.
     log_p: f32,
-    by_model: Option<f32>,
+    /// Of the same by the model alone; `None` where it was not asked.
+    by_model: Option<ByModel>,
     text: Text,
 }
 
@@ -183,7 +185,7 @@ pub(super) fn search(
         tokens: Vec::new(),
         sources: Vec::new(),
         log_p: 0.0,
-        by_model: (weighs && has_model).then_some(0.0),
+        by_model: (weighs && has_model).then(ByModel::default),
         text,
     };
     let odds_of_end = if goes_on { search.voice.odds(&[END], &search.newlines) } else { None };
@@ -220,7 +222,8 @@ pub(super) fn search(
         search.bridge(&begin, &mut lines);
         search.add_analogies(&begin, analogy::find(prompt), &mut lines);
     }
-    lines.retain(|line| line.path.text.fits(prompt.suffix));
+    let behind = begin.text.behind(prompt.suffix);
+    lines.retain(|line| line.path.text.fits(&behind));
     if weighs {
         search.look_up_members(&mut lines, prompt);
         let place = match rest {
@@ -384,11 +387,12 @@ impl Search<'_, '_> {
 
     /// Asks the model for lines that the search has not found.
     fn ask_model(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
+        let most = if self.voice.session.is_some() { self.limits.n_tried.div_ceil(TRIED_FOR_ASKED) } else { 0 };
         let unasked = lines.iter_mut().filter(|line| line.path.by_model.is_none());
-        for line in unasked.take(if self.voice.session.is_some() { MOST_ASKED } else { 0 }) {
+        for line in unasked.take(most) {
             self.cancel.check()?;
             self.voice.rebase(&self.all[..self.n_prompt], self.cancel)?;
-            line.path.by_model = self.voice.log_p_by_model(&line.path.tokens, &self.ends);
+            line.path.by_model = self.voice.by_model(&line.path.tokens, &self.ends);
         }
         Ok(())
     }
@@ -403,7 +407,8 @@ impl Search<'_, '_> {
             bridged().map(|bridge| bridge.n_behind).max().unwrap_or(0),
         );
         let n_behind = self.behind.len().min(N_BEHIND);
-        let most_by_model = lines.iter().filter_map(|line| line.path.by_model).fold(f32::NEG_INFINITY, f32::max);
+        let by_model = lines.iter().filter_map(|line| line.path.by_model);
+        let most_by_model = by_model.fold(f32::NEG_INFINITY, |most, by_model| most.max(by_model.log_p));
         let mut known = Vec::with_capacity(lines.len());
         for line in &*lines {
             self.all.truncate(self.n_prompt);
@@ -412,11 +417,12 @@ impl Search<'_, '_> {
             let evidence = Evidence {
                 searched: line.is_searched.then_some((line.path.log_p, best)),
                 behind: (log_p, n_behind),
-                by_model: line.path.by_model.map(|log_p| (log_p, most_by_model)),
+                by_model: line.path.by_model.map(|by_model| (by_model, most_by_model)),
                 bridge: line.bridge,
                 most,
                 analogy: line.analogy,
                 n_tokens: line.path.tokens.len(),
+                n_own: line.path.sources.iter().filter(|source| **source == TokenSource::Model).count(),
                 members: line.members,
                 place,
                 fit: around.fit(&line.path.text.bytes, line.path.text.healed.len()),
@@ -526,12 +532,12 @@ impl Search<'_, '_> {
     }
 
     /// What the model alone makes of a path behind one more choice, which the voices were just asked for.
-    fn by_model(&self, path: &Path, choice: Choice) -> Option<f32> {
-        let log_p = path.by_model?;
+    fn by_model(&self, path: &Path, choice: Choice) -> Option<ByModel> {
+        let by_model = path.by_model?;
         let p = match choice {
             Choice::Token(token, _) => p_of(&self.voice.state.by_model, &[token]),
             Choice::EndOfLine(_) => p_of(&self.voice.state.by_model, &self.ends),
         };
-        Some(log_p + p.max(f32::MIN_POSITIVE).ln())
+        Some(by_model.then(p))
     }
 }

@@ -3,7 +3,7 @@
 use super::Stop;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
-use crate::syntax::Scanner;
+use crate::syntax::{self, Behind, Scanner};
 use crate::tokenizer::{END, N_SPECIALS, TokenId};
 
 /// The text generated so far, and the rules that end it.
@@ -133,9 +133,14 @@ impl Text {
         valid(self.bytes.get(self.healed.len()..).unwrap_or_default())
     }
 
-    /// Whether what is new breaks nothing in its place.
-    pub(super) fn fits(&self, suffix: &str) -> bool {
-        self.at_cursor.fits(self.new_text(), suffix)
+    /// What texts at this cursor are judged by.
+    pub(super) fn behind<'a>(&self, suffix: &'a str) -> Behind<'a> {
+        Behind::new(self.at_cursor.clone(), syntax::balanced_part(suffix))
+    }
+
+    /// Whether what is new breaks nothing in its place, as far as the begin of the suffix tells.
+    pub(super) fn fits(&self, behind: &Behind<'_>) -> bool {
+        behind.with(self.new_text()).is_some()
     }
 
     /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand

@@ -20,6 +20,30 @@ pub(super) struct State {
     pub(super) by_model: Vec<f32>,
 }
 
+/// What the model alone makes of a line, choice after choice: ln p of all of them, of the first and the last, and the least.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct ByModel {
+    n_choices: u32,
+    pub(super) log_p: f32,
+    pub(super) first: f32,
+    pub(super) last: f32,
+    pub(super) least: f32,
+}
+
+impl ByModel {
+    /// With one more choice, of which the model holds that it has the probability `p`.
+    pub(super) fn then(self, p: f32) -> Self {
+        let last = p.max(f32::MIN_POSITIVE).ln();
+        Self {
+            n_choices: self.n_choices + 1,
+            log_p: self.log_p + last,
+            first: if self.n_choices == 0 { last } else { self.first },
+            last,
+            least: self.least.min(last),
+        }
+    }
+}
+
 /// Who speaks in one completion.
 pub(super) struct Voice<'a> {
     pub(super) tokenizer: &'a Tokenizer,
@@ -76,23 +100,23 @@ impl Voice<'_> {
         log_p
     }
 
-    /// ln of the probability that `next` and then one of `ends` follow what the session holds, by the model alone; `None`
-    /// without one, or where its context has no room for them.
-    pub(super) fn log_p_by_model(&mut self, next: &[TokenId], ends: &[TokenId]) -> Option<f32> {
+    /// What the model alone makes of `next` and then one of `ends` behind what the session holds; `None` without one, or where
+    /// its context has no room for them.
+    pub(super) fn by_model(&mut self, next: &[TokenId], ends: &[TokenId]) -> Option<ByModel> {
         let session = self.session.as_mut()?;
         let (model, isa) = (Arc::clone(session.model()), session.model().isa());
         if session.tokens().len() + next.len() > model.config().context {
             return None;
         }
         let p = &mut self.state.by_model;
-        let mut log_p = 0.0;
+        let mut by_model = ByModel::default();
         session.look_ahead(next, &mut |i, logits| {
             p.clear();
             p.extend_from_slice(logits);
             vector::softmax(isa, p);
-            log_p += p_of(p, next.get(i).map_or(ends, std::slice::from_ref)).max(f32::MIN_POSITIVE).ln();
+            by_model = by_model.then(p_of(p, next.get(i).map_or(ends, std::slice::from_ref)));
         });
-        Some(log_p)
+        Some(by_model)
     }
 
     /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
@@ -137,5 +161,18 @@ impl Voice<'_> {
         let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
         let guess = drafts.guess(self.memory.as_ref(), all, most, config.vocab_size);
         session.push_ahead(token, &guess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_add_up_and_the_first_the_last_and_the_least_are_kept() {
+        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ByModel::default(), ByModel::then);
+        let log2 = [by_model.log_p, by_model.first, by_model.last, by_model.least].map(|p| (p / 2f32.ln()).round());
+        assert_eq!(log2, [-6.0, -1.0, -2.0, -3.0]);
+        assert!(ByModel::default().then(0.0).log_p.is_finite());
     }
 }

@@ -17,7 +17,7 @@ pub struct Scanner {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Code(Before),
     LineComment,
     /// `last` is the byte before, or 0 where it already belongs to a `/*` or `*/`.
@@ -44,7 +44,7 @@ enum Mode {
 
 /// What stands directly before, as far as it changes what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
+pub(super) enum Before {
     Nothing,
     Slash,
     /// A word that is no literal's prefix.
@@ -81,6 +81,25 @@ impl Scanner {
         text.iter().for_each(|&byte| self.step(byte));
     }
 
+    /// Goes on through a byte; whether it was a bracket of code.
+    pub(super) fn feed_byte(&mut self, byte: u8) -> bool {
+        let before = (self.due.len(), self.n_stray);
+        self.step(byte);
+        before != (self.due.len(), self.n_stray)
+    }
+
+    /// Goes on through a text of code that has these brackets and ends in `mode`.
+    pub(super) fn feed_brackets(&mut self, brackets: &[u8], mode: Mode) {
+        for &bracket in brackets {
+            self.code(Before::Nothing, bracket);
+        }
+        self.mode = mode;
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Brackets that are open.
     pub fn depth(&self) -> usize {
         self.due.len()
@@ -114,7 +133,12 @@ impl Scanner {
     /// How many of the brackets that are open here `suffix` closes.
     pub fn closed_by(&self, suffix: &str) -> usize {
         let mut ahead = Self { outer: self.due.len(), n_outer_closed: 0, ..self.clone() };
-        ahead.feed(suffix);
+        let mut bytes = suffix.bytes();
+        while ahead.outer > 0
+            && let Some(byte) = bytes.next()
+        {
+            ahead.step(byte);
+        }
         ahead.n_outer_closed
     }
 
