@@ -605,9 +605,10 @@ impl Completer {
         }
     }
 
-    /// What is said of the next token where nothing is known.
     fn uniform(&self) -> Vec<f32> {
-        uniform(self.tokenizer.vocab_size()).collect()
+        let mut uniform = Vec::new();
+        fill_uniform(&mut uniform, self.tokenizer.vocab_size());
+        uniform
     }
 
     /// Bits that the text costs, token by token, given nothing before it: bits/byte = bits / bytes.
@@ -691,11 +692,16 @@ fn writes_secret(prompt: &Prompt<'_>, text: &str) -> bool {
     secrets::find(&[before, text].concat()).iter().any(|finding| finding.range.end > before.len())
 }
 
-/// The same for every token but the specials.
-fn uniform(vocab_size: usize) -> impl Iterator<Item = f32> {
-    let n_specials = usize::from(N_SPECIALS);
-    let p = 1.0 / (vocab_size - n_specials) as f32;
-    (0..vocab_size).map(move |token| if token < n_specials { 0.0 } else { p })
+/// The probability of a token but the specials where nothing is known.
+fn p_uniform(vocab_size: usize) -> f32 {
+    1.0 / (vocab_size - usize::from(N_SPECIALS)) as f32
+}
+
+/// What is said of the next token where nothing is known: the same of every token but the specials.
+fn fill_uniform(probabilities: &mut Vec<f32>, vocab_size: usize) {
+    probabilities.clear();
+    probabilities.resize(vocab_size, p_uniform(vocab_size));
+    probabilities[..usize::from(N_SPECIALS)].fill(0.0);
 }
 
 /// A file without a name replaces none.

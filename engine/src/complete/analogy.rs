@@ -11,6 +11,7 @@
 //! what is in the places says which name stands for which, and the line there is written under these names: whole names
 //! first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -78,30 +79,66 @@ impl Lexeme<'_> {
     }
 }
 
-#[derive(Clone, Debug)]
+/// A line with code, which is read when it is asked for.
+#[derive(Debug)]
 struct Line<'a> {
     text: &'a str,
-    lexemes: Vec<Lexeme<'a>>,
-    shape: u64,
+    read: OnceCell<(Vec<Lexeme<'a>>, u64)>,
 }
 
 impl<'a> Line<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, read: OnceCell::new() }
+    }
+
+    fn read(&self) -> &(Vec<Lexeme<'a>>, u64) {
+        self.read.get_or_init(|| {
+            let lexemes = lexemes(self.text);
+            let mut shape = DefaultHasher::new();
+            for lexeme in &lexemes {
+                (lexeme.kind == Kind::Literal, (lexeme.kind == Kind::Fixed).then_some(lexeme.text)).hash(&mut shape);
+            }
+            (lexemes, shape.finish())
+        })
+    }
+
+    fn lexemes(&self) -> &[Lexeme<'a>] {
+        &self.read().0
+    }
+
+    fn shape(&self) -> u64 {
+        self.read().1
+    }
+
+    /// False only where its first lexeme is not like this one: told without reading it.
+    fn may_begin_like(&self, lexeme: &Lexeme<'_>) -> bool {
+        let text = code(self.text);
+        text.starts_with('/') || lexeme.kind != Kind::Fixed || text.starts_with(lexeme.text)
+    }
+
+    /// Whether it has the shape of another.
+    fn is_like(&self, other: &Line<'_>) -> bool {
+        other.lexemes().first().is_none_or(|first| self.may_begin_like(first)) && self.shape() == other.shape()
+    }
+
     fn indent(&self) -> &'a str {
         &self.text[..self.text.len() - self.text.trim_start().len()]
     }
 }
 
+/// From where it is not white space to a lexer.
+fn code(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\r'])
+}
+
 /// Lines with code.
 fn lines(text: &str) -> Vec<Line<'_>> {
-    let line = |text| {
-        let lexemes = lexemes(text);
-        let mut shape = DefaultHasher::new();
-        for lexeme in &lexemes {
-            (lexeme.kind == Kind::Literal, (lexeme.kind == Kind::Fixed).then_some(lexeme.text)).hash(&mut shape);
-        }
-        Line { text, lexemes, shape: shape.finish() }
+    let has_code = |line: &Line<'_>| match code(line.text).as_bytes() {
+        [] | [b'/', b'/', ..] => false,
+        [b'/', ..] => !line.lexemes().is_empty(),
+        _ => true,
     };
-    text.lines().map(line).filter(|line| !line.lexemes.is_empty()).collect()
+    text.lines().map(Line::new).filter(has_code).collect()
 }
 
 /// Of one line.
@@ -180,19 +217,22 @@ impl<'a> Cursor<'a> {
     fn find(&self) -> Vec<Analogy> {
         let partial = self.partial();
         let head = if partial.is_empty() { &self.head[..] } else { &self.head[..self.head.len() - 1] };
+        let needs_before = head.len() < ENOUGH_TYPED || head.iter().all(|lexeme| lexeme.kind == Kind::Fixed);
         let mut places: Vec<Place<'_, 'a>> = Vec::new();
         for lines in [&self.before, &self.behind] {
             for at in (0..lines.len()).rev() {
                 let line = &lines[at];
-                let n_left = line.lexemes.len().checked_sub(head.len() + self.rest.len());
-                let begins_alike = || head.iter().zip(&line.lexemes).all(|(a, b)| a.is_like(b));
-                let ends_alike = || self.rest.iter().rev().zip(line.lexemes.iter().rev()).all(|(a, b)| a.is_like(b));
-                if n_left.is_none_or(|n_left| n_left == 0) || !begins_alike() || !ends_alike() {
+                if head.first().is_some_and(|first| !line.may_begin_like(first)) {
                     continue;
                 }
                 let n_before = alike(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
-                if n_before == 0 && (head.len() < ENOUGH_TYPED || head.iter().all(|lexeme| lexeme.kind == Kind::Fixed))
-                {
+                if n_before == 0 && needs_before {
+                    continue;
+                }
+                let n_left = line.lexemes().len().checked_sub(head.len() + self.rest.len());
+                let begins_alike = || head.iter().zip(line.lexemes()).all(|(a, b)| a.is_like(b));
+                let ends_alike = || self.rest.iter().rev().zip(line.lexemes().iter().rev()).all(|(a, b)| a.is_like(b));
+                if n_left.is_none_or(|n_left| n_left == 0) || !begins_alike() || !ends_alike() {
                     continue;
                 }
                 let n_behind = alike(self.behind.iter(), lines[at + 1..].iter(), MOST_BEHIND);
@@ -220,15 +260,15 @@ impl<'a> Cursor<'a> {
         let Place { lines, at, n_before, n_behind } = place;
         let line = &lines[at];
         let mut names = Names::default();
-        names.learn(&line.lexemes, head);
-        names.learn_from_end(&line.lexemes, &self.rest);
+        names.learn(line.lexemes(), head);
+        names.learn_from_end(line.lexemes(), &self.rest);
         for n in 0..n_before {
-            names.learn(&lines[at - 1 - n].lexemes, &self.before[self.before.len() - 1 - n].lexemes);
+            names.learn(lines[at - 1 - n].lexemes(), self.before[self.before.len() - 1 - n].lexemes());
         }
         for n in 0..n_behind {
-            names.learn(&lines[at + 1 + n].lexemes, &self.behind[n].lexemes);
+            names.learn(lines[at + 1 + n].lexemes(), self.behind[n].lexemes());
         }
-        let new = &line.lexemes[head.len()..line.lexemes.len() - self.rest.len()];
+        let new = &line.lexemes()[head.len()..line.lexemes().len() - self.rest.len()];
         let mut text = String::new();
         let mut n_renamed = 0;
         let mut end = new.first()?.at;
@@ -247,7 +287,7 @@ impl<'a> Cursor<'a> {
         // White space that the place has between what was typed and what follows.
         let is_apart = partial.is_empty()
             && !self.typed.ends_with(char::is_whitespace)
-            && head.last().is_some_and(|_| line.lexemes[head.len() - 1].end() < new[0].at);
+            && head.last().is_some_and(|_| line.lexemes()[head.len() - 1].end() < new[0].at);
         let before = match self.before.last() {
             _ if is_apart => " ".to_owned(),
             // At the begin of a line: as much deeper than the line above as there.
@@ -272,7 +312,7 @@ fn alike<'l, 'a: 'l>(
     there: impl Iterator<Item = &'l Line<'a>>,
     most: usize,
 ) -> usize {
-    here.zip(there).take(most).take_while(|(a, b)| a.shape == b.shape).count()
+    here.zip(there).take(most).take_while(|(here, there)| there.is_like(here)).count()
 }
 
 /// Which name stands for which.
@@ -449,6 +489,36 @@ mod tests {
         }
         assert_eq!(names.here(&lexeme("ioctl")), None);
         assert_eq!(names.here(&lexeme("xIo")), None, "in no style");
+    }
+
+    #[test]
+    fn a_line_that_is_read_when_it_is_asked_for_is_what_it_would_be() {
+        let texts = [
+            "",
+            " \t",
+            "// a",
+            "  /* a */",
+            "/* a */ b",
+            "/ b",
+            "\u{a0}",
+            "let x = 1;",
+            "  x = 1;",
+            "'a: loop {",
+            "\"a\"",
+            ".b()",
+            "r#let",
+            "é",
+            "#[a]",
+            "}",
+        ];
+        for text in texts {
+            let found = lexemes(text);
+            assert_eq!(lines(text).len(), usize::from(!found.is_empty()), "{text}");
+            for first in texts.iter().filter_map(|text| lexemes(text).first().copied()) {
+                let is_like = found.first().is_some_and(|lexeme| lexeme.is_like(&first));
+                assert!(!is_like || Line::new(text).may_begin_like(&first), "{text} and {}", first.text);
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{TokenSource, uniform};
+use super::{TokenSource, fill_uniform, p_uniform};
 use crate::draft::Drafts;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
 use crate::tokenizer::TokenId;
@@ -76,7 +76,7 @@ impl Voice<'_> {
                 vector::softmax(session.model().isa(), probabilities);
                 by_model.extend_from_slice(probabilities);
             }
-            None => probabilities.extend(uniform(self.tokenizer.vocab_size())),
+            None => fill_uniform(probabilities, self.tokenizer.vocab_size()),
         }
         self.blend.mix(probabilities, self.session.is_some(), lookup, mixture);
         self.session.is_some() || !lookup.is_empty()
@@ -85,15 +85,13 @@ impl Voice<'_> {
     /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
     pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
         let Some(memory) = &self.memory else { return 0.0 };
-        let State { lookup, mixture, probabilities, .. } = &mut *self.state;
+        let (lookup, vocab_size) = (&mut self.state.lookup, self.tokenizer.vocab_size());
         let n_before = all.len();
         let mut log_p = 0.0;
         for token in next {
             memory.lookup(&all[start..], "", lookup);
-            probabilities.clear();
-            probabilities.extend(uniform(self.tokenizer.vocab_size()));
-            self.blend.mix(probabilities, false, lookup, mixture);
-            log_p += probabilities[usize::from(*token)].max(f32::MIN_POSITIVE).ln();
+            let p = self.blend.p_alone(*token, p_uniform(vocab_size), vocab_size, lookup);
+            log_p += p.max(f32::MIN_POSITIVE).ln();
             all.push(*token);
         }
         all.truncate(n_before);

@@ -110,6 +110,24 @@ impl Blend {
         }
     }
 
+    /// What the memory alone makes of one token that had the probability `p` among `vocab_size`: the same bits as those of
+    /// [`Blend::mix`] without a model.
+    pub fn p_alone(&self, token: TokenId, p: f32, vocab_size: usize, lookup: &Lookup) -> f32 {
+        let base = Base::of(&[], false);
+        let (mut kept, mut part) = (1.0f32, 0.0f32);
+        each_order(lookup, |tier, order| {
+            let Some(scale) = known_share(order, vocab_size) else { return };
+            let weight = self.alone.weight(&features(lookup, tier, order, &base, &[]));
+            kept *= 1.0 - weight;
+            if part > 0.0 {
+                part = shrunk(part, 1.0 - weight);
+            }
+            let counts = order.next.iter().filter(|(other, _)| *other == token && is_known(token, vocab_size));
+            part += counts.map(|(_, count)| weight * scale * *count as f32).sum::<f32>();
+        });
+        p * kept + part
+    }
+
     /// What one held-out token says of the gates, for [`crate::memory::calibrate`]: the base's probability of it, and for
     /// each order the features and its share of the order's counts.
     pub(super) fn observe(
@@ -151,8 +169,7 @@ impl Mixture {
     fn shrink(&mut self, by: f32) {
         for token in &self.touched {
             let part = &mut self.memory[usize::from(*token)];
-            // Never 0, which would be taken for untouched.
-            *part = (*part * by).max(f32::MIN_POSITIVE);
+            *part = shrunk(*part, by);
         }
     }
 
@@ -163,6 +180,11 @@ impl Mixture {
         }
         *memory += part;
     }
+}
+
+/// Never 0, which would be taken for untouched.
+fn shrunk(part: f32, by: f32) -> f32 {
+    (part * by).max(f32::MIN_POSITIVE)
 }
 
 /// The shortest match first, of equals the furthest tier: what is mixed in last weighs most.

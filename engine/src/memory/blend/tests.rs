@@ -51,6 +51,20 @@ fn probabilities_sum_to_one_and_none_is_nothing() {
 }
 
 #[test]
+fn one_token_alone_has_the_probability_that_it_has_among_all() {
+    let known = lookup(vec![order(9, &[(A, 3), (B, 1)]), order(2, &[(A, 3), (C, 9)])], vec![order(5, &[(B, 1)])]);
+    let nothing = Lookup::default();
+    for (blend, lookup) in blends().iter().flat_map(|blend| [(blend, &known), (blend, &nothing)]) {
+        let mut p = vec![0.004; 250];
+        blend.mix(&mut p, false, lookup, &mut Mixture::default());
+        for token in [A, B, C, C + 1, FIRST_BYTE] {
+            assert_eq!(blend.p_alone(token, 0.004, 250, lookup), p[usize::from(token)]);
+        }
+        assert_eq!(blend.p_alone(C, 0.0, usize::from(C), lookup), 0.0, "no token of the vocabulary");
+    }
+}
+
+#[test]
 fn nothing_known_changes_nothing() {
     let mut p = vec![0.25; 4];
     let mut mixture = Mixture::default();
