@@ -493,6 +493,7 @@ impl Completer {
         let voice = Voice {
             tokenizer: &self.tokenizer,
             session: self.session.as_mut().filter(|_| voices != Voices::MemoryOnly),
+            grown: None,
             drafts: self.drafts.as_mut(),
             memory,
             blend: &self.blend,

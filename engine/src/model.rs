@@ -263,6 +263,16 @@ impl Mlp {
     }
 }
 
+/// Tokens of a forward pass that stand one behind the other.
+pub(crate) struct Run<'a> {
+    /// What stands before them, of each layer.
+    pub(crate) caches: &'a mut [KvCache],
+    /// Position of the first.
+    pub(crate) first: usize,
+    /// How many.
+    pub(crate) n: usize,
+}
+
 /// Buffers of a forward pass, kept from one to the next.
 #[derive(Debug)]
 pub(crate) struct Activations {
@@ -302,14 +312,13 @@ impl Activations {
         }
     }
 
-    /// Runs tokens at positions `first..`, writing their keys and values. The last `n_wanted` of them may have their
-    /// logits taken; the others end with their keys and values in the last layer. Looks at `cancel` between layers.
+    /// Runs tokens, those of each run behind what its caches hold, writing their keys and values. The last `n_wanted` of all may
+    /// have their logits taken; the others end with their keys and values in the last layer. Looks at `cancel` between layers.
     pub(crate) fn forward(
         &mut self,
         model: &Model,
-        caches: &mut [KvCache],
+        runs: &mut [Run<'_>],
         tokens: &[TokenId],
-        first: usize,
         n_wanted: usize,
         cancel: &Cancel,
     ) -> Result<(), Cancelled> {
@@ -318,11 +327,12 @@ impl Activations {
         let n = tokens.len();
         let (kv_width, ff_width) = (2 * model.config.kv_dim(), 2 * model.config.d_ff);
         assert!(n_wanted <= n, "{n_wanted} of {n} tokens");
+        assert_eq!(runs.iter().map(|run| run.n).sum::<usize>(), n, "tokens of all runs");
         self.streams.resize(n * n_streams * d, 0.0);
         self.attended.resize(n * d, 0.0);
         model.embed.gather(pool, tokens, n_streams, &mut self.streams);
         let mut from = 0; // the first row that goes on
-        for (layer, (block, cache)) in model.blocks.iter().zip(caches).enumerate() {
+        for (layer, block) in model.blocks.iter().enumerate() {
             cancel.check()?;
             let Attention { mixer, norm, qkv, norm_out, o } = &block.attn;
             self.enter(model, mixer.as_ref(), layer > 0, from, norm);
@@ -331,13 +341,13 @@ impl Activations {
                     let stride = d + kv_width;
                     self.qkv.resize(n * stride, 0.0);
                     qkv.gemm(pool, &self.narrow, &mut self.qkv, Write::Store);
-                    cache.append(isa, pool, Rows { x: &self.qkv[d..], stride, n, first }, rope);
+                    append(model, runs, layer, &self.qkv[d..], stride);
                     (&self.qkv, stride)
                 }
                 Qkv::Apart { q, kv } => {
                     self.qkv.resize(n * kv_width, 0.0);
                     kv.gemm(pool, &self.narrow, &mut self.qkv, Write::Store);
-                    cache.append(isa, pool, Rows { x: &self.qkv, stride: kv_width, n, first }, rope);
+                    append(model, runs, layer, &self.qkv, kv_width);
                     from = n - n_wanted;
                     if n_wanted == 0 {
                         break;
@@ -352,7 +362,17 @@ impl Activations {
                 }
             };
             let attended = &mut self.attended[from * d..];
-            cache.attend(isa, pool, Rows { x: queries, stride, n: n - from, first: first + from }, rope, attended);
+            let mut start = 0; // of a run
+            for run in &*runs {
+                let rows = start.max(from)..start + run.n;
+                let first = run.first + rows.start - start;
+                start = rows.end;
+                if !rows.is_empty() {
+                    let x = &queries[(rows.start - from) * stride..];
+                    let attended = &mut attended[(rows.start - from) * d..(rows.end - from) * d];
+                    run.caches[layer].attend(isa, pool, Rows { x, stride, n: rows.len(), first }, rope, attended);
+                }
+            }
             self.narrow.rms_norm(isa, pool, attended, Norm { gain: norm_out, eps });
             self.leave(pool, mixer.as_ref(), from, o, Width::Narrow);
 
@@ -415,6 +435,15 @@ impl Activations {
         };
         self.narrow.rms_norm(model.isa, &model.pool, x, norm);
         model.embed.gemm(&model.pool, &self.narrow, out);
+    }
+}
+
+/// Writes keys and values of a layer, `stride` from one token to the next.
+fn append(model: &Model, runs: &mut [Run<'_>], layer: usize, mut x: &[f32], stride: usize) {
+    for Run { caches, first, n } in runs {
+        let rows = Rows { x, stride, n: *n, first: *first };
+        caches[layer].append(model.isa, &model.pool, rows, model.rope.tables());
+        x = x.get(*n * stride..).unwrap_or_default();
     }
 }
 

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::Activations;
+use crate::model::{Activations, Run};
 use crate::tokenizer::TokenId;
-use crate::{Cancel, Cancelled, Model};
+use crate::{Cancel, Cancelled, Config, Model};
 
+mod shoots;
 mod slots;
 
+pub(crate) use shoots::{Place, Shoots};
 use slots::{Chosen, Slots};
 
 /// Bytes that the caches of all sequences may take, unless [`Session::set_most_bytes`] says otherwise.
@@ -77,7 +79,7 @@ impl Session {
     pub fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<usize, Cancelled> {
         assert!(!tokens.is_empty(), "a session needs at least one token");
         assert!(tokens.len() <= self.model.config().context, "{} tokens", tokens.len());
-        let Chosen { n_shared, is_same } = self.slots.choose(&self.model, tokens);
+        let Chosen { n_shared, is_same } = self.slots.choose(tokens);
         let slot = self.slots.active_mut();
         slot.n_prompt = tokens.len();
         self.fresh &= is_same && n_shared == slot.tokens.len();
@@ -142,25 +144,38 @@ impl Session {
         &self.logits[self.n_taken * vocab_size..][..vocab_size]
     }
 
-    /// What the model says of `next` behind the active sequence, which stays as it is: calls `each` with the place in `next`
-    /// and the logits there, one more than there are tokens. Costs one pass for all of them.
+    /// Where the active sequence ends.
+    pub(crate) fn place(&self) -> Place {
+        Place::of_active(self.tokens().len())
+    }
+
+    /// Computes tokens behind places of the active sequence or of shoots, all in one pass: where each text then ends, and logits
+    /// `[tokens, vocab_size]` of what follows each token, the same bits as after [`Session::push`]. The active sequence stays as
+    /// it is.
     ///
     /// # Panics
-    /// If the logits of the last token are not there ([`Session::rebase`] sees to that), or as [`Session::push`].
-    pub fn look_ahead(&mut self, next: &[TokenId], each: &mut dyn FnMut(usize, &[f32])) {
-        assert!(self.fresh, "the last token has no logits");
-        each(0, self.logits());
-        if next.is_empty() {
-            return;
-        }
-        let vocab_size = self.model.config().vocab_size;
-        let last = self.logits().to_vec();
-        self.advance(next, 0, next.len(), &Cancel::new()).expect("nobody else has this flag");
-        self.take_logits(0..next.len());
-        for (i, logits) in self.logits.chunks_exact(vocab_size).enumerate() {
-            each(i + 1, logits);
-        }
-        (self.ahead, self.n_taken, self.logits, self.fresh) = (Vec::new(), 0, last, true);
+    /// If the context is full, a token is beyond the vocabulary or nothing stands behind a place.
+    pub(crate) fn grow(
+        &mut self,
+        shoots: &mut Shoots,
+        next: &[(Place, &[TokenId])],
+        cancel: &Cancel,
+    ) -> Result<Vec<(Place, Vec<f32>)>, Cancelled> {
+        let Config { context, vocab_size, .. } = *self.model.config();
+        let lens = || next.iter().map(|(_, tokens)| tokens.len());
+        let ends = shoots.make_room(&self.slots.active().caches, next.iter().map(|(place, _)| *place).zip(lens()));
+        assert!(ends.iter().all(|end| end.n_tokens() <= context), "the context is full");
+        let tokens: Vec<TokenId> = next.iter().flat_map(|(_, tokens)| *tokens).copied().collect();
+        let mut runs = shoots.runs(ends.iter().copied().zip(lens()));
+        self.activations.forward(&self.model, &mut runs, &tokens, tokens.len(), cancel)?;
+        let mut start = 0;
+        let rows = lens().map(|n| {
+            let mut logits = vec![0.0; n * vocab_size];
+            self.activations.logits(&self.model, start..start + n, &mut logits);
+            start += n;
+            logits
+        });
+        Ok(ends.iter().copied().zip(rows).collect())
     }
 
     /// Logits at every position of `tokens`, `[tokens, vocab_size]`; for parity and scoring. Leaves `tokens` active.
@@ -201,7 +216,8 @@ impl Session {
         let first = slot.tokens.len();
         assert!(first + tokens.len() <= self.model.config().context, "the context is full");
         self.fresh = false;
-        self.activations.forward(&self.model, &mut slot.caches, tokens, first, n_wanted, cancel)?;
+        let run = Run { caches: &mut slot.caches, first, n: tokens.len() };
+        self.activations.forward(&self.model, &mut [run], tokens, n_wanted, cancel)?;
         slot.tokens.extend_from_slice(&tokens[..n_kept]);
         Ok(())
     }
@@ -248,12 +264,6 @@ mod tests {
             assert_ne!(session.logits(), row(149));
             assert_eq!(session.rebase(&long[..60], &cancel), Ok(59), "the sequence before the edit is still there");
             assert_eq!(session.logits(), row(59));
-            let mut n_seen = 0;
-            session.look_ahead(&long[60..70], &mut |i, logits| {
-                assert_eq!(logits, row(59 + i));
-                n_seen += 1;
-            });
-            assert_eq!((n_seen, session.tokens(), session.logits()), (11, &long[..60], row(59)));
             for (i, token) in long.iter().enumerate().skip(60) {
                 session.push(*token);
                 assert_eq!(session.logits(), row(i), "{shape}, token {i} one by one");
@@ -346,6 +356,41 @@ mod tests {
             check(&edited, 199); // undone
             check(&c, 199);
             assert_eq!(session.n_sequences(), 4);
+        }
+    }
+
+    #[test]
+    fn shoots_grow_as_sequences_of_their_own_do() {
+        for shape in SHAPES {
+            let (mut session, mut alone) = (session(shape), session(shape));
+            let (cancel, prompt) = (Cancel::new(), tokens(70));
+            session.rebase(&prompt, &cancel).expect("not cancelled");
+            let root = session.place();
+            session.push(5);
+            session.push(6);
+            let before = session.logits().to_vec();
+            let mut shoots = Shoots::default();
+            // The texts that the places stand for, each with its place.
+            let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.place())];
+            let rounds: [&[(usize, &[TokenId])]; 3] = [
+                &[(0, &[9]), (1, &[8, 2, 8]), (2, &[7]), (0, &[3])],
+                &[(3, &[1]), (3, &[2, 2]), (1, &[8])],
+                &[(7, &[4]), (4, &[3])],
+            ];
+            for round in rounds {
+                let next: Vec<(Place, &[TokenId])> = round.iter().map(|(at, new)| (texts[*at].1, *new)).collect();
+                let grown = session.grow(&mut shoots, &next, &cancel).expect("not cancelled");
+                for ((at, new), (place, logits)) in round.iter().zip(grown) {
+                    let text = [&texts[*at].0[..], new].concat();
+                    let expected = alone.logits_of(&[&prompt[..], &text].concat());
+                    assert_eq!(logits, expected[expected.len() - 300 * new.len()..], "{shape}, {text:?}");
+                    texts.push((text, place));
+                }
+            }
+            assert_eq!((session.logits(), session.tokens().len()), (&before[..], 72));
+            session.push(7);
+            let expected = alone.logits_of(session.tokens());
+            assert_eq!(session.logits(), &expected[72 * 300..], "{shape}");
         }
     }
 

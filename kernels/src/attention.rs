@@ -17,6 +17,7 @@
 mod plain;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::isa::{Isa, compiled_per_isa};
 use crate::lanes::{LANES, Lanes, exp2, head, head_mut, sum};
@@ -85,8 +86,8 @@ pub enum KvBits {
 pub struct KvCache {
     heads: Heads,
     capacity: usize,
-    /// `[blocks][n_kv_heads]`.
-    slabs: Vec<Slab>,
+    /// `[blocks][n_kv_heads]`; shared with forks until one of them writes.
+    slabs: Vec<Arc<Slab>>,
     /// Instead of slabs, where 32 bits are asked for.
     plain: Option<Plain>,
 }
@@ -123,27 +124,23 @@ impl KvCache {
         Self { heads, capacity, slabs: Vec::new(), plain }
     }
 
-    /// Bytes of the blocks that have been written to.
+    /// Bytes of the blocks that have been written to; those that are shared count for each that shares them.
     pub fn n_bytes(&self) -> usize {
         let plain = self.plain.as_ref().map_or(0, Plain::n_bytes);
         plain + self.slabs.iter().map(|slab| slab.bytes.as_slice().len() + size_of::<Slab>()).sum::<usize>()
     }
 
-    /// Makes positions `0..len` equal to the other's; those behind hold anything.
+    /// A cache of positions `0..len`. Blocks are shared until one of the two writes into them: a fork costs next to nothing, and
+    /// its first token a block.
     ///
     /// # Panics
-    /// If the heads or the bits differ, or one of the two has no room for `len` positions.
-    pub fn copy_prefix(&mut self, from: &Self, len: usize) {
-        assert_eq!(self.heads, from.heads, "caches of one model");
-        assert!(len <= self.capacity.min(from.capacity), "{len} positions of {} and {}", self.capacity, from.capacity);
-        assert_eq!(self.plain.is_some(), from.plain.is_some(), "caches of one model");
-        if let (Some(plain), Some(from)) = (&mut self.plain, &from.plain) {
-            return plain.copy_prefix(from, len);
+    /// If fewer positions have been written.
+    pub fn fork(&self, len: usize) -> Self {
+        let Self { heads, capacity, .. } = *self;
+        if let Some(plain) = &self.plain {
+            return Self { heads, capacity, slabs: Vec::new(), plain: Some(plain.prefix(len)) };
         }
-        let n_slabs = (len.div_ceil(POSITIONS) * self.heads.n_kv_heads).min(from.slabs.len());
-        let n_there = n_slabs.min(self.slabs.len());
-        self.slabs[..n_there].clone_from_slice(&from.slabs[..n_there]);
-        self.slabs.extend_from_slice(&from.slabs[n_there..n_slabs]);
+        Self { heads, capacity, slabs: self.slabs[..len.div_ceil(POSITIONS) * heads.n_kv_heads].to_vec(), plain: None }
     }
 
     /// Writes keys, which are turned by `rope` first, and values: each row is `[k, v]`, `n_kv_heads · head_dim` each.
@@ -160,7 +157,7 @@ impl KvCache {
         let width = self.heads.width();
         let n_slabs = (first + n).div_ceil(POSITIONS) * n_kv_heads;
         if self.slabs.len() < n_slabs {
-            self.slabs.resize_with(n_slabs, || Slab::new(width));
+            self.slabs.resize_with(n_slabs, || Arc::new(Slab::new(width)));
         }
         let blocks = first / POSITIONS..(first + n).div_ceil(POSITIONS);
         let slabs = Parts::new(&mut self.slabs);
@@ -168,6 +165,7 @@ impl KvCache {
             let (block, kv_head) = (blocks.start + piece_idx / n_kv_heads, piece_idx % n_kv_heads);
             // SAFETY: each slab is one piece's, and the slabs are borrowed until `for_each` returns.
             let slab = unsafe { &mut slabs.part(block * n_kv_heads + kv_head, 1)[0] };
+            let slab = Arc::make_mut(slab);
             for position in first.max(block * POSITIONS)..(first + n).min((block + 1) * POSITIONS) {
                 let row = &x[(position - first) * stride..];
                 let key = &row[kv_head * head_dim..][..head_dim];
@@ -328,7 +326,7 @@ compiled_per_isa! {
 }
 
 compiled_per_isa! {
-    fn attend_tile<V>(dots: Dots, slabs: &[Slab], kv_head: usize, n_kv_heads: usize, scratch: &mut Scratch) {
+    fn attend_tile<V>(dots: Dots, slabs: &[Arc<Slab>], kv_head: usize, n_kv_heads: usize, scratch: &mut Scratch) {
         let Scratch { width, queries, states, outputs, .. } = scratch;
         let width = *width;
         let n_keys = states.iter().map(|state| state.n_keys).max().unwrap_or(0);

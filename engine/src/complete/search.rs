@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
-use super::rank::{self, Bridged, Evidence, N_FEATURES, Place};
+use super::rank::{self, Bridged, Evidence, N_FEATURES};
 use super::text::Text;
 use super::voice::{ByModel, Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
@@ -30,6 +30,7 @@ use crate::memory::symbols::{self, Found};
 use crate::memory::{Sides, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
+use crate::session::{Place, Shoots};
 use crate::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
 use crate::{Cancel, Cancelled, Sampling};
 
@@ -45,6 +46,9 @@ const BYTES_BEHIND: usize = 256;
 const MOST_BRIDGES: usize = 6;
 /// For so many tokens that may be tried, the model is asked for one line that the search has not found: it costs about as much.
 const TRIED_FOR_ASKED: usize = 5;
+/// Lines that the model is asked for in one pass, and tokens of the search.
+const ASKED_TOGETHER: usize = 4;
+const GROWN_TOGETHER: usize = 4;
 
 /// Text so far.
 #[derive(Clone)]
@@ -55,6 +59,8 @@ struct Path {
     log_p: f32,
     /// Of the same by the model alone; `None` where it was not asked.
     by_model: Option<ByModel>,
+    /// Where the session has it; `None` without one.
+    place: Option<Place>,
     text: Text,
 }
 
@@ -110,6 +116,11 @@ struct Search<'a, 'v> {
     ends: Vec<TokenId>,
     branches: BinaryHeap<Branch>,
     n_branches: usize,
+    shoots: Shoots,
+    /// Tokens behind places that were computed and not yet tried: where they stand and the logits of what follows.
+    ahead: BTreeMap<(Place, TokenId), (Place, Vec<f32>)>,
+    /// The model's logits behind the prompt.
+    at_cursor: Option<(Place, Vec<f32>)>,
     /// Tokens that may still be tried; `None` while the first path is found.
     n_left: Option<usize>,
     best: f32,
@@ -161,6 +172,7 @@ pub(super) fn search(
     let newlines = voice.tokenizer.tokens_compatible_with(b"\n");
     let rest_tokens =
         if rest.is_empty() { Vec::new() } else { voice.tokenizer.tokens_compatible_with(rest.as_bytes()) };
+    let at_cursor = voice.session.as_ref().map(|session| (session.place(), session.logits().to_vec()));
     let mut search = Search {
         ends: [&[END], &newlines[..], &rest_tokens].concat(),
         newlines,
@@ -174,6 +186,9 @@ pub(super) fn search(
         all,
         branches: BinaryHeap::new(),
         n_branches: 0,
+        shoots: Shoots::default(),
+        ahead: BTreeMap::new(),
+        at_cursor,
         n_left: None,
         best: f32::NEG_INFINITY,
         behind,
@@ -186,6 +201,7 @@ pub(super) fn search(
         sources: Vec::new(),
         log_p: 0.0,
         by_model: (weighs && has_model).then(ByModel::default),
+        place: search.at_cursor.as_ref().map(|(place, _)| *place),
         text,
     };
     let odds_of_end = if goes_on { search.voice.odds(&[END], &search.newlines) } else { None };
@@ -227,9 +243,9 @@ pub(super) fn search(
     if weighs {
         search.look_up_members(&mut lines, prompt);
         let place = match rest {
-            _ if goes_on => Place::Several,
-            "" => Place::Ends,
-            _ => Place::Within,
+            _ if goes_on => rank::Place::Several,
+            "" => rank::Place::Ends,
+            _ => rank::Place::Within,
         };
         search.ask_model(&mut lines)?;
         search.weigh(&mut lines, &Surroundings::of(prompt), place, has_model);
@@ -385,20 +401,29 @@ impl Search<'_, '_> {
         });
     }
 
-    /// Asks the model for lines that the search has not found.
+    /// Asks the model for lines that the search has not found, several in a pass.
     fn ask_model(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
-        let most = if self.voice.session.is_some() { self.limits.n_tried.div_ceil(TRIED_FOR_ASKED) } else { 0 };
+        let Some((place, first)) = &self.at_cursor else { return Ok(()) };
+        let context = self.voice.session.as_ref().map_or(0, |session| session.model().config().context);
+        let room = context.saturating_sub(self.n_prompt);
         let unasked = lines.iter_mut().filter(|line| line.path.by_model.is_none());
-        for line in unasked.take(most) {
-            self.cancel.check()?;
-            self.voice.rebase(&self.all[..self.n_prompt], self.cancel)?;
-            line.path.by_model = self.voice.by_model(&line.path.tokens, &self.ends);
+        let unasked = unasked.filter(|line| (1..=room).contains(&line.path.tokens.len()));
+        let mut unasked: Vec<&mut Line> = unasked.take(self.limits.n_tried.div_ceil(TRIED_FOR_ASKED)).collect();
+        for lines in unasked.chunks_mut(ASKED_TOGETHER) {
+            let next: Vec<(Place, &[TokenId])> = lines.iter().map(|line| (*place, &line.path.tokens[..])).collect();
+            let Some(session) = &mut self.voice.session else { break };
+            let vocab_size = session.model().config().vocab_size;
+            let grown = session.grow(&mut self.shoots, &next, self.cancel)?;
+            for (line, (_, logits)) in lines.iter_mut().zip(grown) {
+                let logits = std::iter::once(&first[..]).chain(logits.chunks_exact(vocab_size));
+                line.path.by_model = Some(self.voice.by_model(logits, &line.path.tokens, &self.ends));
+            }
         }
         Ok(())
     }
 
     /// Gives each line its probability.
-    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>, place: Place, has_model: bool) {
+    fn weigh(&mut self, lines: &mut [Line], around: &Surroundings<'_>, place: rank::Place, has_model: bool) {
         let searched = lines.iter().filter(|line| line.is_searched).map(|line| line.path.log_p);
         let best = searched.fold(f32::NEG_INFINITY, f32::max);
         let bridged = || lines.iter().filter_map(|line| line.bridge);
@@ -435,15 +460,14 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Extends a path to its end, first by `choice` where there is one (the session is then behind). `None` where it falls
-    /// below the best or there is no more to try.
+    /// Extends a path to its end, first by `choice` where there is one. `None` where it falls below the best or there is no more
+    /// to try.
     fn follow(
         &mut self,
         mut path: Path,
         mut choice: Option<Choice>,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Option<(Path, Stop)>, Cancelled> {
-        let mut is_behind = choice.is_some();
         loop {
             self.cancel.check()?;
             let chosen = choice.take().or_else(|| self.choose(&mut path));
@@ -470,14 +494,38 @@ impl Search<'_, '_> {
                 let Some(less) = n_left.checked_sub(1) else { return Ok(None) };
                 *n_left = less;
             }
-            if std::mem::take(&mut is_behind) {
-                // What the branch shares with no other is computed again, and counts.
-                let n_computed = self.voice.rebase(&self.all, self.cancel)?;
-                self.n_left = self.n_left.map(|n_left| n_left.saturating_sub(n_computed.saturating_sub(1)));
+            if self.n_left.is_some() {
+                self.grow(&mut path, token)?;
             } else {
                 self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
+                path.place = path.place.map(Place::next);
             }
         }
+    }
+
+    /// Moves the voices behind one more token of a path. The pass that computes it also computes those of branches that are
+    /// likely to be followed next: weights that were read for one token do for several.
+    fn grow(&mut self, path: &mut Path, token: TokenId) -> Result<(), Cancelled> {
+        let (Some(place), Some(session)) = (path.place, &mut self.voice.session) else { return Ok(()) };
+        if !self.ahead.contains_key(&(place, token)) {
+            let mut likely: Vec<&Branch> = self.branches.iter().filter(|branch| branch.bound > self.best).collect();
+            likely.sort_unstable_by(|a, b| b.cmp(a));
+            let of_branch = |branch: &Branch| match branch.choice {
+                Choice::Token(token, _) if token != END => branch.path.place.map(|place| (place, token)),
+                _ => None,
+            };
+            let likely = likely.into_iter().filter_map(of_branch).filter(|next| !self.ahead.contains_key(next));
+            let n_more = self.n_left.unwrap_or(0).min(GROWN_TOGETHER - 1);
+            let next: Vec<(Place, TokenId)> = std::iter::once((place, token)).chain(likely.take(n_more)).collect();
+            let tokens: Vec<(Place, &[TokenId])> =
+                next.iter().map(|(place, token)| (*place, std::slice::from_ref(token))).collect();
+            let grown = session.grow(&mut self.shoots, &tokens, self.cancel)?;
+            self.ahead.extend(next.into_iter().zip(grown));
+        }
+        if let Some((place, logits)) = self.ahead.remove(&(place, token)) {
+            (path.place, self.voice.grown) = (Some(place), Some(logits));
+        }
+        Ok(())
     }
 
     /// The most probable choice, which lowers the path's probability; the others become branches. `None` where nobody

@@ -215,6 +215,7 @@ fn observed_probabilities_are_those_of_decoding() {
             let session = completer.session.as_mut().expect("a model");
             session.rebase(&input, &Cancel::new()).expect("not cancelled");
             let mut voice = Voice {
+                grown: None,
                 tokenizer: &completer.tokenizer,
                 session: Some(session).filter(|_| voices != Voices::MemoryOnly),
                 drafts: None,

@@ -1,14 +1,12 @@
 //! What is said of the next token: the model's distribution with the memory's mixed in.
 
-use std::sync::Arc;
-
 use super::{TokenSource, fill_uniform, p_uniform};
 use crate::draft::Drafts;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
 use crate::tokenizer::TokenId;
-use crate::{Cancel, Cancelled, Session, Tokenizer};
+use crate::{Session, Tokenizer};
 
-use nanochat_kernels::vector;
+use nanochat_kernels::{Isa, vector};
 
 /// Buffers that are kept from one completion to the next.
 #[derive(Debug, Default)]
@@ -48,6 +46,8 @@ impl ByModel {
 pub(super) struct Voice<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) session: Option<&'a mut Session>,
+    /// The session's logits behind a text that is not its active sequence, where that is what is listened to.
+    pub(super) grown: Option<Vec<f32>>,
     pub(super) drafts: Option<&'a mut Drafts>,
     pub(super) memory: Option<Memory>,
     pub(super) blend: &'a Blend,
@@ -60,8 +60,8 @@ pub(super) fn p_of(probabilities: &[f32], tokens: &[TokenId]) -> f32 {
 }
 
 impl Voice<'_> {
-    /// The distribution of what follows `context`, the text of the file at hand, into the state. The session stands at its
-    /// end. False where nobody knows anything.
+    /// The distribution of what follows `context`, the text of the file at hand, into the state. What the session stands at the
+    /// end of, or has grown. False where nobody knows anything.
     pub(super) fn listen(&mut self, context: &[TokenId]) -> bool {
         let State { lookup, mixture, probabilities, by_model } = &mut *self.state;
         match &self.memory {
@@ -72,7 +72,7 @@ impl Voice<'_> {
         by_model.clear();
         match &self.session {
             Some(session) => {
-                probabilities.extend_from_slice(session.logits());
+                probabilities.extend_from_slice(self.grown.as_deref().unwrap_or_else(|| session.logits()));
                 vector::softmax(session.model().isa(), probabilities);
                 by_model.extend_from_slice(probabilities);
             }
@@ -98,23 +98,22 @@ impl Voice<'_> {
         log_p
     }
 
-    /// What the model alone makes of `next` and then one of `ends` behind what the session holds; `None` without one, or where
-    /// its context has no room for them.
-    pub(super) fn by_model(&mut self, next: &[TokenId], ends: &[TokenId]) -> Option<ByModel> {
-        let session = self.session.as_mut()?;
-        let (model, isa) = (Arc::clone(session.model()), session.model().isa());
-        if session.tokens().len() + next.len() > model.config().context {
-            return None;
-        }
+    /// What the model alone makes of `next` and then one of `ends`, from its logits at each of these places.
+    pub(super) fn by_model<'l>(
+        &mut self,
+        logits: impl Iterator<Item = &'l [f32]>,
+        next: &[TokenId],
+        ends: &[TokenId],
+    ) -> ByModel {
+        let isa = self.session.as_ref().map_or_else(Isa::best, |session| session.model().isa());
         let p = &mut self.state.by_model;
-        let mut by_model = ByModel::default();
-        session.look_ahead(next, &mut |i, logits| {
+        let choices = next.chunks(1).chain([ends]);
+        logits.zip(choices).fold(ByModel::default(), |by_model, (logits, choices)| {
             p.clear();
             p.extend_from_slice(logits);
             vector::softmax(isa, p);
-            by_model = by_model.then(p_of(p, next.get(i).map_or(ends, std::slice::from_ref)));
-        });
-        Some(by_model)
+            by_model.then(p_of(p, choices))
+        })
     }
 
     /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
@@ -132,14 +131,6 @@ impl Voice<'_> {
     pub(super) fn source(&self, token: TokenId, p: f32) -> TokenSource {
         let from_memory = self.state.mixture.memory(token) > 0.5 * p;
         if from_memory || self.session.is_none() { TokenSource::Memory } else { TokenSource::Model }
-    }
-
-    /// Moves the session behind `tokens`, of which it knows a beginning. Returns how many were computed.
-    pub(super) fn rebase(&mut self, tokens: &[TokenId], cancel: &Cancel) -> Result<usize, Cancelled> {
-        match &mut self.session {
-            Some(session) => Ok(tokens.len() - session.rebase(tokens, cancel)?),
-            None => Ok(0),
-        }
     }
 
     /// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most

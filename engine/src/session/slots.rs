@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tokens → slot with the longest common prefix ─ little of its prompt is lost ──→ cut it there (typing, an edit)
-//!                                              └ more is ──→ copy the prefix into a new slot, keep both
+//!                                              └ more is ──→ fork the prefix into a new slot, keep both
 //! over the cap: the slot that was used longest ago is forgotten
 //! ```
 
@@ -11,7 +11,7 @@ use nanochat_kernels::KvCache;
 use crate::Model;
 use crate::tokenizer::TokenId;
 
-/// Prompt tokens that a slot may lose to an edit and still be cut rather than kept beside a copy: about four lines, 3 ms
+/// Prompt tokens that a slot may lose to an edit and still be cut rather than kept beside a fork: about four lines, 3 ms
 /// of a 25M model on two cores.
 const MOST_LOST: usize = 64;
 
@@ -68,7 +68,7 @@ impl Slots {
 
     /// Makes a slot active that holds as many of the first `tokens` as any, with what follows them left in place only
     /// where no more of a prompt is lost than [`MOST_LOST`].
-    pub(super) fn choose(&mut self, model: &Model, tokens: &[TokenId]) -> Chosen {
+    pub(super) fn choose(&mut self, tokens: &[TokenId]) -> Chosen {
         let shared = |slot: &Slot| slot.tokens.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count();
         let best = (0..self.slots.len()).max_by_key(|i| shared(&self.slots[*i])).expect("never empty");
         let n_shared = shared(&self.slots[best]);
@@ -79,11 +79,8 @@ impl Slots {
             self.slots.push(slot);
             return Chosen { n_shared, is_same };
         }
-        let mut slot = Slot::new(model);
-        slot.tokens.extend_from_slice(&tokens[..n_shared]);
-        for (cache, from) in slot.caches.iter_mut().zip(&self.slots[best].caches) {
-            cache.copy_prefix(from, n_shared);
-        }
+        let caches = self.slots[best].caches.iter().map(|cache| cache.fork(n_shared)).collect();
+        let slot = Slot { tokens: tokens[..n_shared].to_vec(), caches, n_prompt: 0 };
         self.slots.push(slot);
         self.evict();
         Chosen { n_shared, is_same: false }

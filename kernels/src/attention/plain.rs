@@ -27,9 +27,8 @@ impl Plain {
         2 * self.heads.n_kv_heads * self.heads.head_dim
     }
 
-    pub(super) fn copy_prefix(&mut self, from: &Self, len: usize) {
-        self.rows.clear();
-        self.rows.extend_from_slice(&from.rows[..len * self.width()]);
+    pub(super) fn prefix(&self, len: usize) -> Self {
+        Self { heads: self.heads, rows: self.rows[..len * self.width()].to_vec() }
     }
 
     pub(super) fn append(&mut self, isa: Isa, rows: Rows<'_>, rope: Rope<'_>) {

@@ -160,9 +160,10 @@ fn attention_agrees_with_f64_within_the_rounding_of_its_operands() {
 }
 
 #[test]
-fn a_copied_prefix_attends_as_the_original_does() {
+fn a_fork_attends_as_the_original_does_and_leaves_it_alone() {
     let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 10 };
-    let (case, other) = (Case::new(heads, 140), Case::new(Heads { n_heads: 4, ..heads }, 90));
+    let (case, mut other) = (Case::new(heads, 140), Case::new(heads, 140));
+    other.rows.iter_mut().for_each(|x| *x = -*x);
     let pool = Pool::new(1);
     let rows = |case: &Case, skip: usize, n: usize, first: usize| {
         let stride = case.stride;
@@ -176,20 +177,23 @@ fn a_copied_prefix_attends_as_the_original_does() {
         let mut original = KvCache::new(heads, 200, bits);
         assert_eq!(original.n_bytes(), 0, "nothing is taken for what is not written");
         append(&mut original, &case, 140, 0);
+        let attend = |cache: &KvCache, at: usize| {
+            let (x, stride, n, first) = rows(&case, 0, 1, at);
+            let mut out = vec![0.0; case.q_len()];
+            cache.attend(Isa::best(), &pool, Rows { x: &x, stride, n, first }, case.rope(), &mut out);
+            out
+        };
+        let (last, mut n_different) = (attend(&original, 139), 0);
         for len in [0, 1, 63, 64, 65, 128, 139] {
-            let mut copy = KvCache::new(heads, 140, bits);
-            append(&mut copy, &other, 90, 0);
-            copy.copy_prefix(&original, len);
-            append(&mut copy, &case, 1, len);
-            let attend = |cache: &KvCache| {
-                let (x, stride, n, first) = rows(&case, 0, 1, len);
-                let mut out = vec![0.0; case.q_len()];
-                cache.attend(Isa::best(), &pool, Rows { x: &x, stride, n, first }, case.rope(), &mut out);
-                out
-            };
-            assert_eq!(attend(&copy), attend(&original), "{len}");
-            assert!(copy.n_bytes() > 0 && copy.n_bytes() <= original.n_bytes());
+            let (mut same, mut different) = (original.fork(len), original.fork(len));
+            append(&mut same, &case, 1, len);
+            append(&mut different, &other, 1, len);
+            assert_eq!(attend(&same, len), attend(&original, len), "{len}");
+            n_different += usize::from(attend(&different, len) != attend(&original, len));
+            assert_eq!(attend(&original, 139), last, "{len}");
+            assert!(same.n_bytes() > 0 && same.n_bytes() <= original.n_bytes());
         }
+        assert!(n_different > 2, "{n_different}: a share can be too small to be felt");
     }
 }
 
