@@ -46,9 +46,8 @@ const BYTES_BEHIND: usize = 256;
 const MOST_BRIDGES: usize = 6;
 /// For so many tokens that may be tried, the model is asked for one line that the search has not found: it costs about as much.
 const TRIED_FOR_ASKED: usize = 5;
-/// Lines that the model is asked for in one pass, and tokens of the search.
+/// Lines that the model is asked for in one pass.
 const ASKED_TOGETHER: usize = 4;
-const GROWN_TOGETHER: usize = 4;
 
 /// Text so far.
 #[derive(Clone)]
@@ -117,8 +116,6 @@ struct Search<'a, 'v> {
     branches: BinaryHeap<Branch>,
     n_branches: usize,
     shoots: Shoots,
-    /// Tokens behind places that were computed and not yet tried: where they stand and the logits of what follows.
-    ahead: BTreeMap<(Place, TokenId), (Place, Vec<f32>)>,
     /// The model's logits behind the prompt.
     at_cursor: Option<(Place, Vec<f32>)>,
     /// Tokens that may still be tried; `None` while the first path is found.
@@ -187,7 +184,6 @@ pub(super) fn search(
         branches: BinaryHeap::new(),
         n_branches: 0,
         shoots: Shoots::default(),
-        ahead: BTreeMap::new(),
         at_cursor,
         n_left: None,
         best: f32::NEG_INFINITY,
@@ -494,38 +490,21 @@ impl Search<'_, '_> {
                 let Some(less) = n_left.checked_sub(1) else { return Ok(None) };
                 *n_left = less;
             }
-            if self.n_left.is_some() {
-                self.grow(&mut path, token)?;
-            } else {
-                self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
-                path.place = path.place.map(Place::next);
+            match &mut self.voice.session {
+                None => {}
+                Some(_) if self.n_left.is_none() => {
+                    self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
+                    path.place = path.place.map(Place::next);
+                }
+                // Not where the first path is, which stays for others to go on from.
+                Some(session) => {
+                    let tokens = [token];
+                    let next = path.place.map(|place| (place, &tokens[..]));
+                    let grown = session.grow(&mut self.shoots, next.as_slice(), self.cancel)?.pop();
+                    (path.place, self.voice.grown) = grown.unzip();
+                }
             }
         }
-    }
-
-    /// Moves the voices behind one more token of a path. The pass that computes it also computes those of branches that are
-    /// likely to be followed next: weights that were read for one token do for several.
-    fn grow(&mut self, path: &mut Path, token: TokenId) -> Result<(), Cancelled> {
-        let (Some(place), Some(session)) = (path.place, &mut self.voice.session) else { return Ok(()) };
-        if !self.ahead.contains_key(&(place, token)) {
-            let mut likely: Vec<&Branch> = self.branches.iter().filter(|branch| branch.bound > self.best).collect();
-            likely.sort_unstable_by(|a, b| b.cmp(a));
-            let of_branch = |branch: &Branch| match branch.choice {
-                Choice::Token(token, _) if token != END => branch.path.place.map(|place| (place, token)),
-                _ => None,
-            };
-            let likely = likely.into_iter().filter_map(of_branch).filter(|next| !self.ahead.contains_key(next));
-            let n_more = self.n_left.unwrap_or(0).min(GROWN_TOGETHER - 1);
-            let next: Vec<(Place, TokenId)> = std::iter::once((place, token)).chain(likely.take(n_more)).collect();
-            let tokens: Vec<(Place, &[TokenId])> =
-                next.iter().map(|(place, token)| (*place, std::slice::from_ref(token))).collect();
-            let grown = session.grow(&mut self.shoots, &tokens, self.cancel)?;
-            self.ahead.extend(next.into_iter().zip(grown));
-        }
-        if let Some((place, logits)) = self.ahead.remove(&(place, token)) {
-            (path.place, self.voice.grown) = (Some(place), Some(logits));
-        }
-        Ok(())
     }
 
     /// The most probable choice, which lowers the path's probability; the others become branches. `None` where nobody
