@@ -160,6 +160,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_model_says_of_a_line_is_read_by_its_parts() {
+        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ByModel::default(), ByModel::then);
+        let evidence = |best: f32, n_own: usize| Evidence {
+            searched: None,
+            by_model: Some((by_model, best)),
+            behind: (0.0, 0),
+            bridge: None,
+            most: (0, 0),
+            analogy: None,
+            n_tokens: 2,
+            n_own,
+            members: Found::default(),
+            place: Place::Within,
+            fit: [0.0; fit::N_FEATURES],
+        };
+        let f = evidence(by_model.log_p, 1).features();
+        let log2 = [f[33], f[34], f[35]].map(|feature| (4.0 * feature / 2f32.ln()).round());
+        assert_eq!((f[32], log2, f[36]), (1.0, [-1.0, -2.0, -3.0], 0.5));
+        assert_eq!(f[29..32], [0.0, 1.0, 0.0], "where it is to stand");
+        let f = evidence(by_model.log_p + 1.0, 0).features();
+        assert_eq!((f[32], f[36]), (0.0, 0.0), "another line is more probable");
+    }
+
+    #[test]
     fn lines_compete_with_each_other_and_with_none() {
         let p = compete(vec![0.0, 3.0f32.ln(), -200.0]);
         assert!((p[0] - 0.2).abs() < 1e-6 && (p[1] - 0.6).abs() < 1e-6 && p[2] == 0.0, "{p:?}");
