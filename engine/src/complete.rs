@@ -50,7 +50,7 @@ pub struct Limits {
 }
 
 /// Parameters of a model beside which all of [`Limits::n_tried`] may be tried: one of 25 million, which takes three times as
-/// long for a token, then has its line as soon.
+/// long for a token, is given a quarter of them.
 pub const SMALL: usize = 6_000_000;
 
 impl Default for Limits {

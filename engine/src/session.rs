@@ -1,4 +1,5 @@
-//! Token sequences and their KV caches: what a prompt shares with one before is not computed again.
+//! Token sequences and their KV caches: what a prompt shares with one before is not computed again, nor what texts share that
+//! go on behind it in several ways.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -150,8 +151,8 @@ impl Session {
     }
 
     /// Computes tokens behind places of the active sequence or of shoots, all in one pass: where each text then ends, and logits
-    /// `[tokens, vocab_size]` of what follows each token, the same bits as after [`Session::push`]. The active sequence stays as
-    /// it is.
+    /// `[tokens of all texts, vocab_size]` of what follows each token, the same bits as after [`Session::push`]. The active
+    /// sequence stays as it is.
     ///
     /// # Panics
     /// If the context is full, a token is beyond the vocabulary or nothing stands behind a place.
@@ -160,7 +161,7 @@ impl Session {
         shoots: &mut Shoots,
         next: &[(Place, &[TokenId])],
         cancel: &Cancel,
-    ) -> Result<Vec<(Place, Vec<f32>)>, Cancelled> {
+    ) -> Result<(Vec<Place>, Vec<f32>), Cancelled> {
         let Config { context, vocab_size, .. } = *self.model.config();
         let lens = || next.iter().map(|(_, tokens)| tokens.len());
         let ends = shoots.make_room(&self.slots.active().caches, next.iter().map(|(place, _)| *place).zip(lens()));
@@ -168,14 +169,9 @@ impl Session {
         let tokens: Vec<TokenId> = next.iter().flat_map(|(_, tokens)| *tokens).copied().collect();
         let mut runs = shoots.runs(ends.iter().copied().zip(lens()));
         self.activations.forward(&self.model, &mut runs, &tokens, tokens.len(), cancel)?;
-        let mut start = 0;
-        let rows = lens().map(|n| {
-            let mut logits = vec![0.0; n * vocab_size];
-            self.activations.logits(&self.model, start..start + n, &mut logits);
-            start += n;
-            logits
-        });
-        Ok(ends.iter().copied().zip(rows).collect())
+        let mut logits = vec![0.0; tokens.len() * vocab_size];
+        self.activations.logits(&self.model, 0..tokens.len(), &mut logits);
+        Ok((ends, logits))
     }
 
     /// Logits at every position of `tokens`, `[tokens, vocab_size]`; for parity and scoring. Leaves `tokens` active.
@@ -379,13 +375,15 @@ mod tests {
             ];
             for round in rounds {
                 let next: Vec<(Place, &[TokenId])> = round.iter().map(|(at, new)| (texts[*at].1, *new)).collect();
-                let grown = session.grow(&mut shoots, &next, &cancel).expect("not cancelled");
-                for ((at, new), (place, logits)) in round.iter().zip(grown) {
+                let (ends, mut logits) = session.grow(&mut shoots, &next, &cancel).expect("not cancelled");
+                for ((at, new), end) in round.iter().zip(ends) {
                     let text = [&texts[*at].0[..], new].concat();
                     let expected = alone.logits_of(&[&prompt[..], &text].concat());
-                    assert_eq!(logits, expected[expected.len() - 300 * new.len()..], "{shape}, {text:?}");
-                    texts.push((text, place));
+                    let rows: Vec<f32> = logits.drain(..300 * new.len()).collect();
+                    assert_eq!(rows, expected[expected.len() - rows.len()..], "{shape}, {text:?}");
+                    texts.push((text, end));
                 }
+                assert!(logits.is_empty());
             }
             assert_eq!((session.logits(), session.tokens().len()), (&before[..], 72));
             session.push(7);

@@ -44,7 +44,7 @@ const N_BEHIND: usize = 4;
 const BYTES_BEHIND: usize = 256;
 /// Lines that stand elsewhere and were not found by the search, at most.
 const MOST_BRIDGES: usize = 6;
-/// For so many tokens that may be tried, the model is asked for one line that the search has not found: it costs about as much.
+/// For so many tokens that may be tried, the model is asked for one line that the search has not found.
 const TRIED_FOR_ASKED: usize = 5;
 /// Lines that the model is asked for in one pass.
 const ASKED_TOGETHER: usize = 4;
@@ -409,9 +409,10 @@ impl Search<'_, '_> {
             let next: Vec<(Place, &[TokenId])> = lines.iter().map(|line| (*place, &line.path.tokens[..])).collect();
             let Some(session) = &mut self.voice.session else { break };
             let vocab_size = session.model().config().vocab_size;
-            let grown = session.grow(&mut self.shoots, &next, self.cancel)?;
-            for (line, (_, logits)) in lines.iter_mut().zip(grown) {
-                let logits = std::iter::once(&first[..]).chain(logits.chunks_exact(vocab_size));
+            let (_, logits) = session.grow(&mut self.shoots, &next, self.cancel)?;
+            let mut rows = logits.chunks_exact(vocab_size);
+            for line in lines {
+                let logits = std::iter::once(&first[..]).chain(rows.by_ref().take(line.path.tokens.len()));
                 line.path.by_model = Some(self.voice.by_model(logits, &line.path.tokens, &self.ends));
             }
         }
@@ -500,8 +501,8 @@ impl Search<'_, '_> {
                 Some(session) => {
                     let tokens = [token];
                     let next = path.place.map(|place| (place, &tokens[..]));
-                    let grown = session.grow(&mut self.shoots, next.as_slice(), self.cancel)?.pop();
-                    (path.place, self.voice.grown) = grown.unzip();
+                    let (ends, logits) = session.grow(&mut self.shoots, next.as_slice(), self.cancel)?;
+                    (path.place, self.voice.grown) = (ends.first().copied(), Some(logits));
                 }
             }
         }

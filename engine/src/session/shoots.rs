@@ -5,7 +5,7 @@ use nanochat_kernels::KvCache;
 use super::Run;
 
 /// Behind so many tokens of the active sequence or of a shoot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     shoot: Option<usize>,
     n_tokens: usize,
