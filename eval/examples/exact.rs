@@ -5,6 +5,9 @@
 //! a checkpoint knows the folder. Each checkpoint fills them, with its memory and without, and a copy of what follows the
 //! longest match. Holes that do not compile as they are are not told from others, and whether an answer compiles is not
 //! known; so it takes a hundredth of the time.
+//!
+//! In place of a checkpoint may stand a folder of those that were adapted, one to each crate, `NAME.ncz` by the name of the
+//! crate's folder.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -58,17 +61,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…".into());
     };
     let (store, n_holes) = (Store::at(PathBuf::from(store)), n_holes.parse()?);
-    let checkpoints: Vec<Checkpoint> =
-        checkpoints.split(',').map(|path| store.open_checkpoint(&PathBuf::from(path))).collect::<Result<_, _>>()?;
+    let paths: Vec<&Path> = checkpoints.split(',').map(Path::new).collect();
     let next = AtomicUsize::new(0);
     let found = Mutex::new(BTreeMap::new());
-    let work = || -> Result<(), EvalError> {
-        let mut completers: Vec<Completer> =
-            checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();
+    let work = || -> Result<(), Box<dyn Error + Send + Sync>> {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(folder) = folders.get(i) else { return Ok(()) };
-            let outcomes = of_folder(&checkpoints, &mut completers, Path::new(folder), n_holes, folders.len() > 1)?;
+            let checkpoints: Vec<Checkpoint> =
+                paths.iter().map(|path| store.open_checkpoint(&of_crate(path, folder))).collect::<Result<_, _>>()?;
+            let outcomes = of_folder(&checkpoints, Path::new(folder), n_holes, folders.len() > 1)?;
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             found.insert(i, outcomes);
             eprintln!("{} of {} folders", found.len(), folders.len());
@@ -78,7 +80,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it returns what went wrong"))
-    })?;
+    })
+    .map_err(|error| error as Box<dyn Error>)?;
     let mut all = Outcomes::default();
     // In the order of the folders, whatever that of the threads was.
     for outcomes in found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
@@ -91,10 +94,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The checkpoint, or of a folder of them the crate's.
+fn of_crate(path: &Path, folder: &str) -> PathBuf {
+    if path.is_dir() { path.join(format!("{}.ncz", name(Path::new(folder)))) } else { path.to_owned() }
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
 /// What the systems make of the holes of one folder.
 fn of_folder(
     checkpoints: &[Checkpoint],
-    completers: &mut [Completer],
     folder: &Path,
     n_holes: usize,
     has_others: bool,
@@ -109,11 +120,12 @@ fn of_folder(
     let texts = files.iter().filter(|file| is_new(file)).map(|file| (file.name.clone(), file.text.clone())).collect();
     let known = if new.len() < files.len() { known_files(files, &new).0 } else { files };
     let scene = Scene { texts: &texts, known: &Known::of(known) };
-    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name = name(folder);
     let holes = cut(&name, &texts, n_holes);
     let cluster = |hole: &Hole| if has_others { name.clone() } else { hole.file.clone() };
     let mut all =
         Outcomes { holes: holes.iter().map(|hole| (cluster(hole), hole.kind)).collect(), ..Outcomes::default() };
+    let mut completers: Vec<Completer> = checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();
     all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &scene, &holes)?;
     for (i, completer) in completers.iter_mut().enumerate() {
         let both = Model::named(&format!("{} both", i + 1), completer);
