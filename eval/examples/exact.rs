@@ -55,7 +55,7 @@ struct Outcomes {
     of: BTreeMap<String, Vec<Outcome>>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [store, n_holes, checkpoints, folders @ ..] = &arguments[..] else {
         return Err("usage: exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…".into());
@@ -80,8 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("it returns what went wrong"))
-    })
-    .map_err(|error| error as Box<dyn Error>)?;
+    })?;
     let mut all = Outcomes::default();
     // In the order of the folders, whatever that of the threads was.
     for outcomes in found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
