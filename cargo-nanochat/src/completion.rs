@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use nanochat_engine::sources::SourceFile;
 use nanochat_engine::tune::Plans;
+use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Checkpoint, Completer, TokenSource};
 use nanochat_eval::memory_of;
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use nanochat_engine::store::Store;
 use nanochat_engine::tune::{self, Plans};
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Config, Sources};
 use nanochat_lsp::workspace::{self, CargoUse};
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use nanochat_engine::Cancelled;
 use nanochat_engine::checkpoint::{CheckpointError, SignError};
 use nanochat_engine::complete::CompleteError;
-use nanochat_engine::store::StoreError;
+use nanochat_engine::workspace::store::StoreError;
 use nanochat_eval::EvalError;
 use nanochat_eval::check::CheckError;
 use nanochat_eval::contestant::server::ServerError;

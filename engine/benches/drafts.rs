@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nanochat_engine::draft::{Costs, Drafts, MOST_GUESSED, PromptLookup};
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Completer, Limits, Memory, Prompt};
 use rustix::time::{ClockId, clock_gettime};
 

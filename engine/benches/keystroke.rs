@@ -13,10 +13,10 @@ use std::time::Instant;
 use nanochat_engine::checkpoint::PackedWeights;
 use nanochat_engine::complete::Voices;
 use nanochat_engine::draft::{Costs, Drafts};
+use nanochat_engine::model::weights::random;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::Role;
-use nanochat_engine::store::Store;
-use nanochat_engine::weights::random;
+use nanochat_engine::workspace::sources::Role;
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Config, Limits, Memory, Prompt, Sources};
 
 const N_LINES: usize = 2000;

@@ -12,8 +12,8 @@ use std::process::Command;
 use nanochat_engine::checkpoint::{Manifest, PackedWeights, SecretKey, Training, Trust};
 use nanochat_engine::memory::Blend;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::tokenizer::{FIRST_BYTE, FIRST_MERGE};
-use nanochat_engine::{Cancel, Checkpoint, Config, Model, Session, TokenId, Tokenizer, weights};
+use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE};
+use nanochat_engine::{Cancel, Checkpoint, Config, Model, Session, TokenId, Tokenizer, model::weights};
 use nanochat_kernels::LargeBytes;
 use rustix::time::{ClockId, clock_gettime};
 

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nanochat_engine::memory::cache::{Cache, Event, Request};
-use nanochat_engine::memory::symbols::Surroundings;
 use nanochat_engine::memory::{LiveFile, Lookup, Memory, Tier};
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Package, Role, Sources};
-use nanochat_engine::tokenizer::{FIRST_BYTE, FIRST_MERGE, MAX_TOKEN_BYTES, pretokens};
+use nanochat_engine::symbols::Surroundings;
+use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE, MAX_TOKEN_BYTES, pretokens};
+use nanochat_engine::workspace::sources::{Package, Role, Sources};
 use nanochat_engine::{Cancel, TokenId, Tokenizer};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -236,7 +236,7 @@ fn packages(folder: &Path) -> Vec<Package> {
 fn tokenizer(texts: &[String]) -> Tokenizer {
     if let Ok(named) = std::env::var("NANOCHAT_CHECKPOINT") {
         let (home, path) = named.split_once(':').expect("HOME_FOLDER:PATH");
-        let store = nanochat_engine::store::Store::at(home);
+        let store = nanochat_engine::workspace::store::Store::at(home);
         return (*store.open_checkpoint(Path::new(path)).expect("a checkpoint of this home").tokenizer).clone();
     }
     let mut counts: HashMap<&[u8], usize> = HashMap::new();

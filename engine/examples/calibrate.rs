@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nanochat_engine::memory::{Blend, Lookup, Samples, Schedule};
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::sources::SourceFile;
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Tokenizer};
 
 mod holes;

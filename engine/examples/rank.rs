@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nanochat_engine::complete::{CompleteError, Limits, Voices, Weighed};
 use nanochat_engine::rng::Rng;
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Completer, Prompt};
 
 mod holes;

@@ -9,8 +9,8 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::Path;
 
-use nanochat_engine::sources::{Role, SourceFile};
-use nanochat_engine::{Sources, secrets};
+use nanochat_engine::workspace::sources::{Role, SourceFile};
+use nanochat_engine::{Sources, text::secrets};
 
 #[derive(Default)]
 struct Counts {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use nanochat_engine::Sources;
-use nanochat_engine::memory::symbols::Surroundings;
 use nanochat_engine::memory::{N_TIERS, Symbols, Tier};
-use nanochat_engine::sources::Role;
+use nanochat_engine::symbols::Surroundings;
+use nanochat_engine::workspace::sources::Role;
 
 /// A file of which more lines are looked at is left there.
 const MOST_LINES: usize = 300;

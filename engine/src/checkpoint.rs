@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::Tokenizer;
-use crate::config::ConfigError;
 use crate::memory::Blend;
+use crate::model::config::ConfigError;
 
 mod fingerprint;
 mod format;
@@ -195,7 +195,7 @@ impl Checkpoint {
     /// Reads once, then verifies in this order: bounded header → signature over the raw manifest bytes → trust
     /// and revocation → version mark → sizes → hashes → decode.
     ///
-    /// `trust` is not changed: the caller remembers the version, or opens by [`crate::store::Store`], which does.
+    /// `trust` is not changed: the caller remembers the version, or opens by [`crate::workspace::store::Store`], which does.
     pub fn open(bytes: impl Read, trust: &Trust) -> Result<Self, CheckpointError> {
         Self::open_signed(bytes, trust).map(|(checkpoint, _)| checkpoint)
     }

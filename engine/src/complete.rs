@@ -9,13 +9,13 @@
 use std::sync::Arc;
 
 use crate::draft::Drafts;
-use crate::memory::symbols::{declarations, settled};
 use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{DECLARED, Prompt, PromptTokens, Snippet};
 use crate::score::Score;
-use crate::syntax::Scanner;
-use crate::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
-use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, prompt, secrets};
+use crate::symbols::{declarations, settled};
+use crate::text::syntax::Scanner;
+use crate::text::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
+use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, prompt, text::secrets};
 
 mod analogy;
 mod ends;
@@ -301,7 +301,7 @@ impl Completer {
         self.voices = voices;
     }
 
-    /// Bytes that the KV caches of all prompts may take together, in place of [`crate::session::MOST_BYTES`].
+    /// Bytes that the KV caches of all prompts may take together, in place of [`crate::kv::session::MOST_BYTES`].
     pub fn set_cache_bytes(&mut self, most_bytes: usize) {
         if let Some(session) = &mut self.session {
             session.set_most_bytes(most_bytes);

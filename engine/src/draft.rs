@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::memory::{Lookup, MAX_MATCH, Memory};
-use crate::tokenizer::{N_SPECIALS, PREFIX, TokenId};
+use crate::text::tokenizer::{N_SPECIALS, PREFIX, TokenId};
 use crate::{Cancel, Model, Session};
 
 /// Most tokens guessed at once.

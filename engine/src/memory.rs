@@ -8,7 +8,7 @@
 //! Std           the standard library       the same
 //! ```
 //!
-//! Beside the texts stands what their types have: [`symbols`].
+//! Beside the texts stands what their types have: [`crate::symbols`].
 //!
 //! A file counts once, in the nearest tier that has it.
 
@@ -19,14 +19,14 @@ mod calibrate;
 mod index;
 mod live;
 mod lookup;
-pub mod symbols;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Tokenizer;
-use crate::sources::SourceFile;
-use crate::tokenizer::TokenId;
+pub use crate::symbols::Symbols;
+use crate::text::tokenizer::TokenId;
+use crate::workspace::sources::SourceFile;
 #[cfg(test)]
 pub(crate) use blend::N_WEIGHTS;
 pub use blend::{Blend, BlendError, Mixture};
@@ -35,7 +35,6 @@ pub use calibrate::{Samples, Schedule};
 use index::Index;
 pub use live::LiveFile;
 pub use lookup::{Bridge, Lookup, N_TIERS, Order, Tier};
-pub use symbols::Symbols;
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;

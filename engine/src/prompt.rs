@@ -9,7 +9,7 @@
 //! middle are encoded together, as they are at the cursor once the last token is healed. A whole document
 //! is the same with an empty suffix.
 
-use crate::tokenizer::{END, PREFIX, SNIPPET, SUFFIX, TokenId, Tokenizer, pretokens};
+use crate::text::tokenizer::{END, PREFIX, SNIPPET, SUFFIX, TokenId, Tokenizer, pretokens};
 
 /// What the model may look at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +42,7 @@ pub struct PromptTokens {
     pub healed: Vec<u8>,
 }
 
-/// The path of a snippet that says what the types nearby have (see [`crate::memory::symbols::declarations`]).
+/// The path of a snippet that says what the types nearby have (see [`crate::symbols::declarations`]).
 pub const DECLARED: &str = "types";
 
 /// Bytes that one token of budget may stand for before a window is cut by bytes, so that the cost does not
@@ -175,12 +175,12 @@ fn breaks_line(tokenizer: &Tokenizer, token: TokenId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::FIRST_BYTE;
+    use crate::text::tokenizer::FIRST_BYTE;
 
     /// Merges of a few pairs, so that tokens have more than one byte.
     fn tokenizer() -> Tokenizer {
         let byte = |byte: u8| FIRST_BYTE + TokenId::from(byte);
-        let first = crate::tokenizer::FIRST_MERGE;
+        let first = crate::text::tokenizer::FIRST_MERGE;
         Tokenizer::from_merges(vec![
             (byte(b' '), byte(b' ')),
             (byte(b'l'), byte(b'e')),

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use nanochat_kernels::{Isa, vector};
 
 use crate::rng::Rng;
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nanochat_kernels::autotune::{self, Product, Table, Unfit, slowdown};
 pub use nanochat_kernels::autotune::{Effort, Machine, Measured, Plans, Tuned, Workload};
 
-use crate::store::write_durably;
+use crate::workspace::store::write_durably;
 use crate::{Cancel, Cancelled, Config};
 
 /// How long measuring takes, besides some 100 ms of laying matrices out.
@@ -153,7 +153,7 @@ mod tests {
     use nanochat_kernels::{Isa, Plan};
 
     use super::*;
-    use crate::weights::random;
+    use crate::model::weights::random;
     use crate::{Model, Session};
 
     const SHAPE: &str = "d64 l2 h4 kv2 ff128 v300 n1 ctx256";

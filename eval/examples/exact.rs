@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nanochat_engine::complete::Voices;
-use nanochat_engine::sources::{Role, SourceFile};
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::sources::{Role, SourceFile};
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Sources};
 use nanochat_eval::contestant::{Contestant, Copy, FileText, Model, Scene, Task};
 use nanochat_eval::holes::{self, HoleKind};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use nanochat_engine::sources::{Package, unix_lines};
+use nanochat_engine::workspace::sources::{Package, unix_lines};
 use nanochat_engine::{Cancel, Cancelled, Sources};
 
 use crate::cache::Cache;

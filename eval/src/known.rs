@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nanochat_engine::memory::symbols::{Records, extract_each};
 use nanochat_engine::memory::{self, Symbols, Tier};
-use nanochat_engine::sources::{Package, Role, SourceFile};
-use nanochat_engine::tokenizer::TokenId;
+use nanochat_engine::symbols::{Records, extract_each};
+use nanochat_engine::text::tokenizer::TokenId;
+use nanochat_engine::workspace::sources::{Package, Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
 /// What contestants may know besides the file at hand.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use nanochat_engine::Sources;
-use nanochat_engine::sources::{Package, Role, SourceFile, unix_lines};
+use nanochat_engine::workspace::sources::{Package, Role, SourceFile, unix_lines};
 
 use crate::known::{Knowledge, known_files, slashed};
 use crate::record::Hole;

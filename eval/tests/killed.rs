@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Sources};
 use nanochat_eval::contestant::{Contestant, Copy, Empty, FillError, Task, Truth};
 use nanochat_eval::record::Answer;

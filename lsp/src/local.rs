@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use nanochat_engine::complete::CompleteError;
-use nanochat_engine::sources::{Package, Role, SourceFile};
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::sources::{Package, Role, SourceFile};
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Completer, Completion, Limits, Memory, Prompt, Snippet, Sources, Tokenizer, tune};
 use ropey::Rope;
 
@@ -261,7 +261,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nanochat_engine::sources::Package;
+    use nanochat_engine::workspace::sources::Package;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::store::Store;
 use nanochat_lsp::{ServeOptions, log_to_stderr, serve};
 
 /// Inline completions for Rust over the Language Server Protocol, on stdin and stdout.

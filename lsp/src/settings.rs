@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nanochat_engine::session::MOST_BYTES;
+use nanochat_engine::kv::session::MOST_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

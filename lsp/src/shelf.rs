@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use nanochat_engine::memory::cache::{self, Cache, Event};
 use nanochat_engine::memory::{Library, N_TIERS, OpenFiles, Symbols, Tier};
-use nanochat_engine::sources::{Package, SourceFile, unix_lines};
+use nanochat_engine::workspace::sources::{Package, SourceFile, unix_lines};
 use nanochat_engine::{Cancel, Memory, TokenId, Tokenizer};
 use ropey::Rope;
 
@@ -221,7 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use nanochat_engine::memory::Lookup;
-    use nanochat_engine::sources::Role;
+    use nanochat_engine::workspace::sources::Role;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nanochat_engine::Sources;
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 
 mod cargo;
 mod files;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nanochat_engine::Sources;
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_train::corpus::licence::{Allowed, PERMISSIVE};
 use nanochat_train::corpus::shards::{FILE_NAME, Shards};
 use nanochat_train::corpus::{Corpus, Files};

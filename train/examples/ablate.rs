@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use nanochat_engine::prompt::document;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Role, SourceFile};
+use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::{Config, Sources, Tokenizer};
 use nanochat_kernels::{Activation, ScaleGroup};
 use nanochat_train::corpus::Corpus;

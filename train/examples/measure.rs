@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Sources};
 use nanochat_train::{Device, Event, Options, train};
 

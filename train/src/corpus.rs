@@ -23,8 +23,8 @@ pub mod shards;
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use nanochat_engine::sources::{Listed, Package, Role, SourceFile};
-use nanochat_engine::{Sources, secrets};
+use nanochat_engine::workspace::sources::{Listed, Package, Role, SourceFile};
+use nanochat_engine::{Sources, text::secrets};
 
 use crate::TrainError;
 use crate::learned::Forgotten;

@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use nanochat_engine::Tokenizer;
-use nanochat_engine::memory::symbols::declarations;
 use nanochat_engine::prompt::{DECLARED, Snippet, document};
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
+use nanochat_engine::symbols::declarations;
+use nanochat_engine::text::tokenizer::{END, N_SPECIALS, TokenId};
+use nanochat_engine::workspace::sources::SourceFile;
 
 use crate::corpus::shards::Shards;
 use crate::model::Batch;
@@ -359,7 +359,7 @@ mod tests {
     use crate::corpus::Corpus;
     use crate::pool::Pool;
     use crate::tokenizer::learn;
-    use nanochat_engine::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
+    use nanochat_engine::text::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
 
     const SCHEDULE: &str = include_str!("schedule.rs");
 

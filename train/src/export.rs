@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use nanochat_engine::weights::{AttentionWeights, BlockWeights, MhcWeights, MlpWeights, Weights, n_permutations};
+use nanochat_engine::model::weights::{
+    AttentionWeights, BlockWeights, MhcWeights, MlpWeights, Weights, n_permutations,
+};
 use nanochat_kernels::TernaryMatrix;
 
 use crate::model::params::{MhcPlaces, Places};

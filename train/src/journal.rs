@@ -83,7 +83,7 @@ impl Journal {
     pub fn draw(&self) -> Result<PathBuf, StateError> {
         let path = self.folder.join(CURVE_NAME);
         let svg = curve::draw(&self.entries);
-        nanochat_engine::store::write_durably(&path, |out| out.write_all(svg.as_bytes()))
+        nanochat_engine::workspace::store::write_durably(&path, |out| out.write_all(svg.as_bytes()))
             .map_err(|source| StateError::Io { path: path.clone(), source })?;
         Ok(path)
     }

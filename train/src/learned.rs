@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::store::write_durably;
+use nanochat_engine::workspace::sources::SourceFile;
+use nanochat_engine::workspace::store::write_durably;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Corpus;

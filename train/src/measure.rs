@@ -6,8 +6,8 @@ use std::sync::Arc;
 use nanochat_engine::complete::Voices;
 use nanochat_engine::memory::{Blend, Library, Memory, Samples, Schedule, Tier};
 use nanochat_engine::score::Score;
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::tokenizer::TokenId;
+use nanochat_engine::text::tokenizer::TokenId;
+use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Cancel, Cancelled, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::stats::{self, Value};
 

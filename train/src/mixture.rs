@@ -62,7 +62,7 @@ mod tests {
     use std::path::PathBuf;
 
     use nanochat_engine::Tokenizer;
-    use nanochat_engine::sources::SourceFile;
+    use nanochat_engine::workspace::sources::SourceFile;
 
     use super::*;
     use crate::Recipe;
@@ -77,7 +77,7 @@ mod tests {
     fn sequences_come_from_each_part_as_often_as_its_share_says() {
         let mixture = Mixture::new(vec![(3.0, documents("aaaa\n")), (1.0, documents("bbbb\n"))], 1);
         let batch = mixture.batch(7, 0..200);
-        let a = u32::from(nanochat_engine::tokenizer::FIRST_BYTE) + u32::from(b'a');
+        let a = u32::from(nanochat_engine::text::tokenizer::FIRST_BYTE) + u32::from(b'a');
         let n_first = batch.tokens.chunks(batch.seq_len).filter(|sequence| sequence.contains(&a)).count();
         assert!((130..170).contains(&n_first), "{n_first} of 200");
         let again = mixture.batch(7, 150..200);

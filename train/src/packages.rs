@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nanochat_engine::memory::symbols::Symbols;
 use nanochat_engine::memory::{N_TIERS, Tier};
-use nanochat_engine::sources::SourceFile;
+use nanochat_engine::symbols::Symbols;
+use nanochat_engine::workspace::sources::SourceFile;
 
 use crate::pool::Pool;
 

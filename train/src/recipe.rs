@@ -125,7 +125,7 @@ pub enum RecipeError {
         /// The recipe.
         name: String,
         /// Why.
-        source: nanochat_engine::config::ConfigError,
+        source: nanochat_engine::model::config::ConfigError,
     },
     /// It can be trained but not served.
     #[error("recipe {name}: {reason}")]

@@ -270,7 +270,7 @@ impl State {
         if !(header.rate.is_finite() && header.rate > 0.0) {
             return Err("header is not valid");
         }
-        let vocab_size = usize::from(nanochat_engine::tokenizer::FIRST_MERGE) + header.merges.len();
+        let vocab_size = usize::from(nanochat_engine::text::tokenizer::FIRST_MERGE) + header.merges.len();
         let own = |shapes: &Shapes| header.lengths == shapes.lengths && header.snapshot_bytes == shapes.n_bytes();
         let shapes = shapes(vocab_size).filter(own).ok_or("shapes are not those of the recipe")?;
         // The lengths are our own now, so these sums cannot overflow.

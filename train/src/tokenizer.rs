@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nanochat_engine::tokenizer::{FIRST_BYTE, FIRST_MERGE, MAX_TOKEN_BYTES, pretokens};
+use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE, MAX_TOKEN_BYTES, pretokens};
 use nanochat_engine::{TokenId, Tokenizer};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::tokenizer::Trainer;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::weights::Weights;
+use nanochat_engine::model::weights::Weights;
+use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Config, Model, Precision, Session, TokenId, Tokenizer};
 use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::{KvBits, ScaleGroup, TernaryMatrix, Write};

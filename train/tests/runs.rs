@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nanochat_engine::memory::Memory;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Completer, Limits, Prompt, Sources};
 use nanochat_train::{Device, Event, Options, Outcome, TrainError, pack, train};
 

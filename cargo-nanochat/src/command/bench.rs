@@ -16,9 +16,9 @@ use nanochat_engine::checkpoint::{Manifest, PackedWeights, Training};
 use nanochat_engine::kernels::{Isa, Pool, ceiling};
 use nanochat_engine::memory::Blend;
 use nanochat_engine::rng::Rng;
-use nanochat_engine::store::Store;
-use nanochat_engine::tokenizer::{FIRST_BYTE, FIRST_MERGE};
-use nanochat_engine::{Cancel, Checkpoint, Config, Model, Sampling, Session, TokenId, Tokenizer, weights};
+use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE};
+use nanochat_engine::workspace::store::Store;
+use nanochat_engine::{Cancel, Checkpoint, Config, Model, Sampling, Session, TokenId, Tokenizer, model::weights};
 use serde::Serialize;
 
 use crate::cli::Bench;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use nanochat_engine::Checkpoint;
-use nanochat_engine::store::{StoreError, write_durably};
+use nanochat_engine::workspace::store::{StoreError, write_durably};
 use serde::Serialize;
 
 use crate::cli::Pack;

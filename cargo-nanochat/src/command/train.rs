@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nanochat_engine::checkpoint::{Manifest, Training};
-use nanochat_engine::store::{Store, write_durably};
+use nanochat_engine::workspace::store::{Store, write_durably};
 use nanochat_engine::{Cancel, Checkpoint};
 use nanochat_eval::stats::Value;
 use nanochat_train::measure::Gain;

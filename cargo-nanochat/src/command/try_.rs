@@ -7,8 +7,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use nanochat_engine::complete::Voices;
-use nanochat_engine::sources::Role;
-use nanochat_engine::store::Store;
+use nanochat_engine::workspace::sources::Role;
+use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Completion, Limits, Prompt, TokenSource};
 use nanochat_eval::known_files;
 use nanochat_train::{HeldOut, Options};

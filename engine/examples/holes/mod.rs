@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::{Role, SourceFile};
-use nanochat_engine::syntax::Scanner;
+use nanochat_engine::text::syntax::Scanner;
+use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
 /// What of a line is to be completed.

@@ -11,7 +11,7 @@ use nanochat_kernels::LargeBytes;
 use super::CheckpointError;
 use crate::Config;
 use crate::memory::{Blend, BlendError};
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::text::tokenizer::{Tokenizer, TokenizerError};
 
 mod weights;
 

@@ -3,8 +3,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Config;
+use crate::model::weights::{
+    AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations,
+};
 use crate::rng::Rng;
-use crate::weights::{AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations};
 
 mod order;
 

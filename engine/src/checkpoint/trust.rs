@@ -1,4 +1,4 @@
-//! Whom to believe: plain data, loaded by [`crate::store`].
+//! Whom to believe: plain data, loaded by [`crate::workspace::store`].
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{CheckpointError, Manifest};
 /// Trusted and revoked keys, and the versions seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Whose checkpoints may be opened. One key per id: [`crate::store::Store::trust_key`] refuses a second.
+    /// Whose checkpoints may be opened. One key per id: [`crate::workspace::store::Store::trust_key`] refuses a second.
     pub keys: Vec<TrustedKey>,
     /// Whose checkpoints are refused, trusted or not.
     pub revoked: Vec<PublicKey>,

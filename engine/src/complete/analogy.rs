@@ -18,7 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::fit::is_keyword;
 use crate::prompt::Prompt;
-use crate::syntax::lex;
+use crate::text::syntax::lex;
 
 /// Text on each side of the cursor that is read, in bytes.
 const BEFORE: usize = 128 << 10;

@@ -27,8 +27,8 @@ use super::Stop;
 use super::text::Text;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
-use crate::syntax::{self, Scanner};
-use crate::tokenizer::{END, FIRST_BYTE, FIRST_MERGE, PREFIX, SNIPPET, SUFFIX, TokenId};
+use crate::text::syntax::{self, Scanner};
+use crate::text::tokenizer::{END, FIRST_BYTE, FIRST_MERGE, PREFIX, SNIPPET, SUFFIX, TokenId};
 
 #[test]
 fn what_stands_before_the_cursor_is_written_again() {

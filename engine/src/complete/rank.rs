@@ -14,7 +14,7 @@ use super::analogy::Alike;
 use super::fit;
 use super::network::{Network, n_weights};
 use super::voice::ByModel;
-use crate::memory::symbols::Found;
+use crate::symbols::Found;
 
 /// Numbers that are known of a line.
 pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;

@@ -26,12 +26,12 @@ use super::rank::{self, Bridged, Evidence, N_FEATURES};
 use super::text::Text;
 use super::voice::{ByModel, Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
-use crate::memory::symbols::{self, Found};
+use crate::kv::session::{Place, Shoots};
 use crate::memory::{Sides, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
-use crate::session::{Place, Shoots};
-use crate::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
+use crate::symbols::{self, Found};
+use crate::text::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
 use crate::{Cancel, Cancelled, Sampling};
 
 /// A choice that is less probable than this is not followed.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::draft::{Costs, Draft, PromptLookup};
-use crate::sources::SourceFile;
-use crate::weights::random;
+use crate::model::weights::random;
+use crate::workspace::sources::SourceFile;
 
 /// A tokenizer whose every token is a byte, and files that the memory knows.
 fn completer(files: &[(&str, &str)]) -> Completer {
@@ -406,9 +406,10 @@ fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
 /// A tokenizer whose merges join the most frequent pair of a text, again and again.
 fn merged_tokenizer(text: &str, n_merges: usize) -> Tokenizer {
     let mut merges = Vec::new();
-    let mut words: Vec<Vec<TokenId>> =
-        crate::tokenizer::pretokens(&text.as_bytes()[..20_000]).map(|word| Tokenizer::bytes().encode(word)).collect();
-    for made in (0..n_merges).map(|i| crate::tokenizer::FIRST_MERGE + i as TokenId) {
+    let mut words: Vec<Vec<TokenId>> = crate::text::tokenizer::pretokens(&text.as_bytes()[..20_000])
+        .map(|word| Tokenizer::bytes().encode(word))
+        .collect();
+    for made in (0..n_merges).map(|i| crate::text::tokenizer::FIRST_MERGE + i as TokenId) {
         let mut counts = std::collections::BTreeMap::new();
         words
             .iter()

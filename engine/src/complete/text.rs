@@ -3,8 +3,8 @@
 use super::Stop;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
-use crate::syntax::{self, Behind, Scanner};
-use crate::tokenizer::{END, N_SPECIALS, TokenId};
+use crate::text::syntax::{self, Behind, Scanner};
+use crate::text::tokenizer::{END, N_SPECIALS, TokenId};
 
 /// The text generated so far, and the rules that end it.
 #[derive(Clone)]

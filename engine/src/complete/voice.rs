@@ -3,7 +3,7 @@
 use super::{TokenSource, fill_uniform, p_uniform};
 use crate::draft::Drafts;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 use crate::{Session, Tokenizer};
 
 use nanochat_kernels::{Isa, vector};

@@ -13,7 +13,7 @@
 //! IEEE 754 rounds exactly are used, so every machine finds the same weights.
 
 use super::lookup::{Lookup, N_TIERS, Order, Tier};
-use crate::tokenizer::{N_SPECIALS, TokenId};
+use crate::text::tokenizer::{N_SPECIALS, TokenId};
 
 mod gate;
 

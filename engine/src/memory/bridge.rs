@@ -10,7 +10,7 @@
 
 use super::lookup::{Bridge, Tier};
 use crate::Tokenizer;
-use crate::tokenizer::{END, TokenId};
+use crate::text::tokenizer::{END, TokenId};
 
 /// Places that are looked at in one tier, from each side.
 pub(super) const MOST_PLACES: usize = 64;

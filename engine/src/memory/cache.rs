@@ -32,8 +32,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Library;
 use super::index::{Broken, Identity, Index};
-use crate::sources::{Package, Role};
-use crate::tokenizer::Tokenizer;
+use crate::text::tokenizer::Tokenizer;
+use crate::workspace::sources::{Package, Role};
 use crate::{Cancel, Cancelled};
 use files::Hash;
 

@@ -8,7 +8,7 @@
 use super::blend::{Blend, Gate, N_FEATURES};
 use super::lookup::Lookup;
 use crate::rng::Rng;
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 
 mod adam;
 

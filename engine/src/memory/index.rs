@@ -23,7 +23,7 @@ use format::{Bytes, Layout};
 pub(super) use search::order_of;
 
 use super::MAX_MATCH;
-use crate::tokenizer::{END, TokenId};
+use crate::text::tokenizer::{END, TokenId};
 
 /// Most occurrences of a match that are counted; of more, evenly spaced ones.
 pub(super) const MAX_COUNTED: usize = 512;

@@ -18,7 +18,7 @@ use super::MAX_MATCH;
 use super::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
 use super::index::{MAX_COUNTED, backwards, order_of};
 use super::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
-use crate::tokenizer::{END, MAX_PRETOKEN, TokenId, Tokenizer, pretokens};
+use crate::text::tokenizer::{END, MAX_PRETOKEN, TokenId, Tokenizer, pretokens};
 use side::{CONTEXTS, Side};
 
 /// Bytes on each side of the cursor that are remembered at least, where there are as many.

@@ -1,6 +1,6 @@
 //! What the tiers of the memory know of what comes next.
 
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 
 /// Whose text it is, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tokenizer::END;
+use crate::text::tokenizer::END;
 
 /// What followed the longest match.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,12 +1,12 @@
 //! mHC-lite: several residual streams, mixed per token by doubly stochastic matrices (after arXiv 2512.24880).
 //!
-//! The formulas stand at [`crate::weights::MhcWeights`]. A convex combination of permutation matrices is exactly doubly
+//! The formulas stand at [`crate::model::weights::MhcWeights`]. A convex combination of permutation matrices is exactly doubly
 //! stochastic (Birkhoff–von Neumann), so no Sinkhorn iteration is needed. One stream is a plain residual.
 
 use nanochat_kernels::Mixer;
 
 use crate::Config;
-use crate::weights::{MhcWeights, n_permutations};
+use crate::model::weights::{MhcWeights, n_permutations};
 
 /// Mixing of one sublayer; none with one stream.
 ///

@@ -146,7 +146,7 @@ fn is_code(line: &str) -> bool {
 mod tests {
     use std::collections::BTreeMap;
 
-    use nanochat_engine::sources::SourceFile;
+    use nanochat_engine::workspace::sources::SourceFile;
 
     use super::*;
     use crate::holes::HoleKind;

@@ -136,7 +136,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use nanochat_engine::Tokenizer;
-    use nanochat_engine::sources::SourceFile;
+    use nanochat_engine::workspace::sources::SourceFile;
 
     use super::*;
     use crate::known::Known;

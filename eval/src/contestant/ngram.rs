@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use nanochat_engine::score::Score;
-use nanochat_engine::tokenizer::{END, N_SPECIALS, TokenId};
+use nanochat_engine::text::tokenizer::{END, N_SPECIALS, TokenId};
 use nanochat_engine::{Cancel, Tokenizer};
 
 use super::{Contestant, FileText, FillError, Scene, Task, limits};
@@ -333,7 +333,7 @@ fn hash(context: &[TokenId]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use nanochat_engine::sources::SourceFile;
+    use nanochat_engine::workspace::sources::SourceFile;
 
     use super::*;
     use crate::holes::HoleKind;

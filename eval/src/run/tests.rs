@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use nanochat_engine::Sources;
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 
 use super::*;
 use crate::check::{Candidate, Verdict};

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use nanochat_engine::Sources;
-use nanochat_engine::sources::{Package, Role};
+use nanochat_engine::workspace::sources::{Package, Role};
 use serde::Deserialize;
 
 use super::{Folder, Group, Project, Suite, SuiteError, without_twins, write};

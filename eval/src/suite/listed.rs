@@ -113,7 +113,7 @@ fn name_apart(groups: &mut [Group]) {
 
 #[cfg(test)]
 mod tests {
-    use nanochat_engine::sources::{Package, Role};
+    use nanochat_engine::workspace::sources::{Package, Role};
 
     use super::*;
 

@@ -24,8 +24,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nanochat_engine::mapped::Mapped;
-use nanochat_engine::sources::SourceFile;
-use nanochat_engine::store::write_durably;
+use nanochat_engine::workspace::sources::SourceFile;
+use nanochat_engine::workspace::store::write_durably;
 use nanochat_engine::{TokenId, Tokenizer};
 use serde::{Deserialize, Serialize};
 

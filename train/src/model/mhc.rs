@@ -1,7 +1,7 @@
 //! mHC-lite residual mixing; the formulas stand at `engine::weights::MhcWeights`.
 
 use candle_core::{D, Device, Result, Tensor};
-use nanochat_engine::weights::n_permutations;
+use nanochat_engine::model::weights::n_permutations;
 
 use super::Graph;
 use super::params::MhcPlaces;

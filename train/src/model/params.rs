@@ -1,8 +1,8 @@
 //! The f32 masters: names, kinds, shapes, how they begin.
 
 use nanochat_engine::Config;
+use nanochat_engine::model::weights::{self, MhcWeights, n_permutations};
 use nanochat_engine::rng::Rng;
-use nanochat_engine::weights::{self, MhcWeights, n_permutations};
 use nanochat_kernels::TernaryMatrix;
 
 use crate::quantize::Weights;

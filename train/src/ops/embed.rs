@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use nanochat_engine::weights::Int8Matrix;
+use nanochat_engine::model::weights::Int8Matrix;
 
 use super::{matrix, with_slice};
 

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use nanochat_engine::weights::Int8Matrix;
+use nanochat_engine::model::weights::Int8Matrix;
 use nanochat_kernels::{HeadBits, Int8Rows, Isa, Left, Norm, Panels, Precision, PreparedHead, Product, Strips, Write};
 
 use super::linear::norm_backward_tensors;

@@ -1,7 +1,7 @@
 //! Places to complete, drawn by seed and not picked.
 
 use nanochat_engine::rng::Rng;
-use nanochat_engine::sources::SourceFile;
+use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Completion, Prompt};
 
 /// A cut within a line. The truth is the rest of that line.

@@ -15,7 +15,9 @@ use nanochat_kernels::{Base3Matrix, LargeBytes, PackError, ScaleGroup, Shape, Te
 
 use super::SectionError;
 use crate::Config;
-use crate::weights::{AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations};
+use crate::model::weights::{
+    AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations,
+};
 
 /// Weights in a checkpoint's buffer: what the manifest's hash is of, checked and ready to be laid out.
 #[derive(Clone, PartialEq)]

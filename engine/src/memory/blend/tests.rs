@@ -1,6 +1,6 @@
 use super::*;
 use crate::rng::Rng;
-use crate::tokenizer::{END, FIRST_BYTE};
+use crate::text::tokenizer::{END, FIRST_BYTE};
 
 fn order(len: u32, next: &[(TokenId, u32)]) -> Order {
     Order { len, total: next.iter().map(|(_, count)| count).sum(), next: next.to_vec() }

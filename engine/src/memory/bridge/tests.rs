@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::memory::{LiveFile, Memory};
-use crate::tokenizer::FIRST_BYTE;
+use crate::text::tokenizer::FIRST_BYTE;
 
 /// What stands between the two texts, the best on both sides together first: (text, tokens before, tokens behind).
 fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> Vec<(String, usize, usize)> {

@@ -12,7 +12,7 @@ use super::stream::{Skipped, Stream, Text};
 use super::{Cache, Event, Known, Request, Wanted, identity};
 use crate::memory::Library;
 use crate::memory::index::{self, Index, Names, TokenWriter};
-use crate::tokenizer::{END, TokenId, Tokenizer};
+use crate::text::tokenizer::{END, TokenId, Tokenizer};
 use crate::{Cancel, Cancelled};
 
 /// Tokens of the first part that is handed out; each further one has four times as many. The last, which would be the

@@ -6,8 +6,8 @@
 //! ```
 
 use super::files::{HASH, Hash};
-use crate::sources::{Package, SourceFile, Sources};
-use crate::tokenizer::Tokenizer;
+use crate::text::tokenizer::Tokenizer;
+use crate::workspace::sources::{Package, SourceFile, Sources};
 
 const MAGIC: [u8; 8] = *b"ncstream";
 /// Changes with the layout and with what files are left out.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::files::{self, HASH, Hash};
 use super::stream::read_files;
 use super::{Cache, Event, MOST_PACKAGE_BYTES, Request, lock};
-use crate::memory::symbols::{Records, Symbols, extract_each};
-use crate::sources::Package;
+use crate::symbols::{Records, Symbols, extract_each};
+use crate::workspace::sources::Package;
 use crate::{Cancel, Cancelled};
 
 /// Changes with what is recorded.

@@ -2,9 +2,9 @@ use std::sync::mpsc::channel;
 
 use super::*;
 use crate::memory::index::{Names, TokenWriter};
-use crate::memory::symbols::Surroundings;
 use crate::memory::{Lookup, Memory, Tier};
-use crate::tokenizer::tests::sample;
+use crate::symbols::Surroundings;
+use crate::text::tokenizer::tests::sample;
 
 /// Packages in a folder, and a cache beside them.
 struct World {

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::{BLOCK, Index, MAX_COUNTED, MAX_MATCH, backwards, key_of, last_four, token};
 use crate::memory::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
 use crate::memory::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 
 /// Entries on one side of the bounds that are looked at one by one, each twice as far, before the keys are asked.
 const NEAR: usize = BLOCK;

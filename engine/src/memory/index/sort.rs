@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use super::{MAX_MATCH, last_four, token};
-use crate::tokenizer::{END, TokenId, VOCAB_LIMIT};
+use crate::text::tokenizer::{END, TokenId, VOCAB_LIMIT};
 
 /// Positions of a range, if no token has more.
 const RANGE: usize = 1 << 20;

@@ -4,7 +4,7 @@
 //! tokens pushed next are those that stand before it. Either way a push adds at most one position to each chain, at its
 //! head, and a pop takes exactly that one away.
 
-use crate::tokenizer::{END, TokenId};
+use crate::text::tokenizer::{END, TokenId};
 
 /// Lengths of context that positions are linked by.
 pub(super) const CONTEXTS: [usize; 4] = [1, 2, 4, 8];

@@ -42,7 +42,7 @@ fn of_index(tokens: Vec<TokenId>, context: &[TokenId]) -> Vec<Order> {
 proptest! {
     #[test]
     fn edits_lead_where_reading_afresh_does(texts in texts(), context in stream(20)) {
-        let tokenizer = crate::tokenizer::tests::sample();
+        let tokenizer = crate::text::tokenizer::tests::sample();
         let mut edited = LiveFile::default();
         for (text, at) in &texts {
             let (prefix, suffix) = text.as_bytes().split_at(*at);

@@ -419,7 +419,7 @@ fn every_rule_is_tested_and_documented() {
     let mut tested: BTreeSet<&str> = ON_A_LINE.iter().map(|(rule, _)| *rule).collect();
     tested.extend(["named-secret", "private-key"]); // by tests of their own
     assert_eq!(rules, tested);
-    let page = include_str!("../../../docs/reference/secrets.md");
+    let page = include_str!("../../../../docs/reference/secrets.md");
     let documented: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(rule, _)| rule).collect();
     assert_eq!(rules, documented);

@@ -4,15 +4,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::model::{Activations, Run};
-use crate::tokenizer::TokenId;
+use crate::model::forward::{Activations, Run};
+use crate::text::tokenizer::TokenId;
 use crate::{Cancel, Cancelled, Config, Model};
 
-mod shoots;
-mod slots;
-
-pub(crate) use shoots::{Place, Shoots};
-use slots::{Chosen, Slots};
+pub(crate) use super::branches::{Place, Shoots};
+use super::slots::{Chosen, Slots};
 
 /// Bytes that the caches of all sequences may take, unless [`Session::set_most_bytes`] says otherwise.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -224,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::weights::random;
+    use crate::model::weights::random;
 
     fn session(shape: &str) -> Session {
         Session::new(Model::new(&random(&shape.parse().expect("a shape"), 7), 2))

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use super::{Kind, Record, Symbols, live};
 use crate::memory::{N_TIERS, Tier};
-use crate::syntax::lex;
+use crate::text::syntax::lex;
 
 /// Lines before the cursor that do not count, at most: what is declared stays the same while they are written.
 const GRID: usize = 8;

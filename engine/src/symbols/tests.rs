@@ -35,8 +35,9 @@ pub enum Full { Disk(usize), Quota { bytes: u64 }, #[default] Other }
 
 /// Of `line` in a function of `impl Store` that has `more` before it.
 fn within(text: &str, more: &str, line: &str) -> Found {
-    let before =
-        format!("use crate::store::Store;\nimpl Store {{\n    fn f(&self, full: Full, other: &mut Store) {{\n{more}");
+    let before = format!(
+        "use crate::workspace::store::Store;\nimpl Store {{\n    fn f(&self, full: Full, other: &mut Store) {{\n{more}"
+    );
     let tables = tables(text);
     Surroundings::of(&tables, "live.rs", &before, "    }\n}\n").members(line, 0)
 }
@@ -246,7 +247,7 @@ fn a_table_passes_over_lines_that_are_none() {
 
 #[test]
 fn what_types_near_the_cursor_have_is_declared() {
-    let before = "use crate::store::Store;\nuse std::path::Path;\nstruct Live { n: u8 }\nimpl Store {\n    fn f(\n        full: Full,\n        live: Live,\n        path: Path,\n    ) {\n";
+    let before = "use crate::workspace::store::Store;\nuse std::path::Path;\nstruct Live { n: u8 }\nimpl Store {\n    fn f(\n        full: Full,\n        live: Live,\n        path: Path,\n    ) {\n";
     let tables = tables(&format!("{STORE}\nstruct Path {{ not_this: u8 }}\nstruct Far {{ a: u8 }}\n"));
     let declared = declarations(&tables, "live.rs", before, "    }\n}\n", 1000);
     let expected = "Full ::Disk ::Quota ::Other\n\

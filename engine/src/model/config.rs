@@ -113,7 +113,7 @@ impl Config {
         within("n_heads", self.n_heads, 1, 128)?;
         within("n_kv_heads", self.n_kv_heads, 1, self.n_heads)?;
         within("d_ff", self.d_ff, 8, 32768)?;
-        within("vocab_size", self.vocab_size, crate::tokenizer::FIRST_MERGE as usize, 32768)?;
+        within("vocab_size", self.vocab_size, crate::text::tokenizer::FIRST_MERGE as usize, 32768)?;
         within("context", self.context, 16, 32768)?;
         if ![1, 2, 4].contains(&self.n_streams) {
             return Err(ConfigError::OutOfRange {

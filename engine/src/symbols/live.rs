@@ -9,7 +9,7 @@
 
 use super::check::{Scope, Variable};
 use super::{Kind, Record, Records};
-use crate::syntax::lex::{self, Token};
+use crate::text::syntax::lex::{self, Token};
 
 /// Text on each side of the cursor's line that is read, in bytes.
 const BEFORE: usize = 256 << 10;

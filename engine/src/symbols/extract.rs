@@ -8,8 +8,8 @@ use syn::{
 };
 
 use super::{Kind, Record, Records, live};
-use crate::sources::SourceFile;
-use crate::syntax::{is_parsable, with_parser};
+use crate::text::syntax::{is_parsable, with_parser};
+use crate::workspace::sources::SourceFile;
 
 /// Attributes that leave a type as it is written, by the first name of their path.
 const HARMLESS: [&str; 26] = [

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Kind, Record, Symbols, head};
 use crate::memory::{N_TIERS, Tier};
-use crate::syntax::lex::{self, Token};
+use crate::text::syntax::lex::{self, Token};
 
 /// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could have
 /// members that are not known.

@@ -176,7 +176,7 @@ fn the_brackets_of_this_crate_balance() {
         include_str!("../syntax.rs"),
         include_str!("scanner.rs"),
         include_str!("tests.rs"),
-        include_str!("../config.rs"),
+        include_str!("../../model/config.rs"),
     ] {
         let scanner = Scanner::after(text);
         assert_eq!((scanner.depth(), scanner.n_stray(), scanner.in_code()), (0, 0, true));

@@ -22,8 +22,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use super::{N_TIERS, Tier};
-use crate::sources::SourceFile;
+use crate::memory::{N_TIERS, Tier};
+use crate::workspace::sources::SourceFile;
 
 pub use check::Found;
 use check::{Known, Scope};

@@ -9,7 +9,7 @@
 use nanochat_kernels::KvCache;
 
 use crate::Model;
-use crate::tokenizer::TokenId;
+use crate::text::tokenizer::TokenId;
 
 /// Prompt tokens that a slot may lose to an edit and still be cut rather than kept beside a fork: about four lines, 3 ms
 /// of a 25M model on two cores.

@@ -2,7 +2,7 @@
 
 use nanochat_kernels::KvCache;
 
-use super::Run;
+use crate::model::forward::Run;
 
 /// Behind so many tokens of the active sequence or of a shoot.
 #[derive(Clone, Copy, Debug)]

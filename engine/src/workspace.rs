@@ -1,0 +1,4 @@
+//! The only module that knows packages and the user's folders.
+
+pub mod sources;
+pub mod store;
