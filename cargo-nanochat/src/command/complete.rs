@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use nanochat_engine::memory::Tier;
-use nanochat_engine::memory::cache::{self, Cache, Event};
+use nanochat_engine::workspace::cache::{self, Cache, Event};
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::workspace::store::StoreError;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Limits, Memory, Prompt, Stop, TokenSource};

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::memory::{LiveFile, Memory};
+use crate::memory::{LiveBuffer, Memory};
 use crate::text::tokenizer::FIRST_BYTE;
 
 /// What stands between the two texts, the best on both sides together first: (text, tokens before, tokens behind).
@@ -18,26 +18,26 @@ fn between_with(
 ) -> Vec<(String, usize, usize)> {
     let encode = |text: &str| tokenizer.encode(text.as_bytes());
     let files = files.iter().map(|(name, text)| ((*name).to_owned(), encode(text))).collect();
-    let mut live = LiveFile::default();
+    let mut live = LiveBuffer::default();
     live.update(tokenizer, "live.rs", prefix.as_bytes(), suffix.as_bytes());
-    let memory = Memory::build(files).with_live(live.into());
-    let (before, behind) = (encode(prefix), encode(suffix));
-    let sides = Sides {
+    let memory = Memory::build(files).with_buffer(live.into());
+    let (before, after) = (encode(prefix), encode(suffix));
+    let query = InfillQuery {
         before: &before,
         healed: healed.as_bytes(),
-        behind: &behind,
-        behind_bytes: suffix.as_bytes(),
+        after: &after,
+        after_bytes: suffix.as_bytes(),
         tokenizer,
     };
-    let mut bridges = Vec::new();
-    memory.bridges(&sides, &mut bridges);
-    bridges.sort_by_key(|bridge| std::cmp::Reverse(bridge.n_before + bridge.n_behind));
-    let text = |bridge: &Bridge| {
-        let mut text = tokenizer.decode(&bridge.tokens);
-        text.truncate(text.len() - bridge.n_cut);
+    let mut infill = Vec::new();
+    memory.infill(&query, &mut infill);
+    infill.sort_by_key(|candidate| std::cmp::Reverse(candidate.n_before + candidate.n_after));
+    let text = |candidate: &InfillCandidate| {
+        let mut text = tokenizer.decode(&candidate.tokens);
+        text.truncate(text.len() - candidate.n_cut);
         String::from_utf8(text).expect("lines are whole here")
     };
-    bridges.iter().map(|bridge| (text(bridge), bridge.n_before as usize, bridge.n_behind as usize)).collect()
+    infill.iter().map(|candidate| (text(candidate), candidate.n_before as usize, candidate.n_after as usize)).collect()
 }
 
 #[test]
@@ -88,13 +88,13 @@ fn the_cursor_is_no_place() {
 proptest! {
     /// Whatever is found stands in one of the texts, with as much around it as it says.
     #[test]
-    fn every_bridge_stands_where_it_says(
+    fn every_candidate_occurs_where_it_says(
         file in "[ab\n]{0,60}", prefix in "[ab\n]{0,30}", suffix in "[ab\n]{0,30}", n_healed in 0..3usize,
     ) {
         let (prefix, healed) = prefix.split_at(prefix.len() - n_healed.min(prefix.len()));
-        for (text, n_before, n_behind) in between(&[("b.rs", &file)], prefix, healed, &suffix) {
+        for (text, n_before, n_after) in between(&[("b.rs", &file)], prefix, healed, &suffix) {
             prop_assert!(text.len() > healed.len() && text.starts_with(healed) && !text[healed.len()..].contains('\n'));
-            let whole = [&prefix[prefix.len() - n_before..], &text, &suffix[..n_behind]].concat();
+            let whole = [&prefix[prefix.len() - n_before..], &text, &suffix[..n_after]].concat();
             prop_assert!([&*file, prefix, &suffix].iter().any(|text| text.contains(&whole)), "{whole:?}");
         }
     }

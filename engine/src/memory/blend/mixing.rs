@@ -5,18 +5,18 @@ pub(crate) const N_FEATURES: usize = 24;
 /// Units of its hidden layer.
 pub(crate) const N_HIDDEN: usize = 12;
 /// Numbers that make a gate.
-pub(crate) const N_GATE: usize = N_HIDDEN * (N_FEATURES + 1) + N_HIDDEN + 1;
+pub(crate) const N_MIXING: usize = N_HIDDEN * (N_FEATURES + 1) + N_HIDDEN + 1;
 
 /// features → rectified hidden units → weight within 0..1.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Gate {
+pub(crate) struct MixingWeights {
     /// Each unit's weights of the features, and its bias last.
     pub(crate) hidden: [[f32; N_FEATURES + 1]; N_HIDDEN],
     /// The weights of the units, and the bias last.
     pub(crate) out: [f32; N_HIDDEN + 1],
 }
 
-impl Gate {
+impl MixingWeights {
     /// The weight of the longest matches is `most` above that of the shortest; units differ, so that they can learn to
     /// be different.
     pub(crate) fn rough(most: f32) -> Self {
@@ -40,7 +40,7 @@ impl Gate {
 
     /// From as many numbers as make a gate.
     pub(crate) fn from_weights(weights: &[f32]) -> Self {
-        assert_eq!(weights.len(), N_GATE, "{} numbers for a gate", weights.len());
+        assert_eq!(weights.len(), N_MIXING, "{} numbers for a gate", weights.len());
         let (hidden, out) = weights.split_at(N_HIDDEN * (N_FEATURES + 1));
         Self {
             hidden: std::array::from_fn(|unit| {

@@ -42,7 +42,7 @@ pub(super) fn is_made_up(value: &[u8]) -> bool {
     let n_repeats = value.chunk_by(|a, b| a == b).map(<[u8]>::len).max().unwrap_or(0);
     n_distinct(value) < value.len().min(32).div_ceil(4)
         || n_repeats * 2 >= value.len()
-        || MADE_UP.iter().any(|word| holds(value, word))
+        || MADE_UP.iter().any(|word| contains_word(value, word))
 }
 
 /// Whether letters and digits come as they do in what a machine drew. Entropy alone does not tell: over 20 characters
@@ -84,7 +84,7 @@ pub(super) fn n_classes(value: &[u8]) -> usize {
 }
 
 /// Whether `word` stands in it, in any case.
-pub(super) fn holds(value: &[u8], word: &str) -> bool {
+pub(super) fn contains_word(value: &[u8], word: &str) -> bool {
     value.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
 }
 

@@ -30,10 +30,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::Library;
-use super::index::{Broken, Identity, Index};
+use super::sources::{Package, Role};
+use crate::memory::Library;
+use crate::memory::index::{Index, IndexError, IndexId};
 use crate::text::tokenizer::Tokenizer;
-use crate::workspace::sources::{Package, Role};
 use crate::{Cancel, Cancelled};
 use files::Hash;
 
@@ -185,14 +185,14 @@ impl Cache {
         Some(library)
     }
 
-    fn open_index(&self, identity: &Identity, tell: &mut dyn FnMut(Event)) -> Option<Library> {
+    fn open_index(&self, identity: &IndexId, tell: &mut dyn FnMut(Event)) -> Option<Library> {
         let path = self.index_path(identity);
         match Index::open(&path, identity) {
             Ok(index) => {
                 files::touch(&path);
                 Some(Library(vec![Arc::new(index)]))
             }
-            Err(Broken::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(IndexError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(broken) => {
                 tell(Event::Damaged { path, reason: broken.to_string() });
                 None
@@ -200,7 +200,7 @@ impl Cache {
         }
     }
 
-    fn index_path(&self, identity: &Identity) -> PathBuf {
+    fn index_path(&self, identity: &IndexId) -> PathBuf {
         self.folder.join("indexes").join(blake3::Hash::from(identity.set).to_hex().as_str())
     }
 
@@ -305,12 +305,12 @@ impl Wanted<'_> {
 }
 
 /// Of the index over these streams.
-fn identity(tokenizer: &Tokenizer, keys: &[Hash]) -> Identity {
+fn identity(tokenizer: &Tokenizer, keys: &[Hash]) -> IndexId {
     let mut hasher = blake3::Hasher::new();
     keys.iter().for_each(|key| {
         hasher.update(key);
     });
-    Identity { tokenizer: tokenizer.hash(), set: *hasher.finalize().as_bytes() }
+    IndexId { tokenizer: tokenizer.hash(), set: *hasher.finalize().as_bytes() }
 }
 
 /// The crates of a standard library whose source is in `library`: the folder `lib/rustlib/src/rust/library` of a

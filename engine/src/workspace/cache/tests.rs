@@ -3,7 +3,7 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::memory::index::{Names, TokenWriter};
 use crate::memory::{Lookup, Memory, Tier};
-use crate::symbols::Surroundings;
+use crate::symbols::CursorSymbols;
 use crate::text::tokenizer::tests::sample;
 
 /// Packages in a folder, and a cache beside them.
@@ -407,8 +407,8 @@ fn symbols(world: &World) -> ([bool; 2], usize) {
         Request { packages: &world.packages, tokenizer: &world.tokenizer, n_threads: 2, cancel: &Cancel::new() };
     let symbols = world.cache().symbols(&request, &mut |_| n_events += 1).expect("nobody cancels");
     let memory = Memory::default().with_symbols(Tier::Dependencies, symbols);
-    let around = Surroundings::of(memory.symbols(), "a.rs", "fn f(one: One, two: Two) {\n", "}\n");
-    (["one.first", "two.second"].map(|line| around.members(line, 0).n_there == 1), n_events)
+    let around = CursorSymbols::of(memory.symbols(), "a.rs", "fn f(one: One, two: Two) {\n", "}\n");
+    (["one.first", "two.second"].map(|line| around.members(line, 0).n_existing == 1), n_events)
 }
 
 fn two_types() -> World {

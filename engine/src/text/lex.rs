@@ -2,7 +2,7 @@
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     /// A name or a keyword.
     Word,
     /// A number, a string or a character.
@@ -14,7 +14,7 @@ pub(crate) enum Kind {
 /// A piece of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token<'a> {
-    pub(crate) kind: Kind,
+    pub(crate) kind: TokenKind,
     /// Where it begins, in bytes.
     pub(crate) at: usize,
     pub(crate) text: &'a str,
@@ -28,7 +28,7 @@ impl Token<'_> {
 
     /// Whether it is this word or mark.
     pub(crate) fn is(&self, text: &str) -> bool {
-        self.kind != Kind::Literal && self.text == text
+        self.kind != TokenKind::Literal && self.text == text
     }
 }
 
@@ -51,17 +51,17 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
                 at = end_of_comment(bytes, at);
                 continue;
             }
-            b'"' => (Kind::Literal, end_of_string(bytes, at)),
+            b'"' => (TokenKind::Literal, end_of_string(bytes, at)),
             b'\'' => match end_of_quote(bytes, at) {
-                Some(end) => (Kind::Literal, end),
-                None => (Kind::Mark, at + 1),
+                Some(end) => (TokenKind::Literal, end),
+                None => (TokenKind::Mark, at + 1),
             },
-            b'0'..=b'9' => (Kind::Literal, end_of_word(bytes, at)),
+            b'0'..=b'9' => (TokenKind::Literal, end_of_word(bytes, at)),
             _ if is_word(byte) => match end_of_prefixed(bytes, at, end_of_word(bytes, at)) {
-                Some(end) => (Kind::Literal, end),
-                None => (Kind::Word, end_of_word(bytes, at)),
+                Some(end) => (TokenKind::Literal, end),
+                None => (TokenKind::Word, end_of_word(bytes, at)),
             },
-            _ => (Kind::Mark, at + 1),
+            _ => (TokenKind::Mark, at + 1),
         };
         found.push(Token { kind, at, text: &text[at..end] });
         at = end;
@@ -149,16 +149,16 @@ mod tests {
     #[test]
     fn words_literals_and_marks_are_told_apart_and_comments_left_out() {
         let found = tokens("let a1 = 'x' + 0x1f; // b\n/* c /* d */ */ \"e\\\"f\"");
-        let kinds: Vec<(Kind, &str)> = found.iter().map(|token| (token.kind, token.text)).collect();
+        let kinds: Vec<(TokenKind, &str)> = found.iter().map(|token| (token.kind, token.text)).collect();
         let expected = [
-            (Kind::Word, "let"),
-            (Kind::Word, "a1"),
-            (Kind::Mark, "="),
-            (Kind::Literal, "'x'"),
-            (Kind::Mark, "+"),
-            (Kind::Literal, "0x1f"),
-            (Kind::Mark, ";"),
-            (Kind::Literal, "\"e\\\"f\""),
+            (TokenKind::Word, "let"),
+            (TokenKind::Word, "a1"),
+            (TokenKind::Mark, "="),
+            (TokenKind::Literal, "'x'"),
+            (TokenKind::Mark, "+"),
+            (TokenKind::Literal, "0x1f"),
+            (TokenKind::Mark, ";"),
+            (TokenKind::Literal, "\"e\\\"f\""),
         ];
         assert_eq!(kinds, expected);
         assert_eq!(found.iter().map(Token::end).collect::<Vec<_>>(), [3, 6, 8, 12, 14, 19, 20, 48]);

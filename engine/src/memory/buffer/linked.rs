@@ -17,7 +17,7 @@ const UNLINKED: u32 = u32::MAX - 1;
 
 /// The far end of the text lies at 0, the cursor behind the last token.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Side {
+pub(super) struct LinkedTokens {
     tokens: Vec<TokenId>,
     /// For each token the next position of its chain, by length of context.
     links: Vec<[u32; CONTEXTS.len()]>,
@@ -25,7 +25,7 @@ pub(super) struct Side {
     heads: Vec<u32>,
 }
 
-impl Side {
+impl LinkedTokens {
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -34,24 +34,24 @@ impl Side {
         &self.tokens
     }
 
-    pub(super) fn push(&mut self, token: TokenId, is_behind: bool) {
+    pub(super) fn push(&mut self, token: TokenId, is_suffix: bool) {
         if self.heads.is_empty() {
             self.heads = vec![NONE; CONTEXTS.len() * SLOTS];
         }
         self.tokens.push(token);
         self.links.push([UNLINKED; CONTEXTS.len()]);
         for link in 0..CONTEXTS.len() {
-            if let Some((at, slot)) = self.newest(link, is_behind) {
+            if let Some((at, slot)) = self.newest(link, is_suffix) {
                 self.links[at][link] = std::mem::replace(&mut self.heads[slot], at as u32);
             }
         }
     }
 
     /// Keeps the first `len` tokens.
-    pub(super) fn truncate(&mut self, len: usize, is_behind: bool) {
+    pub(super) fn truncate(&mut self, len: usize, is_suffix: bool) {
         while self.tokens.len() > len {
             for link in 0..CONTEXTS.len() {
-                if let Some((at, slot)) = self.newest(link, is_behind) {
+                if let Some((at, slot)) = self.newest(link, is_suffix) {
                     self.heads[slot] = std::mem::replace(&mut self.links[at][link], UNLINKED);
                 }
             }
@@ -67,12 +67,12 @@ impl Side {
         link: usize,
         query: &[TokenId],
         end: usize,
-        is_behind: bool,
+        is_suffix: bool,
     ) -> impl Iterator<Item = usize> {
         let head = if self.heads.is_empty() || end == 0 {
             NONE
         } else {
-            match self.links.get(end).map(|links| links[link]).filter(|next| *next != UNLINKED && !is_behind) {
+            match self.links.get(end).map(|links| links[link]).filter(|next| *next != UNLINKED && !is_suffix) {
                 Some(next) => next,
                 None => self.heads[slot(link, query[..CONTEXTS[link]].iter().copied())],
             }
@@ -82,8 +82,8 @@ impl Side {
     }
 
     /// Tokens that a position's context has in common with the query, which has the nearest first.
-    pub(super) fn common(&self, at: usize, query: &[TokenId], is_behind: bool) -> usize {
-        if is_behind {
+    pub(super) fn common(&self, at: usize, query: &[TokenId], is_suffix: bool) -> usize {
+        if is_suffix {
             query.iter().zip(&self.tokens[at + 1..]).take_while(|(ours, theirs)| ours == theirs).count()
         } else {
             query.iter().zip(self.tokens[..at].iter().rev()).take_while(|(ours, theirs)| ours == theirs).count()
@@ -91,22 +91,22 @@ impl Side {
     }
 
     /// The tokens from a position on, in the order of the text.
-    pub(super) fn following(&self, at: usize, is_behind: bool) -> impl Iterator<Item = TokenId> {
-        let (down, up) = if is_behind { (&self.tokens[..=at], &[][..]) } else { (&[][..], &self.tokens[at..]) };
+    pub(super) fn following(&self, at: usize, is_suffix: bool) -> impl Iterator<Item = TokenId> {
+        let (down, up) = if is_suffix { (&self.tokens[..=at], &[][..]) } else { (&[][..], &self.tokens[at..]) };
         down.iter().rev().chain(up).copied()
     }
 
     /// The tokens before a position, the nearest first.
-    pub(super) fn preceding(&self, at: usize, is_behind: bool) -> impl Iterator<Item = TokenId> {
-        let (up, down) = if is_behind { (&self.tokens[at + 1..], &[][..]) } else { (&[][..], &self.tokens[..at]) };
+    pub(super) fn preceding(&self, at: usize, is_suffix: bool) -> impl Iterator<Item = TokenId> {
+        let (up, down) = if is_suffix { (&self.tokens[at + 1..], &[][..]) } else { (&[][..], &self.tokens[..at]) };
         up.iter().chain(down.iter().rev()).copied()
     }
 
     /// The position whose context of one length the last token completed, and its chain.
-    fn newest(&self, link: usize, is_behind: bool) -> Option<(usize, usize)> {
+    fn newest(&self, link: usize, is_suffix: bool) -> Option<(usize, usize)> {
         let last = self.tokens.len() - 1;
-        let at = if is_behind { last.checked_sub(CONTEXTS[link])? } else { last };
-        let (nearest_first, nearest_last): (&[TokenId], &[TokenId]) = if is_behind {
+        let at = if is_suffix { last.checked_sub(CONTEXTS[link])? } else { last };
+        let (nearest_first, nearest_last): (&[TokenId], &[TokenId]) = if is_suffix {
             (&self.tokens[at + 1..], &[])
         } else {
             (&[], &self.tokens[at.checked_sub(CONTEXTS[link])?..at])

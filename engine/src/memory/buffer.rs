@@ -10,16 +10,17 @@
 //! Nothing behind the cursor counts as following what stands before it. The answer depends on the two texts only, not on
 //! the edits that led to them.
 
-mod side;
+mod linked;
 
 use std::cmp::Reverse;
 
 use super::MAX_MATCH;
-use super::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
 use super::index::{MAX_COUNTED, backwards, order_of};
-use super::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
+use super::infill::{InfillCandidate, InfillQuery, MOST_PLACES, MOST_TOKENS, SUFFIX_LENS};
+use super::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
 use crate::text::tokenizer::{END, MAX_PRETOKEN, TokenId, Tokenizer, pretokens};
-use side::{CONTEXTS, Side};
+use crate::tier::Tier;
+use linked::{CONTEXTS, LinkedTokens};
 
 /// Bytes on each side of the cursor that are remembered at least, where there are as many.
 const REACH: usize = 512 << 10;
@@ -28,37 +29,37 @@ const GRID: usize = 256 << 10;
 /// Tokens that one lookup visits at most, of each length of context and on each side.
 const MOST_VISITED: usize = 2048;
 
-/// One file and the place in it where the cursor is.
+/// One file and the occurrence in it where the cursor is.
 #[derive(Clone, Debug, Default)]
-pub struct LiveFile {
+pub struct LiveBuffer {
     path: String,
-    before: Text,
-    behind: Text,
+    prefix: Half,
+    suffix: Half,
 }
 
 /// A text that grows and shrinks at the cursor's end, and its tokens.
 #[derive(Clone, Debug, Default)]
-struct Text {
+struct Half {
     /// As it was read: the cursor is at its end before the cursor, and at its begin behind it.
     bytes: Vec<u8>,
     /// For each pre-token, the farthest from the cursor first: bytes and tokens of the text from its far end on.
     pieces: Vec<(u32, u32)>,
-    side: Side,
+    side: LinkedTokens,
 }
 
 /// An occurrence of a context.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Occurrence {
     len: usize,
-    is_behind: bool,
+    is_suffix: bool,
     at: usize,
 }
 
-impl LiveFile {
+impl LiveBuffer {
     /// A file of these tokens, all of them before the cursor.
     pub(super) fn of_tokens(path: String, tokens: &[TokenId]) -> Self {
         let mut file = Self { path, ..Self::default() };
-        tokens.iter().for_each(|token| file.before.side.push(*token, false));
+        tokens.iter().for_each(|token| file.prefix.side.push(*token, false));
         file
     }
 
@@ -69,7 +70,7 @@ impl LiveFile {
 
     /// Tokens remembered.
     pub fn n_tokens(&self) -> usize {
-        self.before.side.len() + self.behind.side.len()
+        self.prefix.side.len() + self.suffix.side.len()
     }
 
     /// Makes this the file `path` with the cursor between `prefix` and `suffix`. Costs a comparison with the last text
@@ -83,44 +84,44 @@ impl LiveFile {
         let n_cut = beyond(prefix.len());
         // From a line's begin on, where there is one: pre-tokens begin there.
         let line = prefix[n_cut..].iter().take(GRID).position(|byte| *byte == b'\n').filter(|_| n_cut > 0);
-        self.before.read_forwards(tokenizer, &prefix[n_cut + line.unwrap_or(0)..]);
-        self.behind.read_backwards(tokenizer, &suffix[..suffix.len() - beyond(suffix.len())]);
+        self.prefix.read_forwards(tokenizer, &prefix[n_cut + line.unwrap_or(0)..]);
+        self.suffix.read_backwards(tokenizer, &suffix[..suffix.len() - beyond(suffix.len())]);
     }
 
     /// The longest match of the context and shorter ones. Of more occurrences than are visited those nearest the cursor
     /// count.
     pub(super) fn orders(&self, context: &[TokenId], orders: &mut Vec<Order>) {
-        self.orders_from(context, [self.before.side.len(), self.behind.side.len()], orders);
+        self.orders_from(context, [self.prefix.side.len(), self.suffix.side.len()], orders);
     }
 
     /// The same for the file's own tokens before its token `next`, of which nothing later is known.
     pub(super) fn orders_within(&self, next: usize, orders: &mut Vec<Order>) {
-        let next = next.min(self.before.side.len());
+        let next = next.min(self.prefix.side.len());
         let start = next.saturating_sub(MAX_MATCH);
-        self.orders_from(&self.before.side.tokens()[start..next], [next, 0], orders);
+        self.orders_from(&self.prefix.side.tokens()[start..next], [next, 0], orders);
     }
 
     /// Adds what stands around the longest matches of each side.
-    pub(super) fn bridges(&self, sides: &Sides<'_>, out: &mut Vec<Bridge>) {
-        let ends = [self.before.side.len(), self.behind.side.len()];
+    pub(super) fn infill(&self, query: &InfillQuery<'_>, out: &mut Vec<InfillCandidate>) {
+        let ends = [self.prefix.side.len(), self.suffix.side.len()];
         let mut tokens = Vec::with_capacity(2 * MOST_TOKENS);
-        for place in self.places(sides.before, ends, MOST_PLACES).into_iter().take(MOST_PLACES) {
-            let side = self.side(place.is_behind);
+        for occurrence in self.occurrences(query.before, ends, MOST_PLACES).into_iter().take(MOST_PLACES) {
+            let side = self.side(occurrence.is_suffix);
             tokens.clear();
-            tokens.extend(side.following(place.at, place.is_behind).take(2 * MOST_TOKENS));
-            if place.is_behind {
+            tokens.extend(side.following(occurrence.at, occurrence.is_suffix).take(2 * MOST_TOKENS));
+            if occurrence.is_suffix {
                 tokens.push(END); // the file's end ends a line, the cursor does not
             }
-            out.extend(sides.of_left(Tier::File, place.len, &tokens));
+            out.extend(query.from_left(Tier::File, occurrence.len, &tokens));
         }
-        for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
-            let places = self.places(&sides.behind[..n], ends, MOST_PLACES).into_iter();
+        for n in SUFFIX_LENS.into_iter().filter(|n| *n <= query.after.len()) {
+            let occurrences = self.occurrences(&query.after[..n], ends, MOST_PLACES).into_iter();
             let n_before = out.len();
-            for place in places.filter(|place| place.len == n).take(MOST_PLACES) {
-                let side = self.side(place.is_behind);
+            for occurrence in occurrences.filter(|occurrence| occurrence.len == n).take(MOST_PLACES) {
+                let side = self.side(occurrence.is_suffix);
                 tokens.clear();
-                tokens.extend(side.preceding(place.at, place.is_behind).skip(n).take(2 * MOST_TOKENS));
-                out.extend(sides.of_right(Tier::File, n, &tokens));
+                tokens.extend(side.preceding(occurrence.at, occurrence.is_suffix).skip(n).take(2 * MOST_TOKENS));
+                out.extend(query.from_right(Tier::File, n, &tokens));
             }
             if out.len() > n_before {
                 break;
@@ -131,15 +132,16 @@ impl LiveFile {
     fn orders_from(&self, context: &[TokenId], ends: [usize; 2], orders: &mut Vec<Order>) {
         orders.clear();
         // So many make a length that is looked at in any case, and the last: it has twice what the one before it had.
-        let places = self.places(context, ends, 2 * ENOUGH as usize);
-        let Some(longest) = places.first().map(|place| place.len) else { return };
+        let occurrences = self.occurrences(context, ends, 2 * ENOUGH as usize);
+        let Some(longest) = occurrences.first().map(|occurrence| occurrence.len) else { return };
         let mut n_before = 0;
         for len in std::iter::once(longest).chain(LADDER.into_iter().filter(|rung| *rung < longest)) {
-            let n = places.partition_point(|place| place.len >= len);
+            let n = occurrences.partition_point(|occurrence| occurrence.len >= len);
             if n < 2 * n_before {
                 continue;
             }
-            let next = places[..n].iter().map(|place| self.side(place.is_behind).tokens()[place.at]);
+            let next =
+                occurrences[..n].iter().map(|occurrence| self.side(occurrence.is_suffix).tokens()[occurrence.at]);
             let order = order_of(len, next.step_by(n.div_ceil(MAX_COUNTED)).collect());
             n_before = n;
             let is_enough = order.total >= ENOUGH;
@@ -152,38 +154,38 @@ impl LiveFile {
 
     /// Where the context occurs before `ends`: the longest matches first, of equal ones those before the cursor, and of
     /// these the nearest. Those of the next shorter contexts are left out once there are `n`.
-    fn places(&self, context: &[TokenId], ends: [usize; 2], n: usize) -> Vec<Place> {
+    fn occurrences(&self, context: &[TokenId], ends: [usize; 2], n: usize) -> Vec<Occurrence> {
         let (query, query_len) = backwards(context);
         let query = &query[..query_len];
-        let mut places = Vec::new();
+        let mut occurrences = Vec::new();
         let mut shortest_seen = usize::MAX;
         for (link, &len) in CONTEXTS.iter().enumerate().rev().filter(|(_, len)| **len <= query.len()) {
-            for (is_behind, end) in [(false, ends[0]), (true, ends[1])] {
-                let side = self.side(is_behind);
-                let linked = side.linked(link, query, end, is_behind).take(MOST_VISITED);
+            for (is_suffix, end) in [(false, ends[0]), (true, ends[1])] {
+                let side = self.side(is_suffix);
+                let linked = side.linked(link, query, end, is_suffix).take(MOST_VISITED);
                 let found = linked.filter_map(|at| {
-                    let found_len = side.common(at, query, is_behind);
+                    let found_len = side.common(at, query, is_suffix);
                     // Longer ones came by their own links.
-                    (len..shortest_seen).contains(&found_len).then_some(Place { len: found_len, is_behind, at })
+                    (len..shortest_seen).contains(&found_len).then_some(Occurrence { len: found_len, is_suffix, at })
                 });
-                places.extend(found);
+                occurrences.extend(found);
             }
             shortest_seen = len;
-            if places.len() >= n {
+            if occurrences.len() >= n {
                 break;
             }
         }
         // Stable: of equal ones the order of the links remains.
-        places.sort_by_key(|place| Reverse(place.len));
-        places
+        occurrences.sort_by_key(|occurrence| Reverse(occurrence.len));
+        occurrences
     }
 
-    fn side(&self, is_behind: bool) -> &Side {
-        if is_behind { &self.behind.side } else { &self.before.side }
+    fn side(&self, is_suffix: bool) -> &LinkedTokens {
+        if is_suffix { &self.suffix.side } else { &self.prefix.side }
     }
 }
 
-impl Text {
+impl Half {
     /// Becomes `text`, at whose end the cursor is.
     fn read_forwards(&mut self, tokenizer: &Tokenizer, text: &[u8]) {
         let n_common = common_prefix(&self.bytes, text);

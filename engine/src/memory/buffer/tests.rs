@@ -26,7 +26,7 @@ fn stream(max_len: usize) -> impl Strategy<Value = Vec<TokenId>> {
     ]
 }
 
-fn orders(live: &LiveFile, context: &[TokenId]) -> Vec<Order> {
+fn orders(live: &LiveBuffer, context: &[TokenId]) -> Vec<Order> {
     let mut orders = Vec::new();
     live.orders(context, &mut orders);
     orders
@@ -43,19 +43,19 @@ proptest! {
     #[test]
     fn edits_lead_where_reading_afresh_does(texts in texts(), context in stream(20)) {
         let tokenizer = crate::text::tokenizer::tests::sample();
-        let mut edited = LiveFile::default();
+        let mut edited = LiveBuffer::default();
         for (text, at) in &texts {
             let (prefix, suffix) = text.as_bytes().split_at(*at);
             edited.update(&tokenizer, "a.rs", prefix, suffix);
-            let mut fresh = LiveFile::default();
+            let mut fresh = LiveBuffer::default();
             fresh.update(&tokenizer, "a.rs", prefix, suffix);
-            prop_assert_eq!(edited.before.side.tokens(), tokenizer.encode(prefix));
-            let mut behind = edited.behind.side.tokens().to_vec();
-            behind.reverse();
-            prop_assert_eq!(&behind, &tokenizer.encode(suffix));
+            prop_assert_eq!(edited.prefix.side.tokens(), tokenizer.encode(prefix));
+            let mut after = edited.suffix.side.tokens().to_vec();
+            after.reverse();
+            prop_assert_eq!(&after, &tokenizer.encode(suffix));
             for context in [&context[..], &tokenizer.encode(prefix)] {
                 prop_assert_eq!(orders(&edited, context), orders(&fresh, context));
-                let whole = [tokenizer.encode(prefix), vec![END], behind.clone()].concat();
+                let whole = [tokenizer.encode(prefix), vec![END], after.clone()].concat();
                 prop_assert_eq!(orders(&edited, context), of_index(whole, context));
             }
         }
@@ -63,14 +63,14 @@ proptest! {
 
     #[test]
     fn a_file_knows_what_an_index_of_it_knows(tokens in stream(300), context in stream(60)) {
-        let live = LiveFile::of_tokens("a".to_owned(), &tokens);
+        let live = LiveBuffer::of_tokens("a".to_owned(), &tokens);
         prop_assert_eq!(orders(&live, &context), of_index(tokens.clone(), &context));
         prop_assert_eq!(orders(&live, &tokens), of_index(tokens.clone(), &tokens));
     }
 
     #[test]
     fn reading_from_the_beginning_knows_nothing_of_what_comes(tokens in stream(120)) {
-        let live = LiveFile::of_tokens("a".to_owned(), &tokens);
+        let live = LiveBuffer::of_tokens("a".to_owned(), &tokens);
         for next in 0..=tokens.len() {
             let mut within = Vec::new();
             live.orders_within(next, &mut within);
@@ -82,7 +82,7 @@ proptest! {
 #[test]
 fn a_huge_file_is_remembered_around_the_cursor() {
     let tokenizer = Tokenizer::bytes();
-    let mut live = LiveFile::default();
+    let mut live = LiveBuffer::default();
     let text = b"fn a() {}\n".repeat(5 << 20);
     live.update(&tokenizer, "a.rs", &text[..30 << 20], &text[30 << 20..]);
     // The first line may be cut off.

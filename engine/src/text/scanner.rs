@@ -242,3 +242,6 @@ impl Scanner {
         Before::Nothing
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,30 @@
-//! The text behind a cursor, read once to judge many completions.
+//! The text after a cursor, read once to judge many completions.
 
-use super::Scanner;
-use super::scanner::Mode;
+use super::scanner::{Mode, Scanner};
 
-/// What stands before and behind a cursor, as far as completions there are judged by it.
+/// How far into a suffix brackets are followed.
+const MAX_BALANCED: usize = 16 << 10;
+
+/// The start of a suffix, as far as brackets are followed.
+pub(crate) fn balanced_part(suffix: &str) -> &str {
+    &suffix[..suffix.floor_char_boundary(MAX_BALANCED)]
+}
+
+/// The texts before and after a cursor, as far as completions between them are judged by them.
 #[derive(Debug)]
-pub(crate) struct Behind<'a> {
+pub(crate) struct SuffixScan<'a> {
     at_cursor: Scanner,
-    /// To its line break and with it: behind that most completions stand in code again, and only brackets matter.
+    /// Up to and with its line break: after that most completions are in code again, and only brackets matter.
     first_line: &'a str,
     rest: &'a str,
-    /// Of `rest`, read from code.
+    /// The brackets of `rest`, read as code.
     brackets: Vec<u8>,
     mode_at_end: Mode,
-    /// Where the text stands at its end without a completion.
+    /// At the end of the text, read without a completion.
     without: Scanner,
 }
 
-impl<'a> Behind<'a> {
+impl<'a> SuffixScan<'a> {
     pub(crate) fn new(at_cursor: Scanner, suffix: &'a str) -> Self {
         let (first_line, rest) = suffix.split_at(suffix.find('\n').map_or(suffix.len(), |at| at + 1));
         let mut scanner = Scanner::default();
@@ -27,14 +34,14 @@ impl<'a> Behind<'a> {
                 brackets.push(byte);
             }
         }
-        let behind =
+        let scan =
             Self { without: at_cursor.clone(), at_cursor, first_line, rest, brackets, mode_at_end: scanner.mode() };
-        let mut without = behind.without.clone();
-        behind.feed(&mut without);
-        Self { without, ..behind }
+        let mut without = scan.without.clone();
+        scan.feed(&mut without);
+        Self { without, ..scan }
     }
 
-    /// Goes on through the text behind the cursor. Whether a scanner is broken then says nothing.
+    /// Continues through the text after the cursor. Whether the scanner is broken afterwards means nothing.
     fn feed(&self, scanner: &mut Scanner) {
         scanner.feed(self.first_line);
         if scanner.mode() == Mode::default() {
@@ -44,9 +51,9 @@ impl<'a> Behind<'a> {
         }
     }
 
-    /// Where the text stands at its end with `completion` at the cursor; `None` if that breaks it: closes what is not open or
-    /// leaves a literal open.
-    pub(crate) fn with(&self, completion: &str) -> Option<Scanner> {
+    /// The scanner at the end of the text with `completion` at the cursor; `None` if the completion breaks the text: closes
+    /// what is not open or leaves a literal open.
+    pub(crate) fn scan_with(&self, completion: &str) -> Option<Scanner> {
         let mut with = self.at_cursor.clone();
         with.feed(completion);
         if with.is_broken() || (with.in_char() && !self.first_line.contains('\'')) {
@@ -73,13 +80,13 @@ mod tests {
             completions in proptest::collection::vec("[a-c'\"\\\\/*#r(){}\\[\\]\n ]{0,10}", 1..4),
             suffix in "[a-c'\"\\\\/*#r(){}\\[\\]\n ]{0,60}",
         ) {
-            let behind = Behind::new(Scanner::after(&prefix), &suffix);
+            let scan = SuffixScan::new(Scanner::after(&prefix), &suffix);
             for completion in completions {
                 let mut expected = Scanner::after(&prefix);
                 expected.feed(&completion);
                 let mut found = expected.clone();
                 expected.feed(&suffix);
-                behind.feed(&mut found);
+                scan.feed(&mut found);
                 let state = |scanner: &Scanner| {
                     let (depth, stray) = (scanner.depth(), scanner.n_stray());
                     (scanner.mode(), depth, scanner.own_depth(), scanner.n_outer_closed(), stray, scanner.deepest())

@@ -6,8 +6,9 @@
 //! ```
 
 use super::files::{HASH, Hash};
+use crate::text::SourceFile;
 use crate::text::tokenizer::Tokenizer;
-use crate::workspace::sources::{Package, SourceFile, Sources};
+use crate::workspace::sources::{Package, Sources};
 
 const MAGIC: [u8; 8] = *b"ncstream";
 /// Changes with the layout and with what files are left out.

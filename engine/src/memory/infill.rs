@@ -1,46 +1,61 @@
-//! Text that stood elsewhere between what stands before and behind the cursor.
+//! Infill candidates: text that occurs elsewhere between the same texts as before and after the cursor.
 //!
 //! ```text
-//! places ← where the text before the cursor occurs, the longest matches first       tokens up to the line's end
-//!        + where the text behind it occurs                                           tokens back to where the line's begin agrees
+//! occurrences of the text before the cursor, the longest matches first   → tokens up to the end of the line
+//! occurrences of the text after it                                       → tokens back to where the line's start agrees
 //! ```
 //!
 //! A lookup reads from left to right and cannot know that the line after next is the same as in another file. Here both
 //! sides count.
 
-use super::lookup::{Bridge, Tier};
 use crate::Tokenizer;
 use crate::text::tokenizer::{END, TokenId};
+use crate::tier::Tier;
 
-/// Places that are looked at in one tier, from each side.
+/// Occurrences that are looked at in one tier, for each side.
 pub(super) const MOST_PLACES: usize = 64;
 /// Tokens of a line, and of what is compared on each side.
 pub(super) const MOST_TOKENS: usize = 32;
-/// Tokens behind the cursor that are searched for, the first of these that is found.
-pub(super) const RIGHT: [usize; 4] = [16, 8, 4, 2];
+/// How many tokens after the cursor are searched for: the first of these that is found.
+pub(super) const SUFFIX_LENS: [usize; 4] = [16, 8, 4, 2];
 
-/// What stands on the two sides of the cursor.
-pub struct Sides<'a> {
+/// The text on both sides of the cursor.
+pub struct InfillQuery<'a> {
     /// The text up to the cursor, without what is healed.
     pub before: &'a [TokenId],
-    /// Bytes before the cursor that the text in between has to begin with.
+    /// Bytes before the cursor that a candidate has to start with.
     pub healed: &'a [u8],
-    /// The text from the cursor on, and the same as bytes.
-    pub behind: &'a [TokenId],
-    /// See `behind`.
-    pub behind_bytes: &'a [u8],
-    /// Of the tokens.
+    /// The text from the cursor on.
+    pub after: &'a [TokenId],
+    /// The same text as bytes.
+    pub after_bytes: &'a [u8],
+    /// What all tokens here are of.
     pub tokenizer: &'a Tokenizer,
 }
 
-impl Sides<'_> {
-    /// What follows a place whose text before it has `n_before` tokens in common with that before the cursor.
-    pub(super) fn of_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<Bridge> {
+/// The rest of a line that occurs elsewhere between the same text as before and after the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InfillCandidate {
+    /// Whose code it is.
+    pub tier: Tier,
+    /// Tokens directly before it that are before the cursor too.
+    pub n_before: u32,
+    /// Tokens directly after it that follow the cursor too.
+    pub n_after: u32,
+    /// Never empty; without the line break.
+    pub tokens: Vec<TokenId>,
+    /// Bytes of the last token that already follow the cursor.
+    pub n_cut: usize,
+}
+
+impl InfillQuery<'_> {
+    /// What follows an occurrence of the last `n_before` tokens before the cursor.
+    pub(super) fn from_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<InfillCandidate> {
         let n_healed = self.healed.len();
         let mut n_bytes = 0;
         let mut best: Option<End> = None;
         let mut offer = |end: End| {
-            if best.as_ref().is_none_or(|best| end.n_behind >= best.n_behind) {
+            if best.as_ref().is_none_or(|best| end.n_after >= best.n_after) {
                 best = Some(end);
             }
         };
@@ -50,10 +65,10 @@ impl Sides<'_> {
             let n_known = bytes.len().min(known.len());
             let ends_line = token == END || bytes[n_known..].contains(&b'\n');
             if n_bytes > n_healed || (n_bytes == n_healed && n_healed == 0 && at > 0) {
-                // What is left of the cursor's line stays: the text in between may end before its line does.
-                let n_behind = common(&following[at..], self.behind);
-                if n_behind > 0 || ends_line {
-                    offer(End { n_tokens: at, n_cut: 0, n_behind });
+                // The rest of the cursor's line stays: a candidate may end before its line does.
+                let n_after = common(&following[at..], self.after);
+                if n_after > 0 || ends_line {
+                    offer(End { n_tokens: at, n_cut: 0, n_after });
                 }
             }
             if ends_line || bytes[..n_known] != known[..n_known] {
@@ -61,32 +76,31 @@ impl Sides<'_> {
             }
             // Or within a token: of `();` the last two may follow the cursor.
             for cut in (n_healed + 1).saturating_sub(n_bytes).max(1)..bytes.len() {
-                let n_behind = self.common_bytes(&bytes[cut..], &following[at + 1..]);
-                if n_behind > 0 {
-                    offer(End { n_tokens: at + 1, n_cut: bytes.len() - cut, n_behind });
+                let n_after = self.common_bytes(&bytes[cut..], &following[at + 1..]);
+                if n_after > 0 {
+                    offer(End { n_tokens: at + 1, n_cut: bytes.len() - cut, n_after });
                 }
             }
             n_bytes += bytes.len();
         }
-        let End { n_tokens, n_cut, n_behind } = best?;
+        let End { n_tokens, n_cut, n_after } = best?;
         let tokens = following[..n_tokens].to_vec();
-        Some(Bridge { tier, n_before: n_before as u32, n_behind: n_behind as u32, tokens, n_cut })
+        Some(InfillCandidate { tier, n_before: n_before as u32, n_after: n_after as u32, tokens, n_cut })
     }
 
-    /// How many tokens stand behind the cursor too, beginning with the end of one.
+    /// How many tokens follow the cursor too, the first of them only its last bytes `end`.
     fn common_bytes(&self, end: &[u8], following: &[TokenId]) -> usize {
-        let Some(mut rest) = self.behind_bytes.strip_prefix(end) else { return 0 };
+        let Some(mut rest) = self.after_bytes.strip_prefix(end) else { return 0 };
         let mut n = 1;
         for &token in following.iter().take_while(|token| **token != END) {
-            let Some(behind) = rest.strip_prefix(self.tokenizer.token_bytes(token)) else { break };
-            (rest, n) = (behind, n + 1);
+            let Some(after) = rest.strip_prefix(self.tokenizer.token_bytes(token)) else { break };
+            (rest, n) = (after, n + 1);
         }
         n
     }
 
-    /// What stands before a place whose text from it on has `n_behind` tokens in common with that behind the cursor;
-    /// `preceding` has the nearest first.
-    pub(super) fn of_right(&self, tier: Tier, n_behind: usize, preceding: &[TokenId]) -> Option<Bridge> {
+    /// What precedes an occurrence of the first `n_after` tokens after the cursor; `preceding` has the nearest first.
+    pub(super) fn from_right(&self, tier: Tier, n_after: usize, preceding: &[TokenId]) -> Option<InfillCandidate> {
         let mut best: Option<(usize, usize)> = None;
         let mut text = Vec::new();
         for (at, &token) in preceding.iter().enumerate() {
@@ -103,28 +117,28 @@ impl Sides<'_> {
                     best = Some((at + 1, n_before));
                 }
             }
-            // The break that the line begins behind may be healed.
+            // The line break before the line may be part of what is healed.
             if bytes.contains(&b'\n') {
                 break;
             }
         }
         let (n, n_before) = best?;
-        Some(Bridge {
+        Some(InfillCandidate {
             tier,
             n_before: n_before.min(MOST_TOKENS) as u32,
-            n_behind: n_behind as u32,
+            n_after: n_after as u32,
             tokens: preceding[..n].iter().rev().copied().collect(),
             n_cut: 0,
         })
     }
 }
 
-/// Where a text in between may end.
+/// Where a candidate may end.
 struct End {
     n_tokens: usize,
     /// Bytes of the last token that belong to what follows.
     n_cut: usize,
-    n_behind: usize,
+    n_after: usize,
 }
 
 fn common(a: &[TokenId], b: &[TokenId]) -> usize {
