@@ -50,7 +50,7 @@ stdout: the table. json: the whole report. stderr: progress.
 Writes no file in the workspace; compiles in a temporary copy. With --out, a run that was interrupted goes on where
 it ended, and comes to the same records."
 )]
-pub(crate) struct Eval {
+pub(crate) struct EvalArgs {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
@@ -93,7 +93,7 @@ enum Action {
     Compare(CompareArgs),
 }
 
-pub(crate) fn run(context: &Context, args: &Eval) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     match &args.action {
         Some(Action::Merge { parts, out, report }) => report.show(&context.output, &Report::of(&merge(parts, out)?)),
         Some(Action::Report { run, report }) => report.show(&context.output, &read_report(run)?),
@@ -102,7 +102,7 @@ pub(crate) fn run(context: &Context, args: &Eval) -> anyhow::Result<()> {
     }
 }
 
-fn measure(context: &Context, args: &Eval) -> anyhow::Result<()> {
+fn measure(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let output = &context.output;
     for folder in args.suite.folders()? {
         args.sandbox.consent(context, &folder)?;

@@ -10,10 +10,10 @@ use nanochat_engine::{Cancel, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::contestant::server::{Fim, ServerError, ServerOptions};
 use nanochat_eval::contestant::{Contestant, Copy, Empty, Model, Ngram, RandomLine, Server, Truth};
 
-use crate::cli::duration;
 use crate::completion::completer;
 use crate::context::Context;
 use crate::exit::InputError;
+use crate::values::duration;
 
 /// Flags of the systems.
 #[derive(Debug, Args)]
