@@ -13,7 +13,7 @@ pub mod linear;
 pub mod simd;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
-use nanochat_kernels::{Aside, Int8Rows, Isa, Panels, Pool, Precision, Strips};
+use nanochat_kernels::{Int8Rows, Isa, PackBuffer, PackedMatrix, Panels, Pool, Precision};
 
 /// What the products of a step are made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub struct Scratch {
     /// One thread: a step is spread over cores by its sequences.
     pub(crate) pool: Pool,
     /// Left sides that a product lays out.
-    aside: Aside,
+    aside: PackBuffer,
     /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
     right: Panels,
     /// Left sides that are used twice.
-    strips: Strips,
+    strips: PackedMatrix,
     rows: [Vec<f32>; 4],
     /// Of a gradient.
     quantized: Int8Rows,
@@ -67,10 +67,10 @@ impl Default for Scratch {
         Self {
             isa: Isa::best(),
             pool: Pool::new(1),
-            aside: Aside::default(),
+            aside: PackBuffer::default(),
             panels: Default::default(),
             right: Panels::default(),
-            strips: Strips::default(),
+            strips: PackedMatrix::default(),
             rows: Default::default(),
             quantized: Int8Rows::new(0),
         }

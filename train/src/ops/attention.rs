@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
+use nanochat_kernels::{Gemm, Isa, Lhs, PackBuffer, Panels, Precision, Write};
 
 use super::{Scratch, matrix, simd, sized, slice, with_slice};
 
@@ -128,8 +128,8 @@ impl Attention {
     /// q·kᵀ `[rows, keys]`, neither scaled nor masked.
     fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Hands<'_>) {
         let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
-        let left = Left::Rows(q, self.width());
-        let product = Product { m: block.rows.len(), left, right: keys, k: 0..self.head_dim, n: block.keys.clone() };
+        let left = Lhs::Rows(q, self.width());
+        let product = Gemm { m: block.rows.len(), lhs: left, rhs: keys, k: 0..self.head_dim, n: block.keys.clone() };
         product.write(scratch.isa, out, block.keys.len(), Write::Store, scratch.aside);
     }
 
@@ -157,8 +157,8 @@ impl Attention {
                     let mut inverses = [0.0; BLOCK];
                     self.weigh(&block, scores, &mut inverses, log_sums);
                     let out = &mut out[block.rows.start * d + block.head * hd..];
-                    let left = Left::Rows(scores, n_keys);
-                    let product = Product { m: block.rows.len(), left, right: values, k: block.keys.clone(), n: 0..hd };
+                    let left = Lhs::Rows(scores, n_keys);
+                    let product = Gemm { m: block.rows.len(), lhs: left, rhs: values, k: block.keys.clone(), n: 0..hd };
                     product.write(aside.isa, out, d, Write::Store, aside.aside);
                     for (out, inverse) in out.chunks_mut(d).zip(&inverses[..block.rows.len()]) {
                         out[..hd].iter_mut().for_each(|o| *o *= inverse);
@@ -219,19 +219,19 @@ impl Attention {
                     let (p, d_s) = (sized(p, m * n_keys), sized(d_s, m * n_keys));
                     self.scores(&block, qkv, keys, p, &mut aside);
                     let d_o = &d_out[block.rows.start * d + block.head * hd..];
-                    let left = Left::Rows(d_o, d);
-                    let product = Product { m, left, right: values, k: 0..hd, n: block.keys.clone() };
+                    let left = Lhs::Rows(d_o, d);
+                    let product = Gemm { m, lhs: left, rhs: values, k: 0..hd, n: block.keys.clone() };
                     product.write(aside.isa, d_s, n_keys, Write::Store, aside.aside);
                     self.weigh_back(&block, given, p, d_s);
 
                     let d_q = &mut d_qkv[block.rows.start * width + block.head * hd..];
-                    let left = Left::Rows(d_s, n_keys);
-                    let product = Product { m, left, right: key_rows, k: block.keys.clone(), n: 0..hd };
+                    let left = Lhs::Rows(d_s, n_keys);
+                    let product = Gemm { m, lhs: left, rhs: key_rows, k: block.keys.clone(), n: 0..hd };
                     product.write(aside.isa, d_q, width, Write::Store, aside.aside);
                     let q = &qkv[block.rows.start * width + block.head * hd..];
                     for (left, right, stride, out) in [(&*d_s, q, width, &mut *d_k), (&*p, d_o, d, &mut *d_v)] {
                         block_rows.fill_rows(m, hd, right, stride);
-                        let product = Product::new(n_keys, Left::Columns(left, n_keys), block_rows);
+                        let product = Gemm::new(n_keys, Lhs::Columns(left, n_keys), block_rows);
                         product.write(aside.isa, &mut out[block.keys.start * hd..], hd, Write::Add, aside.aside);
                     }
                 }
@@ -286,7 +286,7 @@ pub(crate) struct Given<'a> {
 /// What a product needs beside its sides.
 struct Hands<'a> {
     isa: Isa,
-    aside: &'a mut Aside,
+    aside: &'a mut PackBuffer,
 }
 
 /// The candle operation: an [`Attention`] that keeps what its backward pass needs.

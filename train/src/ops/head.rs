@@ -12,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_engine::model::weights::Int8Matrix;
-use nanochat_kernels::{HeadBits, Int8Rows, Isa, Left, Norm, Panels, Precision, PreparedHead, Product, Strips, Write};
+use nanochat_kernels::{
+    Gemm, HeadBits, Int8Rows, Isa, Lhs, Norm, PackedMatrix, Panels, Precision, PreparedHead, Write,
+};
 
 use super::linear::norm_backward_tensors;
 use super::{Scratch, has_faster_tiles, matrix, simd, sized, slice, with_slice};
@@ -24,7 +26,7 @@ pub const NO_TARGET: u32 = u32::MAX;
 /// embedding is read and written once.
 const CHUNK_ROWS: usize = 252;
 /// Columns of them whose logits exist: half a megabyte, which stays in L2.
-const CHUNK_COLS: usize = 2 * Strips::COLUMNS;
+const CHUNK_COLS: usize = 2 * PackedMatrix::COLUMNS;
 /// How far above a row's first logits another one may be, in nats: e⁸⁸ is the end of f32, and thousands are summed.
 const FAR: f32 = 60.0;
 
@@ -141,8 +143,8 @@ impl Int8Head {
             match &self.forward {
                 Forward::Integers(head) => head.gemm_part(quantized, n.clone(), logits, STRIDE),
                 Forward::Tiles(transposed) => {
-                    let left = Left::Rows(whole, d);
-                    let product = Product { m: rows.len(), left, right: transposed, k: 0..d, n: n.clone() };
+                    let left = Lhs::Rows(whole, d);
+                    let product = Gemm { m: rows.len(), lhs: left, rhs: transposed, k: 0..d, n: n.clone() };
                     product.write(*isa, logits, STRIDE, Write::Store, aside);
                     self.scale(q, rows, n.clone(), logits.chunks_exact_mut(STRIDE));
                 }
@@ -174,7 +176,7 @@ impl Int8Head {
         rows: &[usize],
         targets: Targets<'_>,
         sums: &mut [Sum],
-        mut keep: Option<&mut Strips>,
+        mut keep: Option<&mut PackedMatrix>,
         scratch: &mut Scratch,
     ) {
         if let Some(keep) = &mut keep {
@@ -182,7 +184,7 @@ impl Int8Head {
         }
         let isa = scratch.isa;
         let Targets { tokens, entropy, .. } = targets;
-        let mut pass = |sums: &mut [Sum], shifts_are_known: bool, keep: Option<&mut Strips>| {
+        let mut pass = |sums: &mut [Sum], shifts_are_known: bool, keep: Option<&mut PackedMatrix>| {
             let mut keep = keep;
             self.columns(q, rows, scratch, |n, logits, stride| {
                 simd::dispatch(
@@ -217,7 +219,7 @@ impl Int8Head {
                     },
                 );
                 if let Some(keep) = &mut keep {
-                    keep.put(isa, n, logits, stride);
+                    keep.pack(isa, n, logits, stride);
                 }
             });
         };
@@ -240,7 +242,7 @@ impl Int8Head {
                     }
                 },
             );
-            keep.put(isa, n, logits, stride);
+            keep.pack(isa, n, logits, stride);
         });
     }
 }
@@ -330,7 +332,7 @@ impl Int8Head {
             let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
             let part = sized(part, rows.len() * d);
-            Product::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
+            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -347,7 +349,7 @@ impl Int8Head {
                     );
                 },
             );
-            Product::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
+            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
             *write = Write::Add;
             simd::dispatch(
                 #[inline(always)]

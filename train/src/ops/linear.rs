@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_kernels::{
-    Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
+    Gemm, Int8Rows, Lhs, Norm, Panels, Plan, Precision, Prepared, ScaleGroup, TernaryMatrix, Write,
 };
 
 use super::{Products, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
@@ -179,7 +179,7 @@ impl TernaryStack {
                     }
                 },
             );
-            Product::new(n, Left::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
+            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -202,7 +202,7 @@ impl TernaryStack {
         let (rows, cols) = self.dims();
         match &self.backward {
             Backward::Values(values) => {
-                let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), values);
+                let product = Gemm::new(dy.len() / rows, Lhs::Rows(dy, rows), values);
                 product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
             }
             Backward::Integers { transposed, scales } => {
@@ -236,7 +236,7 @@ fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratc
         let scale = x.scales()[row_idx];
         values.iter_mut().zip(x.row(row_idx)).for_each(|(value, q)| *value = f32::from(*q) * scale);
     }
-    Product::new(x.n_rows(), Left::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
+    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
 }
 
 fn weight_gradient(
@@ -267,7 +267,7 @@ fn weight_gradient(
             );
         },
     );
-    let product = Product::new(rows, Left::Columns(dy, rows), panels);
+    let product = Gemm::new(rows, Lhs::Columns(dy, rows), panels);
     product.write(scratch.isa, d_weights, cols, write, &mut scratch.aside);
 }
 
