@@ -1,10 +1,11 @@
-//! What the memory holds beside the workspace, indexed in the background: open files, dependencies, the standard library.
+//! What the memory holds in addition to the workspace, indexed in the background: open files, dependencies and the
+//! standard library.
 //!
 //! ```text
-//! load      → thread: Cache::library of the dependencies, then of std → parts and wholes
-//!                     what the types of the workspace, of the dependencies and of std have
-//! question  → thread, if the open files are others: OpenFiles::index
-//! question  ← beside(workspace): whatever is ready, if the edition is another
+//! load    → thread: Cache::library of the dependencies, then of std, each usable in part before it is complete
+//!                   the fields and methods of the types of the workspace, the dependencies and std
+//! request → thread, if the open files have changed: OpenFiles::index
+//! request ← add_to(workspace): whatever is ready, if the generation has changed
 //! ```
 
 use std::path::PathBuf;
@@ -18,92 +19,93 @@ use nanochat_engine::workspace::sources::{Package, SourceFile, unix_lines};
 use nanochat_engine::{Cancel, Memory, TokenId, Tokenizer};
 use ropey::Rope;
 
-/// Bytes of open files that are indexed at most, the last edited first.
-const MOST_OPEN: usize = 1 << 20;
-/// Threads that index. More would take the cores from completions for longer than it saves.
+/// Most bytes of open files that are indexed, the last edited first.
+const MAX_OPEN_BYTES: usize = 1 << 20;
+/// Indexing threads. More would slow completions down by more than they save.
 const N_THREADS: usize = 2;
-/// What is left out is named up to this many times, then counted.
-const MOST_NAMED: usize = 20;
+/// Skipped files that are logged by name; the others are only counted.
+const MAX_LOGGED: usize = 20;
 
-/// What is indexed, and asked for when a question comes.
+/// An index that threads extend and that each request reads.
 #[derive(Default)]
-pub(crate) struct Shelf {
-    stock: Mutex<Stock>,
-    /// Counts changes of the stock.
-    edition: AtomicU64,
+pub(crate) struct BackgroundIndex {
+    state: Mutex<IndexState>,
+    /// Counts the changes of `state`.
+    generation: AtomicU64,
     cancel: Cancel,
 }
 
+/// What has been indexed so far.
 #[derive(Default)]
-struct Stock {
+struct IndexState {
     dependencies: Library,
     std: Library,
-    /// What types have, by tier; of the workspace as it was loaded.
+    /// Fields and methods of types, by tier; those of the workspace as of the load.
     symbols: [Symbols; N_TIERS],
     open: OpenFiles,
     /// Open files that wait for the thread that indexes them.
-    wanted: Option<Vec<(String, Rope)>>,
-    /// Whether there is such a thread.
+    pending: Option<Vec<(String, Rope)>>,
+    /// Whether that thread is running.
     is_indexing: bool,
 }
 
-/// What a shelf is to be filled with.
-pub(crate) struct Request {
-    /// Where indexes are kept.
+/// What the background index of one workspace is built from.
+pub(crate) struct IndexRequest {
+    /// The folder in which finished indexes are kept.
     pub(crate) folder: PathBuf,
-    /// The workspace's files, of whose types the memory does not know.
+    /// The workspace's files, for the fields and methods of their types.
     pub(crate) files: Vec<SourceFile>,
-    /// The dependencies.
+    /// The locked dependencies that are unpacked on this machine.
     pub(crate) packages: Vec<Package>,
-    /// The standard library's source.
+    /// The folder of the standard library's source, where it is installed.
     pub(crate) std_source: Option<PathBuf>,
-    /// What encodes them.
+    /// The checkpoint's tokenizer, which encodes them all.
     pub(crate) tokenizer: Arc<Tokenizer>,
 }
 
-/// Says that nobody indexes open files any more, should their thread panic.
-struct Indexing<'a>(&'a Shelf);
+/// Clears `is_indexing` if the thread that indexes open files panics, so that the next request starts another.
+struct IndexingGuard<'a>(&'a BackgroundIndex);
 
-impl Drop for Indexing<'_> {
+impl Drop for IndexingGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stock().is_indexing = false;
+            self.0.lock().is_indexing = false;
         }
     }
 }
 
-impl Shelf {
-    /// An empty shelf in place of `before`, whose filling ends, and a thread that fills it.
-    pub(crate) fn filled(before: &Self, request: Request) -> Arc<Self> {
-        before.cancel.cancel();
-        let shelf = Arc::new(Self::default());
-        let filled = Arc::clone(&shelf);
-        let thread = std::thread::Builder::new().name("nanochat-shelf".to_owned());
+impl BackgroundIndex {
+    /// Starts an empty index and a thread that fills it, and cancels the filling of `previous`.
+    pub(crate) fn start(previous: &Self, request: IndexRequest) -> Arc<Self> {
+        previous.cancel.cancel();
+        let index = Arc::new(Self::default());
+        let filled = Arc::clone(&index);
+        let thread = std::thread::Builder::new().name("nanochat-index".to_owned());
         if let Err(error) = thread.spawn(move || filled.fill(&request)) {
-            tracing::warn!(%error, "dependencies are not remembered");
+            tracing::warn!(%error, "cannot index the dependencies");
         }
-        shelf
+        index
     }
 
-    /// Ends its filling.
+    /// Stops indexing dependencies.
     pub(crate) fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Changes whenever [`Shelf::beside`] would answer something else.
-    pub(crate) fn edition(&self) -> u64 {
-        self.edition.load(Ordering::Acquire)
+    /// Changes whenever [`BackgroundIndex::add_to`] would return something else.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// A workspace's memory with what is ready beside it.
-    pub(crate) fn beside(&self, workspace: &Memory) -> Memory {
-        let stock = self.stock();
-        let mut memory = workspace.clone().with_open(stock.open.clone());
-        for (tier, library) in [(Tier::Dependencies, &stock.dependencies), (Tier::Std, &stock.std)] {
+    /// A workspace's memory with everything added that is ready.
+    pub(crate) fn add_to(&self, workspace: &Memory) -> Memory {
+        let state = self.lock();
+        let mut memory = workspace.clone().with_open(state.open.clone());
+        for (tier, library) in [(Tier::Dependencies, &state.dependencies), (Tier::Std, &state.std)] {
             memory = memory.with_tier(tier, library.clone());
         }
-        for (tier, symbols) in Tier::ALL.into_iter().zip(&stock.symbols) {
-            // A workspace that was read again knows better than what was there when the shelf was filled.
+        for (tier, symbols) in Tier::ALL.into_iter().zip(&state.symbols) {
+            // A workspace that was read again has newer symbols than those read when this index was started.
             if memory.symbols()[tier as usize].is_empty() {
                 memory = memory.with_symbols(tier, symbols.clone());
             }
@@ -111,43 +113,43 @@ impl Shelf {
         memory
     }
 
-    /// Has these files indexed, by name, in place of those before; on a thread, for it takes some milliseconds.
+    /// Indexes these named files, instead of those before, on a thread: it takes some milliseconds.
     pub(crate) fn index_open(self: &Arc<Self>, files: Vec<(String, Rope)>, tokenizer: &Arc<Tokenizer>) {
-        let mut stock = self.stock();
-        stock.wanted = Some(files);
-        if std::mem::replace(&mut stock.is_indexing, true) {
+        let mut state = self.lock();
+        state.pending = Some(files);
+        if std::mem::replace(&mut state.is_indexing, true) {
             return;
         }
-        drop(stock);
-        let (shelf, tokenizer) = (Arc::clone(self), Arc::clone(tokenizer));
+        drop(state);
+        let (index, tokenizer) = (Arc::clone(self), Arc::clone(tokenizer));
         let thread = std::thread::Builder::new().name("nanochat-open".to_owned());
         let spawned = thread.spawn(move || {
-            let _indexing = Indexing(&shelf);
-            // A tokenizer of its own: whoever answers questions must not find the cache of pre-tokens taken.
+            let _guard = IndexingGuard(&index);
+            // A tokenizer of its own: the worker must not wait for the cache of pre-tokens.
             let tokenizer = Tokenizer::clone(&tokenizer);
-            while let Some(files) = shelf.next_wanted() {
+            while let Some(files) = index.take_pending() {
                 let open = OpenFiles::index(encode(files, &tokenizer));
-                shelf.change(|stock| stock.open = open);
+                index.change(|state| state.open = open);
             }
         });
         if let Err(error) = spawned {
-            tracing::warn!(%error, "open files are not indexed");
-            self.stock().is_indexing = false;
+            tracing::warn!(%error, "cannot index the open files");
+            self.lock().is_indexing = false;
         }
     }
 
-    fn next_wanted(&self) -> Option<Vec<(String, Rope)>> {
-        let mut stock = self.stock();
-        let wanted = stock.wanted.take();
-        stock.is_indexing = wanted.is_some();
-        wanted
+    fn take_pending(&self) -> Option<Vec<(String, Rope)>> {
+        let mut state = self.lock();
+        let pending = state.pending.take();
+        state.is_indexing = pending.is_some();
+        pending
     }
 
-    fn fill(&self, request: &Request) {
+    fn fill(&self, request: &IndexRequest) {
         let cache = Cache::at(&request.folder);
         let std_packages = request.std_source.as_deref().map(cache::std_packages).unwrap_or_default();
         let symbols = Symbols::of_files(&request.files, false);
-        self.change(|stock| stock.symbols[Tier::Workspace as usize] = symbols);
+        self.change(|state| state.symbols[Tier::Workspace as usize] = symbols);
         for (tier, packages) in [(Tier::Dependencies, &request.packages), (Tier::Std, &std_packages)] {
             let started = Instant::now();
             let (tokenizer, cancel) = (&*request.tokenizer, &self.cancel);
@@ -157,16 +159,16 @@ impl Shelf {
                 Event::Partial(part) => self.put(tier, part),
                 Event::Skipped { what, reason } => {
                     n_skipped += 1;
-                    if n_skipped <= MOST_NAMED {
+                    if n_skipped <= MAX_LOGGED {
                         tracing::debug!(what, reason, "left out of the memory");
                     }
                 }
                 Event::Waiting => tracing::info!(?tier, "another server is indexing; waiting for it"),
                 Event::Damaged { path, reason } => {
-                    tracing::warn!(path = %path.display(), reason, "a file of the memory's cache is made anew");
+                    tracing::warn!(path = %path.display(), reason, "rebuilding a damaged file of the memory's cache");
                 }
                 Event::NotKept { reason } => {
-                    tracing::warn!(reason, ?tier, "the index cannot be kept; the next start makes it again");
+                    tracing::warn!(reason, ?tier, "cannot store the index; it is rebuilt at the next start");
                 }
             });
             let Ok(library) = library else { return };
@@ -174,12 +176,12 @@ impl Shelf {
             self.put(tier, library);
             let symbols = cache.symbols(&request, &mut |event| {
                 if let Event::NotKept { reason } = event {
-                    tracing::warn!(reason, ?tier, "what types have cannot be kept; the next start reads it again");
+                    tracing::warn!(reason, ?tier, "cannot store the symbols; they are read again at the next start");
                 }
             });
             let Ok(symbols) = symbols else { return };
             let n_symbols = symbols.len();
-            self.change(|stock| stock.symbols[tier as usize] = symbols);
+            self.change(|state| state.symbols[tier as usize] = symbols);
             let milliseconds = started.elapsed().as_millis();
             let n_packages = packages.len();
             tracing::info!(?tier, n_packages, n_tokens, n_symbols, n_skipped, milliseconds, "indexed");
@@ -187,26 +189,26 @@ impl Shelf {
     }
 
     fn put(&self, tier: Tier, library: Library) {
-        self.change(|stock| match tier {
-            Tier::Std => stock.std = library,
-            _ => stock.dependencies = library,
+        self.change(|state| match tier {
+            Tier::Std => state.std = library,
+            _ => state.dependencies = library,
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Stock)) {
-        change(&mut self.stock());
-        self.edition.fetch_add(1, Ordering::Release);
+    fn change(&self, change: impl FnOnce(&mut IndexState)) {
+        change(&mut self.lock());
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
-    fn stock(&self) -> MutexGuard<'_, Stock> {
-        // Each change leaves the stock whole.
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, IndexState> {
+        // Each change leaves the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// As many files as there is room for.
+/// Encodes as many of the files as [`MAX_OPEN_BYTES`] allows.
 fn encode(files: Vec<(String, Rope)>, tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
-    let mut left = MOST_OPEN;
+    let mut left = MAX_OPEN_BYTES;
     let mut encoded = Vec::with_capacity(files.len());
     for (name, text) in files {
         let Some(rest) = left.checked_sub(text.len_bytes()) else { continue };
@@ -225,10 +227,10 @@ mod tests {
 
     use super::*;
 
-    /// What the shelf has within some seconds, once it is as `wanted` says.
-    fn until(shelf: &Shelf, workspace: &Memory, wanted: impl Fn(&Memory) -> bool) {
+    /// Waits until a workspace's memory with the index added is as `wanted` says; fails after ten seconds.
+    fn wait_until(index: &BackgroundIndex, workspace: &Memory, wanted: impl Fn(&Memory) -> bool) {
         for _ in 0..2000 {
-            if wanted(&shelf.beside(workspace)) {
+            if wanted(&index.add_to(workspace)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_and_std_join_the_workspace_as_they_are_ready() {
+    fn dependencies_and_std_are_added_as_soon_as_they_are_ready() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -261,30 +263,30 @@ mod tests {
             folder: folder.path().join("dep"),
             role: Role::Dependency,
         };
-        let request = Request {
+        let request = IndexRequest {
             files: Vec::new(),
             folder: folder.path().join("cache"),
             packages: vec![package],
             std_source: Some(folder.path().join("library")),
             tokenizer: Tokenizer::bytes().into(),
         };
-        let shelf = Shelf::filled(&Shelf::default(), request);
-        until(&shelf, &Memory::default(), |memory| {
+        let index = BackgroundIndex::start(&BackgroundIndex::default(), request);
+        wait_until(&index, &Memory::default(), |memory| {
             knows(memory, Tier::Dependencies, "pub fn dependency") && knows(memory, Tier::Std, "pub fn standard")
         });
-        assert!(shelf.edition() >= 2);
+        assert!(index.generation() >= 2);
     }
 
     #[test]
-    fn open_files_count_as_they_stand_and_not_as_they_were_saved() {
+    fn open_files_are_indexed_as_they_are_and_not_as_they_were_saved() {
         let tokenizer = Arc::new(Tokenizer::bytes());
         let workspace = Memory::build(vec![("a.rs".to_owned(), tokenizer.encode(b"saved text"))]);
-        let shelf = Arc::new(Shelf::default());
-        shelf.index_open(vec![("a.rs".to_owned(), Rope::from_str("open\r\ntext"))], &tokenizer);
-        until(&shelf, &workspace, |memory| {
+        let index = Arc::new(BackgroundIndex::default());
+        index.index_open(vec![("a.rs".to_owned(), Rope::from_str("open\r\ntext"))], &tokenizer);
+        wait_until(&index, &workspace, |memory| {
             knows(memory, Tier::Open, "open\ntex") && !knows(memory, Tier::Workspace, "saved tex")
         });
-        shelf.index_open(vec![], &tokenizer);
-        until(&shelf, &workspace, |memory| knows(memory, Tier::Workspace, "saved tex"));
+        index.index_open(vec![], &tokenizer);
+        wait_until(&index, &workspace, |memory| knows(memory, Tier::Workspace, "saved tex"));
     }
 }

@@ -1,19 +1,20 @@
-//! A completion to what the editor shows, and back from what was typed since.
+//! A completion to ghost text, and what is left of that as the user types.
 
 use lsp_types::{Command, InlineCompletionItem, Range};
 use serde_json::json;
 
-/// Executed by the editor after it inserted a suggestion: the protocol's only sign of acceptance.
+/// The command that the editor executes after it has inserted a suggestion; the protocol has no other sign of
+/// acceptance.
 pub(crate) const ACCEPTED: &str = "nanochat.accepted";
 
-/// The text to show, if there is anything to see: without white space at its end.
+/// The text without trailing white space; `None` where nothing is left to see.
 pub(crate) fn visible(text: &str) -> Option<&str> {
     let text = text.trim_end();
     (!text.is_empty()).then_some(text)
 }
 
-/// One item that replaces `range`, which ends at the cursor or where the selected menu item ends. Its line ends are
-/// `\n` in every document: editors write their document's own, and some would show a `\r` as text.
+/// The item that replaces `range`, which ends at the cursor or at the end of the selected menu item. Its line ends are
+/// always `\n`: editors convert them to the document's own, and some would show a `\r` as text.
 pub(crate) fn item(text: String, range: Range) -> InlineCompletionItem {
     let command = Command {
         title: "Suggestion accepted".to_owned(),
@@ -24,20 +25,20 @@ pub(crate) fn item(text: String, range: Range) -> InlineCompletionItem {
     InlineCompletionItem { insert_text: text.into(), filter_text: None, range: Some(range), command: Some(command) }
 }
 
-/// The last suggestion in a document and where it was made.
+/// The last suggestion in a document, and the text that it was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// Text before the cursor then.
+    /// The text before the cursor when it was shown.
     pub(crate) prefix: String,
-    /// Text after it.
+    /// The text after the cursor when it was shown.
     pub(crate) suffix: String,
-    /// The suggestion.
+    /// What was suggested at the cursor.
     pub(crate) text: String,
 }
 
 impl Shown {
-    /// What is left of the suggestion once the user typed its beginning, or took some of that back.
-    /// `None` where they wrote something else, or all of it.
+    /// What is left of the suggestion after the user has typed its start, or deleted some of that again. `None` where
+    /// they typed something else, or all of it.
     pub(crate) fn rest(&self, prefix: &str, suffix: &str) -> Option<&str> {
         let typed = prefix.strip_prefix(self.prefix.as_str())?;
         let rest = self.text.strip_prefix(typed)?;
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn typing_the_beginning_keeps_the_rest() {
+    fn typing_the_start_keeps_the_rest() {
         let shown = Shown { prefix: "let x = ".into(), suffix: ";\n".into(), text: "é.len()".into() };
         assert_eq!(shown.rest("let x = ", ";\n"), Some("é.len()"));
         assert_eq!(shown.rest("let x = é.l", ";\n"), Some("en()"));
