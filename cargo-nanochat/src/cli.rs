@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nanochat_engine::Config;
-use nanochat_train::corpus::licence::PERMISSIVE;
+use nanochat_train::data::licence::PERMISSIVE;
 
 use crate::command::eval::Eval;
 use crate::position::Position;
