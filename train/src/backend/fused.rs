@@ -16,18 +16,19 @@ use std::sync::Arc;
 use nanochat_engine::Config;
 use nanochat_kernels::{Int8Rows, Norm, Write};
 
-use crate::model::params::{BlockPlaces, Kind, Params};
-use crate::model::{Batch, Graph, rope};
-use crate::ops::attention::{Given, Kept};
-use crate::ops::head::Targets;
+use crate::data::Batch;
+use crate::model::params::{BlockLayout, ParamKind, Params};
+use crate::model::{Graph, rope};
+use crate::ops::attention::{BackwardInputs, LogSums};
+use crate::ops::head::HeadTargets;
 use crate::ops::linear::{TernaryStack, norm_backward};
-use crate::ops::{Scratch, embed, gate, sized};
+use crate::ops::{Scratch, embed, glu, sized};
 
 /// The buffers of one worker.
 #[derive(Default)]
-pub struct Pass {
+pub struct FusedPass {
     scratch: Scratch,
-    layers: Vec<Layer>,
+    layers: Vec<LayerBuffers>,
     /// Before each sublayer and after the last, `[N, d]`.
     residuals: Vec<Vec<f32>>,
     last: Option<Int8Rows>,
@@ -43,10 +44,10 @@ pub struct Pass {
 type Rope = Arc<(Vec<f32>, Vec<f32>)>;
 
 /// What a layer's backward pass needs.
-struct Layer {
+struct LayerBuffers {
     before_qkv: Int8Rows,
     qkv: Vec<f32>,
-    kept: Kept,
+    kept: LogSums,
     out: Vec<f32>,
     before_o: Int8Rows,
     before_gate_up: Int8Rows,
@@ -54,12 +55,12 @@ struct Layer {
     before_down: Int8Rows,
 }
 
-impl Layer {
+impl LayerBuffers {
     fn new(d: usize, d_ff: usize) -> Self {
         Self {
             before_qkv: Int8Rows::new(d),
             qkv: Vec::new(),
-            kept: Kept::default(),
+            kept: LogSums::default(),
             out: Vec::new(),
             before_o: Int8Rows::new(d),
             before_gate_up: Int8Rows::new(d),
@@ -69,7 +70,7 @@ impl Layer {
     }
 }
 
-impl Pass {
+impl FusedPass {
     /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or adds
     /// its gradients, in the order of the parameters.
     ///
@@ -88,25 +89,26 @@ impl Pass {
         assert_eq!(config.n_streams, 1, "a pass knows one residual stream");
         let (d, d_ff, n_rows) = (config.d_model, config.d_ff, batch.tokens.len());
         while self.layers.len() < config.n_layers {
-            self.layers.push(Layer::new(d, d_ff));
+            self.layers.push(LayerBuffers::new(d, d_ff));
         }
         self.residuals.resize_with(2 * config.n_layers + 1, Vec::new);
         self.residuals.iter_mut().for_each(|x| _ = sized(x, n_rows * d));
         if write == Write::Store {
             // Of the others, each is one product.
-            let gains = params.list.iter().zip(&mut *gradients).filter(|(param, _)| param.kind == Kind::Norm);
+            let gains = params.list.iter().zip(&mut *gradients).filter(|(param, _)| param.kind == ParamKind::Norm);
             gains.for_each(|(_, gradient)| gradient.fill(0.0));
         }
-        let step = Step { graph, params, batch, rope: self.rope(config, batch.seq_len), eps: config.norm_eps, write };
+        let step =
+            PassContext { graph, params, batch, rope: self.rope(config, batch.seq_len), eps: config.norm_eps, write };
         embed::forward(&graph.head().rows, &batch.tokens, &mut self.residuals[0]);
-        for (layer_idx, block) in graph.places().blocks.iter().enumerate() {
+        for (layer_idx, block) in graph.layout().blocks.iter().enumerate() {
             self.forward(&step, layer_idx, block);
         }
         let loss = self.head(&step, weight, gradients);
-        for (layer_idx, block) in graph.places().blocks.iter().enumerate().rev() {
+        for (layer_idx, block) in graph.layout().blocks.iter().enumerate().rev() {
             self.backward(&step, layer_idx, block, gradients);
         }
-        embed::backward(&batch.tokens, &self.dx, d, &mut gradients[graph.places().embed]);
+        embed::backward(&batch.tokens, &self.dx, d, &mut gradients[graph.layout().embed]);
         loss * f64::from(weight)
     }
 
@@ -119,7 +121,7 @@ impl Pass {
         Arc::clone(rope)
     }
 
-    fn forward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces) {
+    fn forward(&mut self, step: &PassContext<'_>, layer_idx: usize, block: &BlockLayout) {
         let Self { scratch, layers, residuals, .. } = self;
         let layer = &mut layers[layer_idx];
         let [x, middle, after] = &mut residuals[2 * layer_idx..2 * layer_idx + 3] else {
@@ -144,29 +146,29 @@ impl Pass {
         gate_up.forward(&layer.before_gate_up, gate_up_rows, Write::Store, scratch);
         let activation = step.graph.config().activation;
         let norm = step.norm(block.mlp.norm_down);
-        gate::norm_quantize(gate_up_rows, activation, norm, &mut layer.before_down, scratch.isa);
+        glu::norm_quantize(gate_up_rows, activation, norm, &mut layer.before_down, scratch.isa);
         after.copy_from_slice(middle);
         step.stack(block.mlp.down).forward(&layer.before_down, after, Write::Add, scratch);
     }
 
     /// Leaves the gradient of the last residual in `dx`.
-    fn head(&mut self, step: &Step<'_>, weight: f32, gradients: &mut [Vec<f32>]) -> f64 {
+    fn head(&mut self, step: &PassContext<'_>, weight: f32, gradients: &mut [Vec<f32>]) -> f64 {
         let Self { scratch, residuals, last, dx, da, .. } = self;
         let x = residuals.last().expect("there is one more than sublayers");
-        let places = step.graph.places();
-        let norm = step.norm(places.norm_final);
+        let layout = step.graph.layout();
+        let norm = step.norm(layout.norm_final);
         let q = last.get_or_insert_with(|| Int8Rows::new(norm.gain.len()));
         q.rms_norm(scratch.isa, &scratch.pool, x, norm);
         let entropy = step.graph.entropy;
-        let targets = Targets { tokens: &step.batch.targets, counts: &step.batch.weights, weight, entropy };
+        let targets = HeadTargets { tokens: &step.batch.targets, counts: &step.batch.weights, weight, entropy };
         let da = sized(da, x.len());
         let loss =
-            step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[places.embed], step.write)), scratch);
-        norm_backward(x, norm, da, sized(dx, x.len()), Write::Store, &mut gradients[places.norm_final]);
+            step.graph.head().loss(q, targets, Some((&mut *da, &mut gradients[layout.embed], step.write)), scratch);
+        norm_backward(x, norm, da, sized(dx, x.len()), Write::Store, &mut gradients[layout.norm_final]);
         loss.cross_entropy - f64::from(entropy) * loss.entropy
     }
 
-    fn backward(&mut self, step: &Step<'_>, layer_idx: usize, block: &BlockPlaces, gradients: &mut [Vec<f32>]) {
+    fn backward(&mut self, step: &PassContext<'_>, layer_idx: usize, block: &BlockLayout, gradients: &mut [Vec<f32>]) {
         let Self { scratch, layers, residuals, dx, da, d_out, d_qkv, .. } = self;
         let layer = &mut layers[layer_idx];
         let (x, middle) = (&residuals[2 * layer_idx], &residuals[2 * layer_idx + 1]);
@@ -179,7 +181,7 @@ impl Pass {
         let d_gate_up = &mut layer.gate_up;
         let norm = step.norm(block.mlp.norm_down);
         let activation = step.graph.config().activation;
-        gate::norm_backward(d_gate_up, activation, norm, da_down, &mut gradients[block.mlp.norm_down]);
+        glu::norm_backward(d_gate_up, activation, norm, da_down, &mut gradients[block.mlp.norm_down]);
         let da_gate_up = sized(da, x.len());
         let gate_up = step.stack(block.mlp.gate_up);
         gate_up.input_gradient(d_gate_up, da_gate_up, scratch);
@@ -200,7 +202,7 @@ impl Pass {
         let norm = step.norm(block.attn.norm_out);
         norm_backward(&layer.out, norm, da, d_out, Write::Store, &mut gradients[block.attn.norm_out]);
         let d_qkv = sized(d_qkv, layer.qkv.len());
-        let given = Given { qkv: &layer.qkv, kept: &layer.kept, out: &layer.out, d_out };
+        let given = BackwardInputs { qkv: &layer.qkv, kept: &layer.kept, out: &layer.out, d_out };
         step.graph.attention(step.batch, &step.rope).backward(&given, d_qkv, scratch);
         let qkv = step.stack(block.attn.qkv);
         qkv.input_gradient(d_qkv, da, scratch);
@@ -211,7 +213,7 @@ impl Pass {
 }
 
 /// What all parts of a pass look things up in.
-struct Step<'a> {
+struct PassContext<'a> {
     graph: &'a Graph<'a>,
     params: &'a Params,
     batch: &'a Batch,
@@ -220,12 +222,12 @@ struct Step<'a> {
     write: Write,
 }
 
-impl<'a> Step<'a> {
-    fn norm(&self, place: usize) -> Norm<'a> {
-        Norm { gain: &self.params.list[place].values, eps: self.eps }
+impl<'a> PassContext<'a> {
+    fn norm(&self, param_idx: usize) -> Norm<'a> {
+        Norm { gain: &self.params.list[param_idx].values, eps: self.eps }
     }
 
-    fn stack(&self, place: usize) -> &'a TernaryStack {
-        self.graph.stack(place).expect("a hidden matrix has a stack")
+    fn stack(&self, param_idx: usize) -> &'a TernaryStack {
+        self.graph.stack(param_idx).expect("a hidden matrix has a stack")
     }
 }

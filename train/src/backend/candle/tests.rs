@@ -5,10 +5,10 @@ use nanochat_kernels::{Precision, Write};
 
 use super::*;
 use crate::Recipe;
-use crate::gradients::Gradients;
+use crate::backend::Backend;
+use crate::backend::fused::FusedPass;
 use crate::model::Graph;
 use crate::optim::Update;
-use crate::pass::Pass;
 use crate::pool::Pool;
 
 const SEQ_LEN: usize = 24;
@@ -18,8 +18,8 @@ fn params(scales: ScaleGroup) -> Params {
     Params::init(&Config { context: SEQ_LEN, scales, ..shape }, 3)
 }
 
-fn model(params: &Params) -> Model {
-    Model::new(&params.config, SEQ_LEN, &Device::Cpu).expect("there is one stream")
+fn model(params: &Params) -> CandleModel {
+    CandleModel::new(&params.config, SEQ_LEN, &Device::Cpu).expect("there is one stream")
 }
 
 /// Two sequences. Where `packed`, the first holds three documents, the second ends in one without targets, and every
@@ -43,7 +43,7 @@ fn batch(seed: u64, packed: bool) -> Batch {
 }
 
 /// The loss, and the gradient of each parameter.
-fn taken(model: &Model, params: &Params, batches: &[Batch], entropy: f64) -> (f64, Vec<Vec<f32>>) {
+fn taken(model: &CandleModel, params: &Params, batches: &[Batch], entropy: f64) -> (f64, Vec<Vec<f32>>) {
     let leaves = model.leaves(params).expect("shapes agree");
     let (loss, gradients) = model.gradients(&leaves, batches, 0.01, entropy).expect("shapes agree");
     let flat = |part: &Tensor| part.flatten_all().expect("a shape").to_vec1::<f32>().expect("f32");
@@ -54,7 +54,7 @@ fn fused(params: &Params, batches: &[Batch], entropy: f64) -> (f64, Vec<Vec<f32>
     let mut graph = Graph::new(params, Precision::F32);
     graph.entropy = entropy as f32;
     let mut gradients: Vec<_> = params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
-    let mut pass = Pass::default();
+    let mut pass = FusedPass::default();
     let losses = batches.iter().map(|batch| pass.gradients(&graph, params, batch, 0.01, &mut gradients, Write::Add));
     (losses.sum(), gradients)
 }
@@ -99,7 +99,7 @@ fn loss_and_gradients_are_those_of_the_fused_operations() {
             let batches = [batch(seed, true), batch(100 + seed, false)];
             let batches = &batches[..if seed == 0 { 2 } else { 1 }];
             let (expected_loss, expected) = fused(&params, batches, entropy);
-            let (loss, gradients) = taken(&Model { chunk_rows, ..model(&params) }, &params, batches, entropy);
+            let (loss, gradients) = taken(&CandleModel { chunk_rows, ..model(&params) }, &params, batches, entropy);
             let (worst, name) = furthest(&params, &gradients, &expected);
             let case = format!("{scales:?}, batch {seed}: {loss} for {expected_loss}, {name} is {worst:e} off");
             eprintln!("{case}");
@@ -146,7 +146,7 @@ fn products_in_16_bits_give_nearly_the_same() {
     let params = params(ScaleGroup::Matrix);
     let batches = [batch(1, false), batch(2, true)];
     let (expected_loss, expected) = taken(&model(&params), &params, &batches, 0.0);
-    let (loss, found) = taken(&Model { products: DType::F16, ..model(&params) }, &params, &batches, 0.0);
+    let (loss, found) = taken(&CandleModel { matmul_dtype: DType::F16, ..model(&params) }, &params, &batches, 0.0);
     let (worst, name) = furthest(&params, &found, &expected);
     assert!((loss - expected_loss).abs() <= 0.002 * expected_loss, "{loss} for {expected_loss}");
     eprintln!("{loss} for {expected_loss}, {name} is {worst} off");
@@ -159,7 +159,7 @@ fn thirty_steps_lower_the_loss() {
     let optimizer = Recipe::load("test").expect("it is built in").optimizer;
     let pool = Pool::new(1).expect("a thread starts");
     let mut moments = optimizer.moments(&params);
-    let mut gradients = Gradients::plain(&params, model(&params));
+    let mut backend = Backend::candle(&params, model(&params));
     // Seven tokens in a round: what follows is known.
     let tokens: Vec<u32> = (0..2 * SEQ_LEN as u32).map(|i| i % 7).collect();
     let targets = tokens.iter().map(|token| (token + 1) % 7).collect();
@@ -167,9 +167,9 @@ fn thirty_steps_lower_the_loss() {
     let weight = 1.0 / batches[0].weight();
     let mut losses = Vec::new();
     for step in 0..30 {
-        losses.push(gradients.take(&params, Precision::F32, &batches, weight, &pool).expect("shapes agree"));
+        losses.push(backend.gradients(&params, Precision::F32, &batches, weight, &pool).expect("shapes agree"));
         let update = Update { factor: 1.0, precision: Precision::F32, step: step + 1 };
-        optimizer.step(&mut params, &mut moments, gradients.sum(&pool), update, &pool);
+        optimizer.step(&mut params, &mut moments, backend.sum(&pool), update, &pool);
     }
     assert!((losses[0] - 300f64.ln()).abs() < 0.2, "{losses:?}");
     assert!(losses[29] < 0.5 * losses[0], "{losses:?}");
@@ -178,16 +178,16 @@ fn thirty_steps_lower_the_loss() {
 #[test]
 fn several_residual_streams_are_refused_with_a_way_out() {
     let config: Config = "d64 l2 h4 kv2 ff96 v300 n2".parse().expect("a shape");
-    let Err(error) = Model::new(&config, SEQ_LEN, &Device::Cpu) else { panic!("it knows one stream") };
+    let Err(error) = CandleModel::new(&config, SEQ_LEN, &Device::Cpu) else { panic!("it knows one stream") };
     let text = error.to_string();
-    assert!(matches!(error, TrainError::Streams { n_streams: 2 }), "{text}");
+    assert!(matches!(error, BackendError::Streams { n_streams: 2 }), "{text}");
     assert!(text.contains("model.n_streams") && text.contains("--device cpu"), "{text}");
 }
 
 #[test]
 fn sequences_of_another_length_are_refused() {
     let params = params(ScaleGroup::Matrix);
-    let model = Model::new(&params.config, 32, &Device::Cpu).expect("there is one stream");
+    let model = CandleModel::new(&params.config, 32, &Device::Cpu).expect("there is one stream");
     let leaves = model.leaves(&params).expect("shapes agree");
     let error = model.gradients(&leaves, &[batch(1, false)], 1.0, 0.0).expect_err("they have 24 tokens").to_string();
     assert!(error.contains("24 tokens where 32"), "{error}");
@@ -196,10 +196,10 @@ fn sequences_of_another_length_are_refused() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn cuda_in_a_binary_without_it_says_how_to_build_one() {
-    let Err(error) = Gradients::on(crate::Device::Cuda, &params(ScaleGroup::Matrix), 1, SEQ_LEN) else {
+    let Err(error) = Backend::for_device(crate::Device::Cuda, &params(ScaleGroup::Matrix), 1, SEQ_LEN) else {
         panic!("not built")
     };
     let text = error.to_string();
-    assert!(matches!(error, TrainError::NotBuilt { feature: "cuda" }), "{text}");
+    assert!(matches!(error, BackendError::NotBuilt { feature: "cuda" }), "{text}");
     assert!(text.contains("train/cuda/build.sh") && text.contains("--features cuda"), "{text}");
 }

@@ -29,7 +29,7 @@ use nanochat_engine::workspace::store::write_durably;
 use nanochat_engine::{TokenId, Tokenizer};
 use serde::{Deserialize, Serialize};
 
-use super::Corpus;
+use super::corpus::Corpus;
 use crate::pool::Pool;
 
 /// The file inside the state folder.
@@ -70,7 +70,7 @@ impl Split {
 /// A file of the corpus as tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Document {
+pub struct ShardDocument {
     /// As [`SourceFile::name`].
     pub name: String,
     /// What it is for.
@@ -98,7 +98,7 @@ struct Header {
     licences: Vec<String>,
     /// [`Corpus::within_one_file`].
     within_one_file: bool,
-    documents: Vec<Document>,
+    documents: Vec<ShardDocument>,
 }
 
 /// A corpus as tokens.
@@ -106,14 +106,14 @@ struct Header {
 pub struct Shards {
     bytes: Mapped,
     corpus: String,
-    documents: Vec<Document>,
+    documents: Vec<ShardDocument>,
     /// Where the tokens lie in the file, two bytes each.
     tokens: Range<usize>,
 }
 
 /// How [`Shards::of`] came by the tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Made {
+pub struct TokenizeStats {
     /// Documents that were tokenised; the others were there.
     pub n_tokenised: usize,
     /// Why an older file could not be used, where it was damaged.
@@ -167,7 +167,7 @@ fn unpacked(bytes: &[u8]) -> Result<(Corpus, Tokenizer), &'static str> {
         return Err("its merges are not those of its tokenizer");
     };
     let mut corpus = Corpus { licences, within_one_file, ..Corpus::default() };
-    for Document { name, split, first, n_tokens, n_bytes, .. } in documents {
+    for ShardDocument { name, split, first, n_tokens, n_bytes, .. } in documents {
         let mut text = Vec::with_capacity(n_bytes);
         token_ids(&bytes[tokens.clone()][2 * first..2 * (first + n_tokens)])
             .for_each(|token| text.extend_from_slice(tokenizer.token_bytes(token)));
@@ -190,9 +190,14 @@ fn unpacked(bytes: &[u8]) -> Result<(Corpus, Tokenizer), &'static str> {
 
 impl Shards {
     /// The tokens of a corpus, from `folder` as far as they are there, and kept there. Nobody else may write to the folder.
-    pub fn of(folder: &Path, corpus: &Corpus, tokenizer: &Tokenizer, pool: &Pool) -> Result<(Self, Made), ShardError> {
+    pub fn of(
+        folder: &Path,
+        corpus: &Corpus,
+        tokenizer: &Tokenizer,
+        pool: &Pool,
+    ) -> Result<(Self, TokenizeStats), ShardError> {
         let path = folder.join(FILE_NAME);
-        let mut made = Made::default();
+        let mut made = TokenizeStats::default();
         let old = match Self::open(&path, tokenizer) {
             Ok(Some(old)) if old.corpus == corpus.hash => return Ok((old, made)),
             Ok(old) => old,
@@ -203,7 +208,7 @@ impl Shards {
             Err(error) => return Err(error),
         };
         let (shards, n_tokenised) = Self::write_from(&path, corpus, tokenizer, old, pool)?;
-        Ok((shards, Made { n_tokenised, ..made }))
+        Ok((shards, TokenizeStats { n_tokenised, ..made }))
     }
 
     /// Writes the tokens of a corpus to a file, which is replaced.
@@ -241,7 +246,7 @@ impl Shards {
     }
 
     /// Its documents: the members', the dependencies', those held out; each by name.
-    pub fn documents(&self) -> &[Document] {
+    pub fn documents(&self) -> &[ShardDocument] {
         &self.documents
     }
 
@@ -268,7 +273,7 @@ impl Shards {
     }
 
     fn bytes_of(&self, idx: usize) -> &[u8] {
-        let Document { first, n_tokens, .. } = self.documents[idx];
+        let ShardDocument { first, n_tokens, .. } = self.documents[idx];
         &self.bytes[self.tokens.clone()][2 * first..2 * (first + n_tokens)]
     }
 }
@@ -362,7 +367,7 @@ fn write(path: &Path, corpus: &Corpus, tokenizer: &Tokenizer, old: Option<Shards
     let (mut documents, mut tokens, mut first) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()), 0);
     for ((split, file), (content, bytes, _)) in files.into_iter().zip(encoded) {
         let (name, n_tokens) = (file.name.clone(), bytes.len() / 2);
-        documents.push(Document { name, split, first, n_tokens, n_bytes: file.text.len(), content });
+        documents.push(ShardDocument { name, split, first, n_tokens, n_bytes: file.text.len(), content });
         tokens.push(bytes);
         first += n_tokens;
     }
@@ -409,7 +414,7 @@ fn pieces(files: &[(Split, &SourceFile)]) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer;
+    use crate::data::tokenizer;
 
     fn file(name: &str, text: &str) -> SourceFile {
         SourceFile { name: name.into(), path: name.into(), text: text.into() }
@@ -441,7 +446,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let (corpus, tokenizer) = (corpus("fn d() {}\n"), learned());
         let (shards, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool()).expect("it can be written");
-        assert_eq!(made, Made { n_tokenised: 5, damaged: None });
+        assert_eq!(made, TokenizeStats { n_tokenised: 5, damaged: None });
         let files: Vec<&SourceFile> = corpus.trained().chain(&corpus.held_out).collect();
         assert_eq!(shards.documents().len(), files.len());
         for (idx, file) in files.iter().enumerate() {
@@ -483,7 +488,7 @@ mod tests {
         let error = Shards::open(&path, &tokenizer).expect_err("it is damaged").to_string();
         assert!(error.contains("does not have its hash") && error.contains("delete the file"), "{error}");
         let (_, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool()).expect("it can be written");
-        assert_eq!(made, Made { n_tokenised: 5, damaged: Some("it does not have its hash") });
+        assert_eq!(made, TokenizeStats { n_tokenised: 5, damaged: Some("it does not have its hash") });
         std::fs::write(&path, b"").expect("writable");
         let (_, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool()).expect("it can be written");
         assert_eq!(made.damaged, Some("too short"));

@@ -17,23 +17,23 @@ use candle_core::{D, DType, Device, Result, Tensor, Var};
 use nanochat_engine::Config;
 use nanochat_kernels::{Activation, ScaleGroup};
 
-use crate::TrainError;
-use crate::model::params::{BlockPlaces, Places};
-use crate::model::{Batch, Kind, Param, Params, rope};
-use crate::ops::head::NO_TARGET;
-use crate::quantize::Weights;
+use super::error::BackendError;
+use crate::data::batch::{Batch, NO_TARGET};
+use crate::model::params::{BlockLayout, ParamLayout};
+use crate::model::{Param, ParamKind, Params, rope};
+use crate::quantize::WeightFormat;
 
 /// Rows whose logits exist at the same time: 50 MB of them at 12,288 tokens, and some such buffers on the way back.
 const CHUNK_ROWS: usize = 1024;
 
 /// What does not change from step to step.
-pub struct Model {
+pub struct CandleModel {
     config: Config,
-    places: Places,
+    layout: ParamLayout,
     seq_len: usize,
     device: Device,
     /// What products are made in.
-    products: DType,
+    matmul_dtype: DType,
     /// Rows whose logits exist at the same time.
     chunk_rows: usize,
     cos: Tensor,    // [seq_len, hd / 2]
@@ -44,13 +44,13 @@ pub struct Model {
 /// What a step reads, in the order of the parameters; matrices over the same input are apart.
 pub type Leaves = Vec<Vec<Var>>;
 
-impl Model {
+impl CandleModel {
     /// For sequences of `seq_len` tokens. Products are made in bf16 on CUDA and in f32 elsewhere: on a CPU candle has
     /// none in bf16.
-    pub fn new(config: &Config, seq_len: usize, device: &Device) -> std::result::Result<Self, TrainError> {
+    pub fn new(config: &Config, seq_len: usize, device: &Device) -> std::result::Result<Self, BackendError> {
         let n_streams = config.n_streams;
         if n_streams != 1 {
-            return Err(TrainError::Streams { n_streams });
+            return Err(BackendError::Streams { n_streams });
         }
         let table = rope::table(config, seq_len);
         let (cos, sin) = &*table;
@@ -61,11 +61,11 @@ impl Model {
             cos: Tensor::from_slice(cos, (seq_len, half), device)?,
             sin: Tensor::from_slice(sin, (seq_len, half), device)?,
             causal: Tensor::from_vec(causal, (1, 1, seq_len, seq_len), device)?,
-            places: Places::of(config),
+            layout: ParamLayout::of(config),
             config: config.clone(),
             seq_len,
             device: device.clone(),
-            products: if device.is_cuda() { DType::BF16 } else { DType::F32 },
+            matmul_dtype: if device.is_cuda() { DType::BF16 } else { DType::F32 },
             chunk_rows: CHUNK_ROWS,
         })
     }
@@ -73,7 +73,7 @@ impl Model {
     /// The masters on the device, matrices over the same input apart.
     pub fn masters(&self, param: &Param) -> Result<Vec<Tensor>> {
         let whole = Tensor::from_slice(&param.values, param.shape.clone(), &self.device)?;
-        let Kind::Hidden { part_rows } = &param.kind else { return Ok(vec![whole]) };
+        let ParamKind::Hidden { part_rows } = &param.kind else { return Ok(vec![whole]) };
         let mut start = 0;
         let part = |rows: &usize| {
             start += rows;
@@ -83,17 +83,17 @@ impl Model {
     }
 
     /// What a step reads in place of a master.
-    pub fn leaf(&self, kind: &Kind, master: &Tensor) -> Result<Var> {
+    pub fn leaf(&self, kind: &ParamKind, master: &Tensor) -> Result<Var> {
         match kind {
-            Kind::Hidden { .. } => Var::from_tensor(&ternary(master, self.config.scales)?),
-            Kind::Embedding => Var::from_tensor(&int8_rows(master)?),
-            Kind::Norm | Kind::Mhc => Var::from_tensor(master),
+            ParamKind::Hidden { .. } => Var::from_tensor(&ternary(master, self.config.scales)?),
+            ParamKind::Embedding => Var::from_tensor(&int8_rows(master)?),
+            ParamKind::Norm | ParamKind::Mhc => Var::from_tensor(master),
         }
     }
 
     /// Uploads and rounds all masters.
     pub fn leaves(&self, params: &Params) -> Result<Leaves> {
-        if params.weights != Weights::Ternary {
+        if params.weights != WeightFormat::Ternary {
             candle_core::bail!("candle's operations round to ternary only");
         }
         let leaves = |param: &Param| self.masters(param)?.iter().map(|w| self.leaf(&param.kind, w)).collect();
@@ -126,7 +126,7 @@ impl Model {
         Ok((loss, sums))
     }
 
-    fn rows(&self, batch: &Batch) -> Result<Rows> {
+    fn rows(&self, batch: &Batch) -> Result<DeviceBatch> {
         let (n_rows, t) = (batch.tokens.len(), self.seq_len);
         if batch.seq_len != t {
             candle_core::bail!("sequences of {} tokens where {t} were announced", batch.seq_len);
@@ -148,25 +148,25 @@ impl Model {
         let n_targets = rows.len();
         let targets = match n_targets {
             0 => None,
-            _ => Some(Targets {
+            _ => Some(TargetRows {
                 rows: Tensor::from_vec(rows, n_targets, &self.device)?,
                 tokens: Tensor::from_vec(targets, (n_targets, 1), &self.device)?,
                 counts: Tensor::from_vec(counts, (n_targets, 1), &self.device)?,
             }),
         };
-        Ok(Rows { tokens: Tensor::from_slice(&batch.tokens, n_rows, &self.device)?, mask, targets })
+        Ok(DeviceBatch { tokens: Tensor::from_slice(&batch.tokens, n_rows, &self.device)?, mask, targets })
     }
 
     /// The last residual `[N, d]`, before the final norm.
-    fn hidden(&self, leaves: &Leaves, rows: &Rows) -> Result<Tensor> {
-        let mut x = leaves[self.places.embed][0].index_select(&rows.tokens, 0)?;
-        for block in &self.places.blocks {
+    fn hidden(&self, leaves: &Leaves, rows: &DeviceBatch) -> Result<Tensor> {
+        let mut x = leaves[self.layout.embed][0].index_select(&rows.tokens, 0)?;
+        for block in &self.layout.blocks {
             x = self.block(leaves, block, x, &rows.mask)?;
         }
         Ok(x)
     }
 
-    fn block(&self, leaves: &Leaves, block: &BlockPlaces, x: Tensor, mask: &Tensor) -> Result<Tensor> {
+    fn block(&self, leaves: &Leaves, block: &BlockLayout, x: Tensor, mask: &Tensor) -> Result<Tensor> {
         let (attn, mlp) = (&block.attn, &block.mlp);
         let normed = self.norm_round(&x, &leaves[attn.norm][0])?;
         let o = self.attention(&normed, &leaves[attn.qkv], mask)?;
@@ -189,7 +189,7 @@ impl Model {
         &self,
         leaves: &Leaves,
         x: &Tensor,
-        targets: &Targets,
+        targets: &TargetRows,
         weights: [f64; 2],
         sums: &mut [Vec<Tensor>],
     ) -> Result<(f64, Tensor)> {
@@ -203,8 +203,8 @@ impl Model {
             let part = self.cross_entropy(leaves, &x, [&tokens?, &counts?], weights)?;
             loss += f64::from(part.to_scalar::<f32>()?);
             let mut store = part.backward()?;
-            for place in [self.places.embed, self.places.norm_final] {
-                add(&mut sums[place][0], store.remove(&leaves[place][0]))?;
+            for param_idx in [self.layout.embed, self.layout.norm_final] {
+                add(&mut sums[param_idx][0], store.remove(&leaves[param_idx][0]))?;
             }
             let Some(dx) = store.remove(&x) else { candle_core::bail!("the last residual has no gradient") };
             parts.push(dx.detach());
@@ -221,8 +221,8 @@ impl Model {
         [targets, counts]: [&Tensor; 2],
         [weight, entropy]: [f64; 2],
     ) -> Result<Tensor> {
-        let normed = self.norm_round(x, &leaves[self.places.norm_final][0])?;
-        let logits = self.linear(&normed, &leaves[self.places.embed][0])?; // [n, V]
+        let normed = self.norm_round(x, &leaves[self.layout.norm_final][0])?;
+        let logits = self.linear(&normed, &leaves[self.layout.embed][0])?; // [n, V]
         let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
         let log_sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
         let at_targets = shifted.gather(targets, D::Minus1)?;
@@ -275,7 +275,7 @@ impl Model {
 
     /// a · b, in the type of products, as f32.
     fn product(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        a.to_dtype(self.products)?.matmul(&b.to_dtype(self.products)?)?.to_dtype(DType::F32)
+        a.to_dtype(self.matmul_dtype)?.matmul(&b.to_dtype(self.matmul_dtype)?)?.to_dtype(DType::F32)
     }
 
     /// RMSNorm, then int8 with a straight-through gradient.
@@ -288,15 +288,15 @@ impl Model {
 }
 
 /// A micro-batch on the device.
-struct Rows {
+struct DeviceBatch {
     tokens: Tensor, // [N]
     mask: Tensor,   // [n_sequences or 1, 1, seq_len, seq_len], −∞ where a query does not see
     /// `None` where there is nothing to learn.
-    targets: Option<Targets>,
+    targets: Option<TargetRows>,
 }
 
 /// What should follow which rows.
-struct Targets {
+struct TargetRows {
     rows: Tensor,   // [n]
     tokens: Tensor, // [n, 1]
     counts: Tensor, // [n, 1]

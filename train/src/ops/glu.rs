@@ -7,7 +7,7 @@ use super::linear::NormRow;
 use super::{matrix, simd, slice, with_slice};
 
 /// An activation with its derivative.
-trait Function {
+trait ActivationFn {
     /// What is shared by both, computed once per entry.
     fn shared(x: f32) -> f32;
     /// f(x).
@@ -18,7 +18,7 @@ trait Function {
 
 struct Silu;
 
-impl Function for Silu {
+impl ActivationFn for Silu {
     #[inline(always)]
     fn shared(x: f32) -> f32 {
         1.0 / (1.0 + simd::exp(-x))
@@ -37,7 +37,7 @@ impl Function for Silu {
 
 struct Relu2;
 
-impl Function for Relu2 {
+impl ActivationFn for Relu2 {
     #[inline(always)]
     fn shared(x: f32) -> f32 {
         x.max(0.0)
@@ -56,7 +56,7 @@ impl Function for Relu2 {
 
 /// One row of m from one of `[gate | up]`.
 #[inline(always)]
-fn forward_row<F: Function>(row: &[f32], m: &mut [f32]) {
+fn forward_row<F: ActivationFn>(row: &[f32], m: &mut [f32]) {
     let (gate, up) = row.split_at(m.len());
     for i in 0..m.len() {
         m[i] = F::value(gate[i], F::shared(gate[i])) * up[i];
@@ -93,7 +93,7 @@ pub(crate) fn norm_backward(gate_up: &mut [f32], f: Activation, norm: Norm<'_>, 
     }
 }
 
-fn norm_backward_of<F: Function>(gate_up: &mut [f32], norm: Norm<'_>, da: &[f32], d_gain: &mut [f32]) {
+fn norm_backward_of<F: ActivationFn>(gate_up: &mut [f32], norm: Norm<'_>, da: &[f32], d_gain: &mut [f32]) {
     let d_ff = norm.gain.len();
     let (mut shared, mut m) = (vec![0.0; d_ff], vec![0.0; d_ff]);
     simd::dispatch(
@@ -123,11 +123,11 @@ fn norm_backward_of<F: Function>(gate_up: &mut [f32], norm: Norm<'_>, da: &[f32]
 }
 
 /// The operation; it keeps nothing.
-pub struct Gate(pub Activation);
+pub struct Glu(pub Activation);
 
-impl CustomOp1 for Gate {
+impl CustomOp1 for Glu {
     fn name(&self) -> &'static str {
-        "gate"
+        "glu"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -152,7 +152,7 @@ impl CustomOp1 for Gate {
     }
 }
 
-fn forward<F: Function>(x: &[f32], width: usize) -> Vec<f32> {
+fn forward<F: ActivationFn>(x: &[f32], width: usize) -> Vec<f32> {
     let mut m = vec![0.0; x.len() / 2];
     simd::dispatch(
         #[inline(always)]
@@ -165,7 +165,7 @@ fn forward<F: Function>(x: &[f32], width: usize) -> Vec<f32> {
     m
 }
 
-fn backward<F: Function>(x: &[f32], grad: &[f32], width: usize) -> Vec<f32> {
+fn backward<F: ActivationFn>(x: &[f32], grad: &[f32], width: usize) -> Vec<f32> {
     let d_ff = width / 2;
     let mut dx = vec![0.0; x.len()];
     simd::dispatch(

@@ -24,14 +24,14 @@ const N_CANDIDATES: usize = 4;
 
 /// What decides which of two files is kept: the lesser.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
+pub struct Precedence {
     is_dependency: bool,
     package: String,
     version: Reverse<Version>,
     file: String,
 }
 
-impl Rank {
+impl Precedence {
     /// Members before dependencies, packages by name, of a package the newest version first, its files by name.
     pub fn new(is_dependency: bool, package: &str, version: &str, file: &str) -> Self {
         let version = Reverse(Version::new(version));
@@ -99,7 +99,7 @@ pub enum Verdict {
 }
 
 /// A verdict on each file, by its rank and what it holds; the same whatever order they are in, if no two ranks are equal.
-pub fn verdicts(files: &[(Rank, Sketch)]) -> Vec<Verdict> {
+pub fn verdicts(files: &[(Precedence, Sketch)]) -> Vec<Verdict> {
     let mut order: Vec<usize> = (0..files.len()).collect();
     order.sort_by(|a, b| files[*a].0.cmp(&files[*b].0));
     let mut verdicts = vec![Verdict::Kept; files.len()];
@@ -162,8 +162,8 @@ mod tests {
         range.map(|i| format!("    let value_{i} = compute_{i}(input);\n")).collect()
     }
 
-    fn file(is_dependency: bool, package: &str, version: &str, text: &str) -> (Rank, Sketch) {
-        (Rank::new(is_dependency, package, version, "src/lib.rs"), Sketch::new(text))
+    fn file(is_dependency: bool, package: &str, version: &str, text: &str) -> (Precedence, Sketch) {
+        (Precedence::new(is_dependency, package, version, "src/lib.rs"), Sketch::new(text))
     }
 
     #[test]
@@ -208,12 +208,12 @@ mod tests {
             spans in proptest::collection::vec((0usize..200, 20usize..80), 2..24),
             keys in proptest::collection::vec(any::<u64>(), 24),
         ) {
-            let files: Vec<(Rank, Sketch)> = spans
+            let files: Vec<(Precedence, Sketch)> = spans
                 .iter()
                 .enumerate()
                 .map(|(i, (from, n))| file(i % 3 > 0, &format!("p{}", i % 5), &format!("1.{i}.0"), &lines(*from..from + n)))
                 .collect();
-            let told = |files: &[(Rank, Sketch)]| {
+            let told = |files: &[(Precedence, Sketch)]| {
                 let verdicts = verdicts(files);
                 let name = |idx: usize| files[idx].0.clone();
                 let mut told: Vec<_> = verdicts

@@ -1,15 +1,23 @@
 //! The gradients of a step: micro-batches in lanes, lanes over workers, one sum; or one after the other on a device.
 
+pub mod error;
+pub mod device;
+pub mod fused;
+pub mod candle;
+
 use std::sync::Mutex;
 
 use candle_core::{Result, Tensor};
 use nanochat_kernels::Write;
 
-use crate::model::{Batch, Graph, Kept, Params};
-use crate::ops::{Products, simd};
-use crate::pass::Pass;
+use crate::data::Batch;
+use crate::model::{Graph, Params, RoundedBuffers};
+use crate::ops::{MatmulPrecision, simd};
 use crate::pool::Pool;
-use crate::{Device, TrainError, plain};
+use candle::CandleModel;
+pub use device::Device;
+pub use error::BackendError;
+use fused::FusedPass;
 
 /// Sums that exist at the same time. A constant, not the number of workers: what is added in which order does not depend
 /// on how many there are. More workers than this are of no use.
@@ -18,64 +26,64 @@ const LANES: usize = 8;
 const PIECE: usize = 1 << 15;
 
 /// Buffers that are kept from step to step.
-pub struct Gradients {
+pub struct Backend {
     lanes: Vec<Mutex<Vec<Vec<f32>>>>,
     /// Of workers that are not at work: there are as many as ever worked at once.
-    passes: Mutex<Vec<Pass>>,
+    passes: Mutex<Vec<FusedPass>>,
     /// What takes them instead of the passes; there is one lane then.
-    plain: Option<plain::Model>,
+    candle: Option<CandleModel>,
     /// Of the last step.
-    kept: Option<Kept>,
+    kept: Option<RoundedBuffers>,
     /// What is taken off the loss for each nat of a prediction's entropy; 0: nothing.
     pub entropy: f32,
 }
 
-impl Gradients {
+impl Backend {
     /// For steps of `n_parts` micro-batches of sequences of `seq_len` tokens.
-    pub fn on(
+    pub fn for_device(
         device: Device,
         params: &Params,
         n_parts: usize,
         seq_len: usize,
-    ) -> std::result::Result<Self, TrainError> {
+    ) -> std::result::Result<Self, BackendError> {
         match device {
-            Device::Cpu => Ok(Self::new(params, n_parts)),
-            Device::Cuda => Ok(Self::plain(params, plain::Model::new(&params.config, seq_len, &device.open()?)?)),
+            Device::Cpu => Ok(Self::fused(params, n_parts)),
+            Device::Cuda => Ok(Self::candle(params, CandleModel::new(&params.config, seq_len, &device.open()?)?)),
         }
     }
 
     /// By the fused operations, for steps of `n_parts` micro-batches.
-    pub fn new(params: &Params, n_parts: usize) -> Self {
+    pub fn fused(params: &Params, n_parts: usize) -> Self {
         let zeros = || params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
         let n_lanes = n_parts.clamp(1, LANES);
         Self {
             lanes: (0..n_lanes).map(|_| Mutex::new(zeros())).collect(),
             passes: Mutex::default(),
-            plain: None,
+            candle: None,
             kept: None,
             entropy: 0.0,
         }
     }
 
     /// By candle's operations, on the model's device.
-    pub fn plain(params: &Params, model: plain::Model) -> Self {
-        Self { plain: Some(model), ..Self::new(params, 1) }
+    pub fn candle(params: &Params, model: CandleModel) -> Self {
+        Self { candle: Some(model), ..Self::fused(params, 1) }
     }
 
-    /// Takes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `products` is what they are
+    /// Takes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `matmul` is what they are
     /// made in on the CPU.
     ///
     /// On a device, masters are uploaded once and gradients come back once per step, 8 bytes per parameter in all:
     /// 0.2 GB for a model of 24M. The optimizer works on the CPU. Nothing of a step stays on the device.
-    pub fn take(
+    pub fn gradients(
         &mut self,
         params: &Params,
-        products: impl Into<Products>,
+        matmul: impl Into<MatmulPrecision>,
         batches: &[Batch],
         weight: f32,
         pool: &Pool,
     ) -> Result<f64> {
-        match &self.plain {
+        match &self.candle {
             Some(model) => {
                 let gradients = self.lanes[0].get_mut().expect("no holder panics");
                 let leaves = model.leaves(params)?;
@@ -85,9 +93,9 @@ impl Gradients {
             }
             None => {
                 self.kept = None;
-                let mut graph = Graph::with_pool(params, products, pool);
+                let mut graph = Graph::with_pool(params, matmul, pool);
                 graph.entropy = self.entropy;
-                let loss = self.take_rounded(&graph, params, batches, weight, pool);
+                let loss = self.gradients_rounded(&graph, params, batches, weight, pool);
                 self.kept = Some(graph.into_rounded());
                 loss
             }
@@ -95,7 +103,7 @@ impl Gradients {
     }
 
     /// The same by the fused operations, of masters that are rounded already.
-    pub fn take_rounded(
+    pub fn gradients_rounded(
         &self,
         graph: &Graph<'_>,
         params: &Params,
@@ -138,19 +146,19 @@ impl Gradients {
         let pieces: Vec<_> = sum
             .iter_mut()
             .enumerate()
-            .flat_map(|(place, sum)| {
-                sum.chunks_mut(PIECE).enumerate().map(move |(idx, piece)| (place, idx * PIECE, piece))
+            .flat_map(|(param_idx, sum)| {
+                sum.chunks_mut(PIECE).enumerate().map(move |(idx, piece)| (param_idx, idx * PIECE, piece))
             })
             .map(Mutex::new)
             .collect();
         pool.map(pieces.len(), |idx| {
             let mut piece = pieces[idx].lock().expect("no holder panics");
-            let (place, start, sum) = &mut *piece;
+            let (param_idx, start, sum) = &mut *piece;
             simd::dispatch(
                 #[inline(always)]
                 || {
                     for lane in &others {
-                        let part = &lane[*place][*start..][..sum.len()];
+                        let part = &lane[*param_idx][*start..][..sum.len()];
                         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
                     }
                 },

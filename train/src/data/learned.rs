@@ -11,14 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use nanochat_engine::workspace::sources::SourceFile;
-use nanochat_engine::workspace::store::write_durably;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::Corpus;
-use crate::state::StateError;
+use super::corpus::Corpus;
+use crate::state_dir::{self, StateError};
 
 const LEARNED_NAME: &str = "learned.json";
-const FORGOTTEN_NAME: &str = "forgotten.json";
 
 /// The share of the bytes that may have changed since a run that another one goes on from.
 const MOST_CHANGED: f64 = 0.5;
@@ -58,12 +56,12 @@ impl Learned {
 
     /// What the last finished run of `folder` left; `None` if there was none.
     pub fn load(folder: &Path) -> Result<Option<Self>, StateError> {
-        read(&folder.join(LEARNED_NAME))
+        state_dir::read_json(&folder.join(LEARNED_NAME))
     }
 
     /// Leaves it for the next run.
     pub fn save(&self, folder: &Path) -> Result<(), StateError> {
-        write(&folder.join(LEARNED_NAME), self)
+        state_dir::write_json(&folder.join(LEARNED_NAME), self)
     }
 
     /// Puts every file that is known on the side where it was.
@@ -102,74 +100,6 @@ impl Learned {
 
 fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// Paths that no run learns from, relative to the workspace's root: files, or folders with all that is in them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Forgotten(BTreeSet<String>);
-
-impl Forgotten {
-    /// What has been said for `folder`.
-    pub fn load(folder: &Path) -> Result<Self, StateError> {
-        Ok(read(&folder.join(FORGOTTEN_NAME))?.unwrap_or_default())
-    }
-
-    /// Keeps it for the next run.
-    pub fn save(&self, folder: &Path) -> Result<(), StateError> {
-        write(&folder.join(FORGOTTEN_NAME), self)
-    }
-
-    /// Adds a path, which may be absolute; false if it lies outside `root`.
-    pub fn add(&mut self, root: &Path, path: &Path) -> bool {
-        name_of(root, path).map(|name| self.0.insert(name)).is_some()
-    }
-
-    /// Takes a path out again; false if it was not in.
-    pub fn remove(&mut self, root: &Path, path: &Path) -> bool {
-        name_of(root, path).is_some_and(|name| self.0.remove(&name))
-    }
-
-    /// Whether a file is one of them.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0
-            .iter()
-            .any(|path| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-    }
-
-    /// The paths, sorted.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-}
-
-/// As [`SourceFile::name`] is written.
-fn name_of(root: &Path, path: &Path) -> Option<String> {
-    let inside = if path.is_absolute() { path.strip_prefix(root).ok()? } else { path };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in inside.components() {
-        match part {
-            std::path::Component::Normal(part) => parts.push(part.to_str()?),
-            std::path::Component::CurDir => {}
-            _ => return None,
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|_| StateError::Damaged { path: path.to_owned(), reason: "it is not what this version writes" }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StateError::Io { path: path.to_owned(), source }),
-    }
-}
-
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
-    write_durably(path, |out| serde_json::to_writer(out, value).map_err(std::io::Error::from))
-        .map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -216,17 +146,5 @@ mod tests {
     fn another_workspace_is_too_much_of_a_change() {
         let learned = Learned::of(&corpus(&[("a.rs", "fn a() {}\n"), ("b.rs", "fn b() {}\n")]));
         assert_eq!(learned.changes(&corpus(&[("c.rs", "fn c() {}\n"), ("d.rs", "fn d() {}\n")])), None);
-    }
-
-    #[test]
-    fn a_path_stands_for_a_file_or_a_folder_and_nothing_that_begins_alike() {
-        let (mut forgotten, root) = (Forgotten::default(), Path::new("/w"));
-        assert!(forgotten.add(root, Path::new("/w/src/keys")));
-        assert!(forgotten.add(root, Path::new("./src/a.rs")));
-        assert!(!forgotten.add(root, Path::new("/elsewhere/a.rs")) && !forgotten.add(root, Path::new("../a.rs")));
-        assert!(!forgotten.add(root, Path::new("/w")), "a whole workspace is not forgotten");
-        assert!(forgotten.contains("src/keys/one.rs") && forgotten.contains("src/a.rs"));
-        assert!(!forgotten.contains("src/keys_of_others.rs") && !forgotten.contains("src/a.rs.rs"));
-        assert!(forgotten.remove(root, Path::new("src/a.rs")) && !forgotten.contains("src/a.rs"));
     }
 }

@@ -7,11 +7,17 @@ use nanochat_engine::{TokenId, Tokenizer};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::tokenizer::Trainer;
 
-use crate::TrainError;
+/// Learning merges from the training files failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("learning the tokenizer failed: {reason}")]
+pub struct TokenizerError {
+    /// What the trainer of merges reported.
+    pub reason: String,
+}
 
 /// At most `vocab_size` tokens; fewer where the texts have no more pairs that occur twice.
-pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Tokenizer, TrainError> {
-    let failed = |error: tokenizers::Error| TrainError::Tokenizer { reason: error.to_string() };
+pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize) -> Result<Tokenizer, TokenizerError> {
+    let failed = |error: tokenizers::Error| TokenizerError { reason: error.to_string() };
     let n_merges = vocab_size.saturating_sub(usize::from(FIRST_MERGE));
     let mut trainer = BpeTrainer::builder()
         .vocab_size(256 + n_merges)
@@ -28,16 +34,16 @@ pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize)
         .map_err(failed)?;
     let mut model = BPE::default();
     trainer.train(&mut model).map_err(failed)?;
-    let json = serde_json::to_value(&model).map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?;
-    let merges = json["merges"].as_array().ok_or(TrainError::Tokenizer { reason: "no merges".to_owned() })?;
+    let json = serde_json::to_value(&model).map_err(|e| TokenizerError { reason: e.to_string() })?;
+    let merges = json["merges"].as_array().ok_or(TokenizerError { reason: "no merges".to_owned() })?;
     let mut ids: HashMap<String, TokenId> =
         (0..=255u8).map(|b| (to_char(b).to_string(), FIRST_BYTE + TokenId::from(b))).collect();
     let mut pairs = Vec::with_capacity(merges.len());
     for merge in merges {
-        let part = |idx: usize| merge[idx].as_str().ok_or(TrainError::Tokenizer { reason: "odd merge".to_owned() });
+        let part = |idx: usize| merge[idx].as_str().ok_or(TokenizerError { reason: "odd merge".to_owned() });
         let (left, right) = (part(0)?, part(1)?);
         let (Some(left_id), Some(right_id)) = (ids.get(left).copied(), ids.get(right).copied()) else {
-            return Err(TrainError::Tokenizer { reason: "a merge of unknown tokens".to_owned() });
+            return Err(TokenizerError { reason: "a merge of unknown tokens".to_owned() });
         };
         let joined = format!("{left}{right}");
         // Two pairs may spell the same bytes; the first one names the token.
@@ -47,7 +53,7 @@ pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize)
         ids.insert(joined, FIRST_MERGE + pairs.len() as TokenId);
         pairs.push((left_id, right_id));
     }
-    Tokenizer::from_merges(pairs).map_err(|e| TrainError::Tokenizer { reason: e.to_string() })
+    Tokenizer::from_merges(pairs).map_err(|e| TokenizerError { reason: e.to_string() })
 }
 
 /// Ours, not GPT-2's: nothing outside this file sees it.
@@ -61,13 +67,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn learned() -> Tokenizer {
-        learn([include_str!("corpus.rs"), include_str!("recipe.rs")].into_iter(), 1000).expect("text has pairs")
+        learn([include_str!("corpus.rs"), include_str!("../recipe.rs")].into_iter(), 1000).expect("text has pairs")
     }
 
     #[test]
     fn merges_shorten_text_and_keep_newlines() {
         let tokenizer = learned();
-        let text = include_str!("schedule.rs").as_bytes();
+        let text = include_str!("../schedule.rs").as_bytes();
         let tokens = tokenizer.encode(text);
         assert_eq!(tokenizer.decode(&tokens), text);
         assert!(tokens.len() * 2 < text.len(), "{} tokens for {} bytes", tokens.len(), text.len());

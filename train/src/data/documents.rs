@@ -16,11 +16,10 @@ use nanochat_engine::symbols::declarations;
 use nanochat_engine::text::tokenizer::{END, N_SPECIALS, TokenId};
 use nanochat_engine::workspace::sources::SourceFile;
 
-use crate::corpus::shards::Shards;
-use crate::model::Batch;
-use crate::ops::head::NO_TARGET;
-use crate::packages::Packages;
-use crate::recipe::Data;
+use super::batch::{Batch, NO_TARGET};
+use super::packages::Packages;
+use super::recipe::DataRecipe;
+use super::shards::Shards;
 
 /// Draws documents from files: from their text, or from shards that hold it as tokens. Both give the same batches.
 pub struct Documents {
@@ -57,7 +56,7 @@ impl Documents {
         tokenizer: Arc<Tokenizer>,
         files: &[SourceFile],
         packages: Arc<Packages>,
-        data: &Data,
+        data: &DataRecipe,
         seed: u64,
     ) -> Self {
         let n_tokens = files.iter().map(|file| tokenizer.encode(file.text.as_bytes()).len()).sum();
@@ -71,15 +70,15 @@ impl Documents {
     pub fn from_shards(
         tokenizer: Arc<Tokenizer>,
         shards: Arc<Shards>,
-        places: Vec<usize>,
+        doc_indices: Vec<usize>,
         packages: Arc<Packages>,
-        data: &Data,
+        data: &DataRecipe,
         seed: u64,
     ) -> Self {
-        let documents = places.iter().map(|place| &shards.documents()[*place]);
+        let documents = doc_indices.iter().map(|doc_idx| &shards.documents()[*doc_idx]);
         let n_tokens = documents.clone().map(|document| document.n_tokens).sum();
         let lengths: Vec<usize> = documents.map(|document| document.n_bytes).collect();
-        Self::over(tokenizer, Texts::Shards(shards, places), packages, &lengths, n_tokens, (data, seed))
+        Self::over(tokenizer, Texts::Shards(shards, doc_indices), packages, &lengths, n_tokens, (data, seed))
     }
 
     fn over(
@@ -88,7 +87,7 @@ impl Documents {
         packages: Arc<Packages>,
         lengths: &[usize],
         n_tokens: usize,
-        (data, seed): (&Data, u64),
+        (data, seed): (&DataRecipe, u64),
     ) -> Self {
         let mut n_bytes = 0;
         let mut begins = Vec::with_capacity(lengths.len());
@@ -97,7 +96,7 @@ impl Documents {
             n_bytes += len;
         }
         let bytes_per_token = n_bytes as f64 / n_tokens.max(1) as f64;
-        let Data { seq_len, fim_rate, snippet_rate, declared_rate, .. } = *data;
+        let DataRecipe { seq_len, fim_rate, snippet_rate, declared_rate, .. } = *data;
         Self {
             tokenizer,
             texts,
@@ -114,38 +113,38 @@ impl Documents {
     }
 
     /// The number that packages and shards give a file.
-    fn place(&self, file_idx: usize) -> usize {
+    fn doc_idx(&self, file_idx: usize) -> usize {
         match &self.texts {
             Texts::Files(_) => file_idx,
-            Texts::Shards(_, places) => places[file_idx],
+            Texts::Shards(_, doc_indices) => doc_indices[file_idx],
         }
     }
 
-    fn name(&self, place: usize) -> &str {
+    fn name(&self, doc_idx: usize) -> &str {
         match &self.texts {
-            Texts::Files(files) => &files[place].name,
-            Texts::Shards(shards, _) => &shards.documents()[place].name,
+            Texts::Files(files) => &files[doc_idx].name,
+            Texts::Shards(shards, _) => &shards.documents()[doc_idx].name,
         }
     }
 
-    fn text(&self, place: usize) -> Cow<'_, str> {
+    fn text(&self, doc_idx: usize) -> Cow<'_, str> {
         match &self.texts {
-            Texts::Files(files) => Cow::Borrowed(&files[place].text),
-            Texts::Shards(shards, _) => Cow::Owned(shards.text(place, &self.tokenizer)),
+            Texts::Files(files) => Cow::Borrowed(&files[doc_idx].text),
+            Texts::Shards(shards, _) => Cow::Owned(shards.text(doc_idx, &self.tokenizer)),
         }
     }
 
     /// Bytes of a file.
-    fn len(&self, place: usize) -> usize {
+    fn len(&self, doc_idx: usize) -> usize {
         match &self.texts {
-            Texts::Files(files) => files[place].text.len(),
-            Texts::Shards(shards, _) => shards.documents()[place].n_bytes,
+            Texts::Files(files) => files[doc_idx].text.len(),
+            Texts::Shards(shards, _) => shards.documents()[doc_idx].n_bytes,
         }
     }
 
     /// The sequences `range` of one step.
     pub fn batch(&self, step: usize, range: Range<usize>) -> Batch {
-        let mut packed = Packed::default();
+        let mut packed = PackedRows::default();
         for sequence in range {
             let mut rng = Rng::new(self.seed ^ (step as u64).rotate_left(40) ^ (sequence as u64).rotate_left(20));
             // A stream counts its state up: from states as near as places are, two streams might meet.
@@ -155,7 +154,7 @@ impl Documents {
         packed.finish(self.seq_len)
     }
 
-    fn fill(&self, rng: &mut Rng, packed: &mut Packed) {
+    fn fill(&self, rng: &mut Rng, packed: &mut PackedRows) {
         let mut room = self.seq_len;
         while room > 0 {
             let document = self.draw(rng, room.max(MIN_ROOM));
@@ -164,21 +163,21 @@ impl Documents {
     }
 
     /// A document of about `room` tokens, perhaps more.
-    fn draw(&self, rng: &mut Rng, room: usize) -> Document {
+    fn draw(&self, rng: &mut Rng, room: usize) -> PromptDocument {
         let at = rng.below(self.n_bytes);
         let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
-        let place = self.place(file_idx);
-        let text = self.text(place);
+        let doc_idx = self.doc_idx(file_idx);
+        let text = self.text(doc_idx);
         let at = at - self.begins[file_idx];
         let budget = self.bytes_of(room);
         if rng.uniform() >= self.fim_rate {
-            return Document { tokens: self.stretch(text.as_bytes(), at, budget), is_hole: false };
+            return PromptDocument { tokens: self.stretch(text.as_bytes(), at, budget), is_hole: false };
         }
         // A short room at the end of a sequence is left to the hole.
         let has_room = room > self.seq_len / 2;
         let mut comes = |rate: f32| rng.uniform() < rate && has_room;
         let (has_snippet, is_declared) = (comes(self.snippet_rate), comes(self.declared_rate));
-        let snippet = if has_snippet { self.snippet(rng, place) } else { None };
+        let snippet = if has_snippet { self.snippet(rng, doc_idx) } else { None };
         let n_taken = snippet.as_ref().map_or(0, |(path, text)| path.len() + text.len());
         let mut budget = budget.saturating_sub(n_taken);
         let mut most_declared = 0;
@@ -187,13 +186,13 @@ impl Documents {
             budget = budget.saturating_sub(most_declared);
         }
         let window = hole(rng, text.as_bytes(), at, budget);
-        let declared = self.declared(rng, place, &text, window, most_declared);
+        let declared = self.declared(rng, doc_idx, &text, window, most_declared);
         let mut snippets: Vec<Snippet<'_>> = Vec::new();
         snippets.extend(snippet.as_ref().map(|(path, text)| Snippet { path, text }));
         snippets.extend((!declared.is_empty()).then_some(Snippet { path: DECLARED, text: &declared }));
-        let Hole { start, cut, end } = window;
+        let HoleWindow { start, cut, end } = window;
         let tokens = document(&self.tokenizer, &snippets, &text.as_bytes()[start..end], cut - start);
-        Document { tokens, is_hole: true }
+        PromptDocument { tokens, is_hole: true }
     }
 
     fn bytes_of(&self, n_tokens: usize) -> usize {
@@ -202,9 +201,9 @@ impl Documents {
 
     /// Whole lines of another file of the package and its name, of an eighth to a quarter of a sequence; `None` if there is
     /// none.
-    fn snippet(&self, rng: &mut Rng, place: usize) -> Option<(&str, String)> {
-        let package = self.packages.of_file(place)?;
-        let others = || package.files.iter().copied().filter(|other| *other != place);
+    fn snippet(&self, rng: &mut Rng, doc_idx: usize) -> Option<(&str, String)> {
+        let package = self.packages.of_file(doc_idx)?;
+        let others = || package.files.iter().copied().filter(|other| *other != doc_idx);
         let mut at = rng.below(others().map(|other| self.len(other)).sum::<usize>().max(1));
         let other = others().find(|other| {
             let is_there = at < self.len(*other);
@@ -222,13 +221,13 @@ impl Documents {
 
     /// What the types have that are named near a line of the later half of what stands before the cut: in a prompt they are
     /// named before the cursor, and what is written there is not known.
-    fn declared(&self, rng: &mut Rng, place: usize, text: &str, hole: Hole, most_bytes: usize) -> String {
-        let Some(package) = self.packages.of_file(place).filter(|_| most_bytes > 0) else { return String::new() };
-        let Hole { start, cut, .. } = hole;
+    fn declared(&self, rng: &mut Rng, doc_idx: usize, text: &str, hole: HoleWindow, most_bytes: usize) -> String {
+        let Some(package) = self.packages.of_file(doc_idx).filter(|_| most_bytes > 0) else { return String::new() };
+        let HoleWindow { start, cut, .. } = hole;
         let at = cut - ((cut - start) as f32 * 0.5 * rng.uniform()) as usize;
         let before = &text[..line_start(text.as_bytes(), at)];
         let behind = &text[char_boundary(text.as_bytes(), cut)..];
-        declarations(&package.symbols, self.name(place), before, behind, most_bytes)
+        declarations(&package.symbols, self.name(doc_idx), before, behind, most_bytes)
     }
 
     /// Text from the line around `at` on, as if there were nothing after the cursor.
@@ -247,14 +246,14 @@ impl Documents {
 
 /// A window of a text, and where in it the middle of a hole ends.
 #[derive(Clone, Copy)]
-struct Hole {
+struct HoleWindow {
     start: usize,
     cut: usize,
     end: usize,
 }
 
 /// A hole whose middle ends at a cut near `at`, with the text on both sides.
-fn hole(rng: &mut Rng, text: &[u8], at: usize, budget: usize) -> Hole {
+fn hole(rng: &mut Rng, text: &[u8], at: usize, budget: usize) -> HoleWindow {
     // Half of the holes end where a line does, as most completions do; the others anywhere.
     let cut = if rng.uniform() < 0.5 {
         text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |i| at + i)
@@ -265,7 +264,7 @@ fn hole(rng: &mut Rng, text: &[u8], at: usize, budget: usize) -> Hole {
     let before = (budget * 9 / 10).saturating_sub(after);
     let start = if cut <= before { 0 } else { line_start(text, cut - before) };
     let end = char_boundary(text, (cut + after).min(text.len()));
-    Hole { start, cut, end }
+    HoleWindow { start, cut, end }
 }
 
 /// The begin of the line that holds `at`.
@@ -282,13 +281,13 @@ fn char_boundary(text: &[u8], mut at: usize) -> usize {
 }
 
 /// A text in the prompt's format.
-struct Document {
+struct PromptDocument {
     tokens: Vec<TokenId>,
     /// Whether it ends where the text behind a cursor begins.
     is_hole: bool,
 }
 
-impl Document {
+impl PromptDocument {
     /// How much the token at `idx` counts as a target. What stands just before the suffix counts more: there prompts end, and
     /// of a hole's tokens it is few.
     fn weight(&self, idx: usize) -> f32 {
@@ -300,17 +299,17 @@ impl Document {
 }
 
 #[derive(Default)]
-struct Packed {
+struct PackedRows {
     tokens: Vec<u32>,
     targets: Vec<u32>,
     weights: Vec<f32>,
     starts: Vec<u32>,
 }
 
-impl Packed {
+impl PackedRows {
     /// Appends at most `room` tokens of a document that begins at `start` of its sequence; returns how many.
-    fn push(&mut self, document: &Document, start: usize, room: usize) -> usize {
-        let Document { tokens, .. } = document;
+    fn push(&mut self, document: &PromptDocument, start: usize, room: usize) -> usize {
+        let PromptDocument { tokens, .. } = document;
         let len = tokens.len().min(room);
         for (i, token) in tokens[..len].iter().enumerate() {
             self.tokens.push(u32::from(*token));
@@ -338,8 +337,8 @@ pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch>
     let mut at = 0;
     while at + 1 < tokens.len() {
         let end = (at + seq_len).min(tokens.len() - 1);
-        let mut packed = Packed::default();
-        packed.push(&Document { tokens: tokens[at..=end].to_vec(), is_hole: false }, 0, end - at);
+        let mut packed = PackedRows::default();
+        packed.push(&PromptDocument { tokens: tokens[at..=end].to_vec(), is_hole: false }, 0, end - at);
         // What ends the document is not part of the text.
         for target in &mut packed.targets {
             if *target == u32::from(END) {
@@ -356,12 +355,12 @@ pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch>
 mod tests {
     use super::*;
     use crate::Recipe;
-    use crate::corpus::Corpus;
+    use crate::data::corpus::Corpus;
+    use crate::data::tokenizer::learn;
     use crate::pool::Pool;
-    use crate::tokenizer::learn;
     use nanochat_engine::text::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
 
-    const SCHEDULE: &str = include_str!("schedule.rs");
+    const SCHEDULE: &str = include_str!("../schedule.rs");
 
     fn file(name: &str, text: &str) -> SourceFile {
         SourceFile { name: name.into(), path: name.into(), text: text.into() }
@@ -372,8 +371,8 @@ mod tests {
         [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SCHEDULE)]
     }
 
-    fn data(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> Data {
-        Data {
+    fn data(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> DataRecipe {
+        DataRecipe {
             seq_len,
             fim_rate,
             snippet_rate,
@@ -401,17 +400,18 @@ mod tests {
         let mut corpus = Corpus::split(files().to_vec(), 0.1, 3).expect("four files");
         corpus.dependencies = vec![file("dep-1.0.0/src/lib.rs", "/// Größe\npub fn größe() -> usize {\n    7\n}\n")];
         let trained: Vec<SourceFile> = corpus.trained().cloned().collect();
-        let places: Vec<usize> = (0..trained.len()).collect();
+        let doc_indices: Vec<usize> = (0..trained.len()).collect();
         let data = data(128, 0.6, 0.5);
         let packages = packages(&trained);
         let from_text = Documents::new(tokenizer.clone(), &trained, packages.clone(), &data, 7);
         let (shards, _) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("writable");
         let shards = Arc::new(shards);
-        let from_shards = Documents::from_shards(tokenizer.clone(), shards, places.clone(), packages.clone(), &data, 7);
+        let from_shards =
+            Documents::from_shards(tokenizer.clone(), shards, doc_indices.clone(), packages.clone(), &data, 7);
         // Once more, from what the first run kept.
         let (shards, made) = Shards::of(folder.path(), &corpus, &tokenizer, &pool).expect("readable");
         assert_eq!(made.n_tokenised, 0);
-        let again = Documents::from_shards(tokenizer, Arc::new(shards), places, packages, &data, 7);
+        let again = Documents::from_shards(tokenizer, Arc::new(shards), doc_indices, packages, &data, 7);
         for step in 0..40 {
             let batch = from_text.batch(step, 0..4);
             for other in [from_shards.batch(step, 0..4), again.batch(step, 0..4)] {
@@ -503,7 +503,7 @@ mod tests {
         let types = "pub struct Store {\n    pub root: u8,\n}\n";
         let text = "fn f(store: &Store) {\n    store.root;\n}\n".repeat(40);
         let files = [file("src/a.rs", &text), file("src/types.rs", types)];
-        let data = Data { declared_rate: 0.5, ..data(512, 1.0, 0.0) };
+        let data = DataRecipe { declared_rate: 0.5, ..data(512, 1.0, 0.0) };
         let documents = Documents::new(Arc::new(Tokenizer::bytes()), &files, packages(&files), &data, 7);
         let mut rng = Rng::new(1);
         let mut n_declared = 0;
@@ -521,7 +521,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_hole_counts_more() {
-        let weight = |idx, is_hole| Document { tokens: vec![END; 400], is_hole }.weight(idx);
+        let weight = |idx, is_hole| PromptDocument { tokens: vec![END; 400], is_hole }.weight(idx);
         assert_eq!(weight(399, true), 1.0 + MORE);
         assert!((399 - 24..399).all(|idx| weight(idx, true) < weight(idx + 1, true) && weight(idx, true) > 2.4));
         assert!(weight(0, true) < 1.001 && weight(399, false) == 1.0);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
 
-use crate::documents::Documents;
-use crate::model::Batch;
+use super::batch::Batch;
+use super::documents::Documents;
 
 /// Corpora and how often each is drawn from.
 pub struct Mixture {

@@ -15,22 +15,35 @@
 //! at least one held-out file, and never are all held out. Of a workspace with a single file, the last part (by
 //! the share, cut at a line) is held out instead, and no file is reported as held out whole.
 
-pub mod dedup;
-pub mod filter;
-pub mod licence;
-pub mod shards;
-
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use nanochat_engine::workspace::sources::{Listed, Package, Role, SourceFile};
 use nanochat_engine::{Sources, text::secrets};
 
-use crate::TrainError;
-use crate::learned::Forgotten;
+use super::dedup::{self, Precedence, Sketch, Verdict};
+use super::filter;
+use super::forgotten::Forgotten;
+use super::licence::Allowed;
 use crate::pool::Pool;
-use dedup::{Rank, Sketch, Verdict};
-use licence::Allowed;
+
+/// Why the sources give no corpus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CorpusError {
+    /// There is no Rust code to train on.
+    #[error("no .rs file to train on under {root}, or all are left out; is it a cargo workspace?")]
+    Empty {
+        /// Root of the workspace.
+        root: PathBuf,
+    },
+    /// There is too little code to hold any of it out.
+    #[error("{bytes} bytes of Rust are too few to train on and to judge by; train a larger workspace")]
+    TooSmall {
+        /// Bytes of code in the workspace.
+        bytes: usize,
+    },
+}
 
 /// Files to train on and files to judge by.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +72,7 @@ pub struct Corpus {
 
 /// What a corpus is to be made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct CollectRequest<'a> {
     /// Whose code.
     pub sources: &'a Sources,
     /// Licences whose dependencies are trained on too; `None`: members alone.
@@ -74,7 +87,7 @@ pub struct Wanted<'a> {
 
 /// Files that may be trained on.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Files {
+pub struct GatheredFiles {
     /// Members', by name.
     pub members: Vec<SourceFile>,
     /// Dependencies', by name.
@@ -87,7 +100,7 @@ pub struct Files {
     pub licences: Vec<String>,
 }
 
-impl Files {
+impl GatheredFiles {
     /// Reads, filters, scrubs and compares: the members' files and, with a list of licences, those of the dependencies
     /// that it allows.
     pub fn gather(sources: &Sources, dependencies: Option<&Allowed>, forgotten: &Forgotten, pool: &Pool) -> Self {
@@ -106,11 +119,11 @@ impl Files {
         skipped.extend(left_out.into_iter().flatten().map(|skip| (skip.path, skip.reason)));
         let mut listed = Listed::joined(lists);
         listed.retain(|listed| !forgotten.contains(&listed.name));
-        let prepared = pool.map(listed.len(), |i| Prepared::of(listed[i].clone(), sources));
+        let prepared = pool.map(listed.len(), |i| CleanFile::of(listed[i].clone(), sources));
         let (mut files, mut sketches, mut n_scrubbed) = (Vec::new(), Vec::new(), 0);
         for prepared in prepared {
             match prepared {
-                Ok(Some(Prepared { file, package, rank, sketch, n_secrets })) => {
+                Ok(Some(CleanFile { file, package, rank, sketch, n_secrets })) => {
                     files.push((file, package));
                     sketches.push((rank, sketch));
                     n_scrubbed += n_secrets;
@@ -160,15 +173,15 @@ fn whether(package: &Package, dependencies: Option<&Allowed>) -> Result<bool, St
 }
 
 /// A file that is read, filtered and scrubbed.
-struct Prepared {
+struct CleanFile {
     file: SourceFile,
     package: usize,
-    rank: Rank,
+    rank: Precedence,
     sketch: Sketch,
     n_secrets: usize,
 }
 
-impl Prepared {
+impl CleanFile {
     /// `None` for a file without text; the reason for one that is left out.
     fn of(listed: Listed, sources: &Sources) -> Result<Option<Self>, (PathBuf, String)> {
         let package_idx = listed.package;
@@ -185,7 +198,7 @@ impl Prepared {
             file.text = text.into_owned();
         }
         // What is listed has no other file of its name.
-        let rank = Rank::new(package.role == Role::Dependency, &package.name, &package.version, &file.name);
+        let rank = Precedence::new(package.role == Role::Dependency, &package.name, &package.version, &file.name);
         let sketch = Sketch::new(&file.text);
         Ok(Some(Self { file, package: package_idx, rank, sketch, n_secrets }))
     }
@@ -193,10 +206,10 @@ impl Prepared {
 
 impl Corpus {
     /// Gathers files and splits the members' ones.
-    pub fn collect(wanted: &Wanted<'_>, pool: &Pool) -> Result<Self, TrainError> {
-        let files = Files::gather(wanted.sources, wanted.dependencies, wanted.forgotten, pool);
+    pub fn collect(wanted: &CollectRequest<'_>, pool: &Pool) -> Result<Self, CorpusError> {
+        let files = GatheredFiles::gather(wanted.sources, wanted.dependencies, wanted.forgotten, pool);
         if files.members.is_empty() {
-            return Err(TrainError::Empty { root: wanted.sources.root.clone() });
+            return Err(CorpusError::Empty { root: wanted.sources.root.clone() });
         }
         let mut corpus = Self::split(files.members, wanted.held_out_share, wanted.seed)?;
         corpus.dependencies = files.dependencies;
@@ -208,7 +221,7 @@ impl Corpus {
     }
 
     /// Splits files that are all different. There must be at least one.
-    pub fn split(mut files: Vec<SourceFile>, held_out_share: f64, seed: u64) -> Result<Self, TrainError> {
+    pub fn split(mut files: Vec<SourceFile>, held_out_share: f64, seed: u64) -> Result<Self, CorpusError> {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let (train, held_out, within_one_file) = if let [file] = &files[..] {
             let (train, held_out) = cut(file, held_out_share)?;
@@ -260,7 +273,7 @@ impl Corpus {
         (self.train, self.dependencies, self.replay) = (Vec::new(), Vec::new(), Vec::new());
     }
 
-    fn hashed(&self) -> String {
+    pub(super) fn hashed(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         let Self { train, dependencies, held_out, replay, general, .. } = self;
         for (mark, files) in [(b"t", train), (b"d", dependencies), (b"h", held_out), (b"r", replay), (b"g", general)] {
@@ -290,12 +303,12 @@ const GENERAL_SHARE: f64 = 0.02;
 /// Smallest text that is worth holding out.
 const MIN_PART: usize = 256;
 
-fn cut(file: &SourceFile, share: f64) -> Result<(SourceFile, SourceFile), TrainError> {
+fn cut(file: &SourceFile, share: f64) -> Result<(SourceFile, SourceFile), CorpusError> {
     let text = &file.text;
     let from = ((text.len() as f64 * (1.0 - share)) as usize).min(text.len().saturating_sub(MIN_PART));
     let line = text.as_bytes()[..from].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     if line < MIN_PART {
-        return Err(TrainError::TooSmall { bytes: text.len() });
+        return Err(CorpusError::TooSmall { bytes: text.len() });
     }
     let part = |text: &str| SourceFile { text: text.to_owned(), ..file.clone() };
     Ok((part(&text[..line]), part(&text[line..])))
@@ -339,16 +352,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::licence::PERMISSIVE;
 
     fn file(name: usize, size: usize) -> SourceFile {
         let text: String = format!("// file {name}\n").chars().cycle().take(size).collect();
         SourceFile { name: format!("src/f{name:03}.rs"), path: PathBuf::from(format!("/w/src/f{name:03}.rs")), text }
     }
 
-    fn collect(sources: &Sources, dependencies: Option<&Allowed>, held_out_share: f64) -> Result<Corpus, TrainError> {
+    fn collect(sources: &Sources, dependencies: Option<&Allowed>, held_out_share: f64) -> Result<Corpus, CorpusError> {
         let pool = Pool::new(2).expect("threads start");
         Corpus::collect(
-            &Wanted { sources, dependencies, forgotten: &Forgotten::default(), held_out_share, seed: 1 },
+            &CollectRequest { sources, dependencies, forgotten: &Forgotten::default(), held_out_share, seed: 1 },
             &pool,
         )
     }
@@ -409,7 +423,7 @@ mod tests {
                 ("silent", "1.0.0", None, &[("src/lib.rs", code("silent", 0..30))]),
             ],
         );
-        let allowed = Allowed::new(licence::PERMISSIVE).expect("they are SPDX identifiers");
+        let allowed = Allowed::new(PERMISSIVE).expect("they are SPDX identifiers");
         let alone = collect(&sources, None, 0.5).expect("two files");
         let corpus = collect(&sources, Some(&allowed), 0.5).expect("two files");
         assert_eq!((names(&corpus.train), names(&corpus.held_out)), (names(&alone.train), names(&alone.held_out)));
@@ -505,6 +519,6 @@ mod tests {
 
     #[test]
     fn a_single_file_that_is_too_small_is_refused() {
-        assert!(matches!(Corpus::split(vec![file(0, 300)], 0.1, 1), Err(TrainError::TooSmall { bytes: 300 })));
+        assert!(matches!(Corpus::split(vec![file(0, 300)], 0.1, 1), Err(CorpusError::TooSmall { bytes: 300 })));
     }
 }

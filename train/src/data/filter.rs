@@ -78,36 +78,36 @@ const LEAST_DECLARED: usize = 40;
 /// are constants and type aliases.
 fn is_bindings(text: &str) -> bool {
     let (mut n_code, mut n_declared) = (0usize, 0usize);
-    let mut at = Place::Code;
+    let mut at = Region::Code;
     let mut is_repr_c = false;
     for line in text.lines().map(str::trim) {
         if line.is_empty() || line.starts_with("//") {
             continue;
         }
-        if matches!(at, Place::Code) && line.starts_with("#[") && line.ends_with(']') {
+        if matches!(at, Region::Code) && line.starts_with("#[") && line.ends_with(']') {
             is_repr_c |= line.contains("repr(C") || line.contains("repr(transparent");
             continue;
         }
         n_code += 1;
-        if matches!(at, Place::Code) {
+        if matches!(at, Region::Code) {
             at = begin_of(line, std::mem::take(&mut is_repr_c));
         }
-        n_declared += usize::from(!matches!(at, Place::Code));
+        n_declared += usize::from(!matches!(at, Region::Code));
         at = match at {
-            Place::Code => Place::Code,
-            Place::Block(depth) => {
+            Region::Code => Region::Code,
+            Region::Block(depth) => {
                 let depth = depth + count(line, b'{') - count(line, b'}');
-                if depth > 0 || !line.contains(['{', '}', ';']) { Place::Block(depth) } else { Place::Code }
+                if depth > 0 || !line.contains(['{', '}', ';']) { Region::Block(depth) } else { Region::Code }
             }
-            Place::Statement if line.ends_with(';') => Place::Code,
-            Place::Statement => Place::Statement,
+            Region::Statement if line.ends_with(';') => Region::Code,
+            Region::Statement => Region::Statement,
         };
     }
     n_code >= LEAST_DECLARED && n_declared * 10 > n_code * 7
 }
 
 /// Where a line stands.
-enum Place {
+enum Region {
     Code,
     /// In what is declared between so many braces.
     Block(isize),
@@ -115,7 +115,7 @@ enum Place {
     Statement,
 }
 
-fn begin_of(line: &str, is_repr_c: bool) -> Place {
+fn begin_of(line: &str, is_repr_c: bool) -> Region {
     let declared = line.strip_prefix("pub ").or_else(|| line.strip_prefix("pub(crate) ")).unwrap_or(line);
     let is_type = |keyword: &str| declared.starts_with(keyword);
     let is_extern_block = line.contains("extern \"") && line.ends_with('{') && !line.contains("fn ");
@@ -126,12 +126,12 @@ fn begin_of(line: &str, is_repr_c: bool) -> Place {
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
         && line.contains('{');
     if is_extern_block || is_declaring_macro || is_repr_c && ["struct ", "union ", "enum "].into_iter().any(is_type) {
-        return Place::Block(0);
+        return Region::Block(0);
     }
     let is_constant = ["const ", "static ", "type "].into_iter().any(is_type) && !declared.starts_with("const fn");
     // What windows-sys has in place of `extern` blocks.
     let is_link = line.contains("link!(") && line.contains("fn ");
-    if is_constant || is_link { Place::Statement } else { Place::Code }
+    if is_constant || is_link { Region::Statement } else { Region::Code }
 }
 
 fn count(line: &str, mark: u8) -> isize {
@@ -242,7 +242,7 @@ mod tests {
         for text in [
             include_str!("filter.rs"),
             include_str!("dedup.rs"),
-            include_str!("../documents.rs"),
+            include_str!("documents.rs"),
             include_str!("../run.rs"),
             include_str!("../ops/tests.rs"),
             include_str!("../optim/lion.rs"),
