@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Sources};
-use nanochat_eval::record::Completion;
 use nanochat_eval::sandbox::Mode;
 use nanochat_eval::suite::Suite;
-use nanochat_eval::system::{Copy, Empty, System, SystemError, Task, Truth};
+use nanochat_eval::system::{Completion, Copy, Empty, System, SystemError, Task, Truth};
 use nanochat_eval::{Plan, evaluate};
 
 const LIB: &str = "/// The sum of squares.\npub fn squares(values: &[u64]) -> u64 {\n    let mut total = 0;\n    \

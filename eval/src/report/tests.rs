@@ -25,7 +25,7 @@ pub(crate) fn findings(seed: u64) -> Findings {
             skipped: (name == "delta").then(|| "it does not build".to_owned()),
             n_cut: 200,
             files_not_compiled: i,
-            ..Project::default()
+            ..ProjectSummary::default()
         });
     }
     for i in 0..66 {
