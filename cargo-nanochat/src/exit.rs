@@ -10,9 +10,9 @@ use nanochat_engine::complete::CompleteError;
 use nanochat_engine::workspace::store::StoreError;
 use nanochat_eval::EvalError;
 use nanochat_eval::check::CheckError;
-use nanochat_eval::contestant::server::ServerError;
 use nanochat_eval::sandbox::SandboxError;
 use nanochat_eval::suite::{ListError, SuiteError};
+use nanochat_eval::system::server::ServerError;
 use nanochat_lsp::workspace::WorkspaceError;
 use nanochat_train::TrainError;
 use nanochat_train::backend::BackendError;
@@ -165,7 +165,7 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
                 | TrainError::Backend(BackendError::NotBuilt { .. } | BackendError::Streams { .. })
                 | TrainError::Shards(ShardError::Packed { .. })
         ),
-        (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Stage(_)),
+        (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Record(_)),
         (None, None) => false,
     };
     is_input.then_some(Exit::Input)

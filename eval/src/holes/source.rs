@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 
-use crate::record::Hole;
+use crate::holes::Hole;
 
 /// The parser recurses; deeper text is refused before it is parsed.
 const MAX_DEPTH: usize = 128;

@@ -9,8 +9,7 @@ use nanochat_engine::complete::Voices;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Completer, Limits, Prompt};
 
-use super::{Contestant, FileText, FillError, Scene, Task, limits};
-use crate::record::Answer;
+use super::{Completion, FileText, ProjectContext, System, SystemError, Task, limits};
 
 /// The product's name in reports.
 pub const PRODUCT: &str = "nanochat";
@@ -65,12 +64,12 @@ impl<'a> Model<'a> {
     }
 }
 
-impl Contestant for Model<'_> {
+impl System for Model<'_> {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let memory = scene.known.memory(shared.completer.tokenizer());
@@ -82,22 +81,22 @@ impl Contestant for Model<'_> {
         Ok(())
     }
 
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         let prompt = Prompt { path: task.file, snippets: &[], prefix: task.prefix, suffix: task.suffix };
-        let super::AnswerLimits { max_tokens, max_lines } = limits(task.kind);
+        let super::CompletionLimits { max_tokens, max_lines } = limits(task.kind);
         let limits = Limits { max_tokens, max_lines, ..Limits::default() };
         let completer = &mut self.shared.borrow_mut().completer;
         completer.set_voices(self.voices);
         let completion = completer.complete(&prompt, &limits, cancel)?;
-        Ok(completion.map_or_else(Answer::default, |completion| Answer {
+        Ok(completion.map_or_else(Completion::default, |completion| Completion {
             tokens: Some(completion.n_generated),
             confidence: Some(f64::from(completion.confidence)),
-            ..Answer::from(Some(completion.text))
+            ..Completion::from(Some(completion.text))
         }))
     }
 
     /// The file is read once from its beginning, and each of its holes is charged its part.
-    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
@@ -139,7 +138,7 @@ mod tests {
     use nanochat_engine::workspace::sources::SourceFile;
 
     use super::*;
-    use crate::known::Known;
+    use crate::suite::Known;
 
     #[test]
     fn projects_of_one_name_have_memories_of_their_own() {
@@ -150,7 +149,7 @@ mod tests {
         let mut completer = Completer::without_model(Arc::new(Tokenizer::bytes()));
         let mut model = Model::new(&mut completer);
         let mut bits = |known: &Known| {
-            model.enter(&Scene { texts: &BTreeMap::new(), known }, &Cancel::new()).expect("it can");
+            model.enter(&ProjectContext { texts: &BTreeMap::new(), known }, &Cancel::new()).expect("it can");
             let hole = 4..line.len() - 1;
             let text = FileText { file: "a.rs", text: line, holes: std::slice::from_ref(&hole) };
             model.costs(&text, &Cancel::new()).expect("it can").expect("it has probabilities")[0].bits

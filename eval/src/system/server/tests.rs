@@ -101,8 +101,8 @@ fn task(kind: HoleKind) -> Task<'static> {
     Task { file: "src/a.rs", kind, prefix: "fn f() -> u8 {\n    let x = ", suffix: "\n    x\n}\n" }
 }
 
-fn fill(server: &mut Server, kind: HoleKind) -> Answer {
-    server.fill(&task(kind), &Cancel::new()).expect("the stub answers")
+fn fill(server: &mut Server, kind: HoleKind) -> Completion {
+    server.complete(&task(kind), &Cancel::new()).expect("the stub answers")
 }
 
 fn error_of(stub: &Stub) -> String {
@@ -170,7 +170,7 @@ fn llama_cpp_is_asked_through_infill_where_the_family_is_not_known() {
     let mut server = stub.connect().expect("it has /props");
     assert_eq!((server.name(), server.fim()), ("Mine-1B", Fim::Infill));
     let answer = fill(&mut server, HoleKind::Statement);
-    assert_eq!(answer, Answer { tokens: Some(2), ..Some("7;".to_owned()).into() });
+    assert_eq!(answer, Completion { tokens: Some(2), ..Some("7;".to_owned()).into() });
     let posted = stub.posted("/infill");
     let expected = json!({
         "input_prefix": "fn f() -> u8 {\n    let x = ", "input_suffix": "\n    x\n}\n", "prompt": "",
@@ -291,7 +291,7 @@ fn a_short_context_is_met_with_a_smaller_window() {
     let mut server = stub.connect().expect("the trial is short");
     let (prefix, suffix) = ("    before();\n".repeat(900), "    after();\n".repeat(900));
     let task = Task { file: "a.rs", kind: HoleKind::NextLine, prefix: &prefix, suffix: &suffix };
-    assert!(server.fill(&task, &Cancel::new()).is_ok());
+    assert!(server.complete(&task, &Cancel::new()).is_ok());
     let prompts = stub.posted("/v1/completions");
     let last = prompts.last().and_then(|body| body["prompt"].as_str()).expect("it was asked");
     assert!((500..=2000).contains(&last.len()), "{}", last.len());

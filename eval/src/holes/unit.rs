@@ -1,7 +1,7 @@
-//! How much of an answer counts: one line, expression, statement or inside of a block, for every contestant.
+//! How much of an answer counts: one line, expression, statement or inside of a block, for every system.
 
+use super::source;
 use crate::holes::HoleKind;
-use crate::source;
 
 /// Answers are read this far.
 const MAX_BYTES: usize = 8 << 10;

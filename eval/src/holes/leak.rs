@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use nanochat_engine::checkpoint::Fingerprint;
 
-use crate::record::Hole;
+use crate::holes::Hole;
 
 /// A file of which more than this share was trained on is one that was trained on, in another version.
 const MAX_OVERLAP: f64 = 0.5;

@@ -21,7 +21,7 @@ pub(crate) struct Log {
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StageError {
+pub enum RecordError {
     /// The file system refuses.
     #[error("{path}: {source}")]
     Io {
@@ -64,8 +64,8 @@ pub enum StageError {
 
 impl Log {
     /// Opens or creates the file and reads what it holds.
-    pub(crate) fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>), StageError> {
-        let failed = |source| StageError::Io { path: path.to_path_buf(), source };
+    pub(crate) fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>), RecordError> {
+        let failed = |source| RecordError::Io { path: path.to_path_buf(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -83,13 +83,13 @@ impl Log {
     }
 
     /// Appends one record.
-    pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<(), StageError> {
+    pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<(), RecordError> {
         self.append_all(std::slice::from_ref(record))
     }
 
     /// Appends records in one write.
-    pub(crate) fn append_all<T: Serialize>(&mut self, records: &[T]) -> Result<(), StageError> {
-        let failed = |source| StageError::Io { path: self.path.clone(), source };
+    pub(crate) fn append_all<T: Serialize>(&mut self, records: &[T]) -> Result<(), RecordError> {
+        let failed = |source| RecordError::Io { path: self.path.clone(), source };
         let mut lines = Vec::new();
         for record in records {
             serde_json::to_writer(&mut lines, record).map_err(|error| failed(error.into()))?;
@@ -104,22 +104,22 @@ impl Log {
 }
 
 /// Reads a finished file of records; one that is missing has none.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StageError> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RecordError> {
     match std::fs::read(path) {
         Ok(bytes) => {
             let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
             parse(path, &bytes[..whole])
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(StageError::Io { path: path.to_path_buf(), source }),
+        Err(source) => Err(RecordError::Io { path: path.to_path_buf(), source }),
     }
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, StageError> {
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<T>, RecordError> {
     let lines = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     lines
         .map(|(at, line)| {
-            serde_json::from_slice(line).map_err(|error| StageError::Record {
+            serde_json::from_slice(line).map_err(|error| RecordError::Record {
                 path: path.to_path_buf(),
                 line: at + 1,
                 reason: error.to_string(),
@@ -150,6 +150,6 @@ mod tests {
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "1\nx\n").expect("a file");
         let error = Log::open::<u32>(&path).expect_err("x is no number");
-        assert!(matches!(error, StageError::Record { line: 2, .. }), "{error}");
+        assert!(matches!(error, RecordError::Record { line: 2, .. }), "{error}");
     }
 }

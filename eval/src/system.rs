@@ -14,9 +14,8 @@ use nanochat_engine::complete::CompleteError;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Cancelled};
 
-use crate::holes::HoleKind;
-use crate::known::Known;
-use crate::record::{Answer, Hole};
+use crate::holes::{Hole, HoleKind};
+use crate::suite::Known;
 
 pub use control::{Empty, Truth};
 pub use copy::{Copy, RandomLine};
@@ -26,7 +25,7 @@ pub use server::Server;
 
 /// A project whose holes come next.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct ProjectContext<'a> {
     /// The texts that holes are cut from, by file. Only the truth may look.
     pub texts: &'a BTreeMap<String, String>,
     /// What may be known besides the file at hand. A file of this name is the one at hand as it was saved: it is to be
@@ -34,7 +33,7 @@ pub struct Scene<'a> {
     pub known: &'a Known,
 }
 
-/// What a contestant may see of a hole.
+/// What a system may see of a hole.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
     /// The file, relative to the workspace's root.
@@ -58,23 +57,34 @@ pub struct FileText<'a> {
     pub holes: &'a [Range<usize>],
 }
 
+/// What a system says to a hole. Everything but `text` may be absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completion {
+    /// Text for the hole; `None` where it stays silent.
+    pub text: Option<String>,
+    /// Tokens generated, shown or not.
+    pub tokens: Option<usize>,
+    /// How sure it is, 0..=1.
+    pub confidence: Option<f64>,
+}
+
 /// Something that fills holes.
-pub trait Contestant {
+pub trait System {
     /// Its name in the report.
     fn name(&self) -> &str;
 
     /// Hears which project the next tasks are of.
-    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
         let _ = scene;
         Ok(cancel.check()?)
     }
 
     /// Text for the hole, or silence. The runner takes the time.
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError>;
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError>;
 
     /// What these bytes of a file cost it, each given the file up to there; `None` where it gives no probabilities.
     /// Asked once for all holes of a file, and outside of the answers' time.
-    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         let _ = text;
         cancel.check()?;
         Ok(None)
@@ -84,7 +94,7 @@ pub trait Contestant {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FillError {
+pub enum SystemError {
     /// The completer cannot answer.
     #[error(transparent)]
     Complete(CompleteError),
@@ -98,13 +108,13 @@ pub enum FillError {
 
 /// How long an answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AnswerLimits {
+pub(crate) struct CompletionLimits {
     pub(crate) max_tokens: usize,
     pub(crate) max_lines: usize,
 }
 
-/// The same for every contestant and every hole of a kind: the length of the truth is not to be known.
-pub(crate) fn limits(kind: HoleKind) -> AnswerLimits {
+/// The same for every system and every hole of a kind: the length of the truth is not to be known.
+pub(crate) fn limits(kind: HoleKind) -> CompletionLimits {
     let (max_tokens, max_lines) = match kind {
         HoleKind::Expression => (32, 1),
         HoleKind::LineTail | HoleKind::NextLine | HoleKind::RestOfLine => (48, 1),
@@ -112,17 +122,23 @@ pub(crate) fn limits(kind: HoleKind) -> AnswerLimits {
         HoleKind::Block => (128, 12),
         HoleKind::FunctionBody => (192, 24),
     };
-    AnswerLimits { max_tokens, max_lines }
+    CompletionLimits { max_tokens, max_lines }
+}
+
+impl From<Option<String>> for Completion {
+    fn from(text: Option<String>) -> Self {
+        Self { text, ..Self::default() }
+    }
 }
 
 impl Task<'_> {
-    /// The hole as a contestant sees it; `text` is the file's.
+    /// The hole as a system sees it; `text` is the file's.
     pub fn of<'a>(hole: &'a Hole, text: &'a str) -> Task<'a> {
         Task { file: &hole.file, kind: hole.kind, prefix: &text[..hole.start], suffix: &text[hole.end..] }
     }
 }
 
-impl From<CompleteError> for FillError {
+impl From<CompleteError> for SystemError {
     fn from(error: CompleteError) -> Self {
         match error {
             CompleteError::Cancelled(cancelled) => Self::Cancelled(cancelled),
@@ -131,7 +147,7 @@ impl From<CompleteError> for FillError {
     }
 }
 
-impl From<server::ServerError> for FillError {
+impl From<server::ServerError> for SystemError {
     fn from(error: server::ServerError) -> Self {
         match error {
             server::ServerError::Cancelled(cancelled) => Self::Cancelled(cancelled),

@@ -1,7 +1,7 @@
 //! Fillers that may compile and help nobody. They score 0, and a hole whose truth is one is not used.
 
-use crate::contestant::Task;
 use crate::holes::HoleKind;
+use crate::system::Task;
 
 /// What is wrong with a filler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use nanochat_engine::text::tokenizer::TokenId;
 use nanochat_engine::workspace::sources::{Package, Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
-/// What contestants may know besides the file at hand.
+/// What systems may know besides the file at hand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
@@ -44,8 +44,8 @@ impl Knowledge {
     }
 }
 
-/// The texts that contestants may know of one project besides the file at hand, and what is made of them, once for all
-/// contestants that ask.
+/// The texts that systems may know of one project besides the file at hand, and what is made of them, once for all
+/// systems that ask.
 #[derive(Debug, Default)]
 pub struct Known {
     /// The project's own files first, and then each dependency's.

@@ -1,10 +1,10 @@
 //! The plots of a report's page.
 
 use super::svg::{Anchor, Axis, Svg};
-use crate::contestant::PRODUCT;
 use crate::holes::HoleKind;
-use crate::report::{Coverage, Difference, LatencyCurve, Reliability, Report, System};
+use crate::report::{Coverage, Difference, LatencyCurve, Reliability, Report, SystemScores};
 use crate::stats::Value;
+use crate::system::PRODUCT;
 
 const WIDTH: f64 = 860.0;
 /// Height of one line of a plot with lines of marks.
@@ -47,7 +47,7 @@ pub(super) fn by_kind(report: &Report) -> String {
         svg.text("label", (0.0, top + 30.0), Anchor::Start, &format!("{n} holes"));
         for (j, name) in systems.iter().enumerate() {
             let y = top + 10.0 + LINE * j as f64;
-            if let Some(System { compile_success, .. }) = row(name) {
+            if let Some(SystemScores { compile_success, .. }) = row(name) {
                 let label = format!("{name}, {}: {}", kind.map_or("all", HoleKind::name), percents(compile_success));
                 whisker(&mut svg, &x, y, compile_success, j, &label);
             }

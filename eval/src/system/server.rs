@@ -16,9 +16,8 @@ use std::time::Duration;
 use nanochat_engine::{Cancel, Cancelled};
 use serde_json::{Value as Json, json};
 
-use crate::contestant::{Contestant, FillError, Task, limits};
+use super::{Completion, System, SystemError, Task, limits};
 use crate::holes::HoleKind;
-use crate::record::Answer;
 
 pub use fim::Fim;
 use fim::Template;
@@ -249,7 +248,7 @@ impl Server {
     }
 
     /// With ever smaller windows until the server's context holds one.
-    fn ask(&self, task: &Task<'_>, max_tokens: usize, cancel: &Cancel) -> Result<Answer, ServerError> {
+    fn ask(&self, task: &Task<'_>, max_tokens: usize, cancel: &Cancel) -> Result<Completion, ServerError> {
         let path = if self.fim == Fim::Infill { INFILL } else { COMPLETIONS };
         let (mut n_before, mut n_after) = WINDOW;
         loop {
@@ -287,17 +286,17 @@ impl Server {
         body
     }
 
-    fn answer(&self, path: &str, reply: Reply) -> Result<Answer, ServerError> {
+    fn answer(&self, path: &str, reply: Reply) -> Result<Completion, ServerError> {
         let body = reply.json(&self.http, path)?;
         let missing = |field| ServerError::Form { url: self.http.url().to_owned(), path: path.to_owned(), field };
         let count = |value: &Json| value.as_u64().and_then(|count| usize::try_from(count).ok());
         if self.fim == Fim::Infill {
             let text = body["content"].as_str().ok_or_else(|| missing("content"))?;
-            return Ok(Answer { tokens: count(&body["tokens_predicted"]), ..Some(text.to_owned()).into() });
+            return Ok(Completion { tokens: count(&body["tokens_predicted"]), ..Some(text.to_owned()).into() });
         }
         let choice = &body["choices"][0];
         let text = choice["text"].as_str().ok_or_else(|| missing("choices[0].text"))?;
-        Ok(Answer {
+        Ok(Completion {
             tokens: count(&body["usage"]["completion_tokens"]),
             confidence: confidence(&choice["logprobs"]),
             ..Some(text.to_owned()).into()
@@ -305,12 +304,12 @@ impl Server {
     }
 }
 
-impl Contestant for Server {
+impl System for Server {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         Ok(self.ask(task, limits(task.kind).max_tokens, cancel)?)
     }
 }

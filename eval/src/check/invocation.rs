@@ -8,7 +8,7 @@ use crate::sandbox::Invocation;
 
 /// One crate as cargo compiles it.
 #[derive(Clone, Debug)]
-pub(crate) struct Unit {
+pub(crate) struct CrateUnit {
     /// How to compile it.
     pub(crate) invocation: Invocation,
     /// The source files that the compiler read for it.
@@ -17,7 +17,7 @@ pub(crate) struct Unit {
     pub(crate) extra: String,
 }
 
-impl Unit {
+impl CrateUnit {
     /// Whether it is compiled from files of that folder.
     pub(crate) fn is_within(&self, folder: &Path) -> bool {
         self.files.iter().any(|file| file.starts_with(folder))
@@ -31,7 +31,7 @@ impl Unit {
 
 /// The units whose compilation `stderr` reports, in that order. A command that cannot be read is left out: its
 /// files are then checked through cargo.
-pub(crate) fn units(stderr: &str, folder: &Path) -> Vec<Unit> {
+pub(crate) fn units(stderr: &str, folder: &Path) -> Vec<CrateUnit> {
     let mut units = Vec::new();
     let mut rest = stderr;
     while let Some(at) = rest.find("Running `") {
@@ -45,7 +45,7 @@ pub(crate) fn units(stderr: &str, folder: &Path) -> Vec<Unit> {
     units
 }
 
-fn unit(words: Vec<String>, folder: &Path) -> Option<Unit> {
+fn unit(words: Vec<String>, folder: &Path) -> Option<CrateUnit> {
     let is_variable = |word: &str| {
         word.split_once('=').is_some_and(|(name, _)| {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -61,7 +61,7 @@ fn unit(words: Vec<String>, folder: &Path) -> Option<Unit> {
     let extra = args.iter().find_map(|arg| arg.strip_prefix("extra-filename=")).unwrap_or_default();
     let dep_info = std::fs::read_to_string(Path::new(out_dir).join(format!("{crate_name}{extra}.d"))).ok()?;
     let env = variables.iter().filter_map(|word| word.split_once('='));
-    Some(Unit {
+    Some(CrateUnit {
         files: sources(&dep_info, folder),
         extra: extra.to_owned(),
         invocation: Invocation {

@@ -5,10 +5,10 @@ mod svg;
 
 use std::fmt::Write;
 
-use crate::contestant::PRODUCT;
 use crate::holes::HoleKind;
-use crate::report::{Cluster, Difference, Report, System};
+use crate::report::{Cluster, Difference, Report, SystemScores};
 use crate::stats::Value;
+use crate::system::PRODUCT;
 use plots::{percents, signed};
 use svg::{Svg, escaped};
 
@@ -193,7 +193,7 @@ fn tables(out: &mut String, report: &Report) {
     }
 }
 
-fn row(report: &Report, system: &System) -> Vec<String> {
+fn row(report: &Report, system: &SystemScores) -> Vec<String> {
     let share = |value: &Value| cell(&percents(value).replace(" %", ""));
     let timings = report.timings.iter().find(|t| t.system == system.name && t.kind == system.kind);
     let ms =

@@ -17,9 +17,8 @@ use nanochat_engine::score::Score;
 use nanochat_engine::text::tokenizer::{END, N_SPECIALS, TokenId};
 use nanochat_engine::{Cancel, Tokenizer};
 
-use super::{Contestant, FileText, FillError, Scene, Task, limits};
-use crate::record::Answer;
-use crate::unit;
+use super::{Completion, FileText, ProjectContext, System, SystemError, Task, limits};
+use crate::holes::first_unit;
 
 /// Most tokens of context. Two sort keys hold eight.
 const MAX_ORDER: usize = 6;
@@ -118,7 +117,7 @@ impl Ngram {
         p
     }
 
-    fn generate(&self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn generate(&self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         let mut context = self.tokenizer.encode(task.prefix.as_bytes());
         // A cursor within a word splits its token: the last one is read again as bytes that the answer begins with.
         let mut begun: Vec<u8> =
@@ -158,10 +157,10 @@ impl Ngram {
             }
         }
         let text = String::from_utf8_lossy(bytes.get(n_begun..).unwrap_or_default()).into_owned();
-        let text = unit::first(task.kind, &text);
+        let text = first_unit(task.kind, &text);
         chosen.retain(|(start, _)| *start < n_begun + text.len());
         let log_p: f64 = chosen.iter().map(|(_, p)| p.ln()).sum();
-        Ok(Answer {
+        Ok(Completion {
             tokens: Some(chosen.len()),
             confidence: Some((log_p / chosen.len().max(1) as f64).exp()),
             ..Some(text.to_owned()).into()
@@ -169,24 +168,24 @@ impl Ngram {
     }
 }
 
-impl Contestant for Ngram {
+impl System for Ngram {
     fn name(&self) -> &str {
         "n-gram"
     }
 
-    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
         cancel.check()?;
         let files = scene.known.streams(&self.tokenizer).into_iter().collect();
         self.corpus = Corpus::build(files, self.tokenizer.vocab_size());
         Ok(())
     }
 
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         self.generate(task, cancel)
     }
 
     /// The file is read once from its beginning; what is not asked for costs nothing.
-    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
         let excluded = self.corpus.files.get(text.file).cloned().unwrap_or_default();
         let mut live = Live::default();
@@ -337,21 +336,21 @@ mod tests {
 
     use super::*;
     use crate::holes::HoleKind;
-    use crate::known::Known;
+    use crate::suite::Known;
 
     fn entered(files: &[(&str, &str)]) -> Ngram {
         let mut ngram = Ngram::new(Arc::new(Tokenizer::bytes()));
         let file =
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
         let known = Known::of(files.iter().map(file).collect());
-        let scene = Scene { texts: &BTreeMap::new(), known: &known };
+        let scene = ProjectContext { texts: &BTreeMap::new(), known: &known };
         ngram.enter(&scene, &Cancel::new()).expect("it is not cancelled");
         ngram
     }
 
     fn filled(ngram: &mut Ngram, prefix: &str, suffix: &str) -> String {
         let task = Task { file: "a.rs", kind: HoleKind::RestOfLine, prefix, suffix };
-        ngram.fill(&task, &Cancel::new()).expect("it is not cancelled").text.expect("it always answers")
+        ngram.complete(&task, &Cancel::new()).expect("it is not cancelled").text.expect("it always answers")
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use nanochat_engine::Cancel;
 
-use super::{Contestant, FillError, Scene, Task};
-use crate::record::Answer;
+use super::{Completion, ProjectContext, System, SystemError, Task};
 
 /// What was cut out. It must score 100 %, or the run is void.
 #[derive(Debug, Default)]
@@ -18,29 +17,29 @@ pub struct Truth {
 #[derive(Debug)]
 pub struct Empty;
 
-impl Contestant for Truth {
+impl System for Truth {
     fn name(&self) -> &str {
         "truth"
     }
 
-    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
         self.texts = scene.texts.clone();
         Ok(cancel.check()?)
     }
 
-    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Completion, SystemError> {
         let text = self.texts.get(task.file).map(String::as_str).unwrap_or_default();
         let end = text.len().checked_sub(task.suffix.len());
         Ok(end.and_then(|end| text.get(task.prefix.len()..end)).map(str::to_owned).into())
     }
 }
 
-impl Contestant for Empty {
+impl System for Empty {
     fn name(&self) -> &str {
         "empty"
     }
 
-    fn fill(&mut self, _task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, _task: &Task<'_>, _cancel: &Cancel) -> Result<Completion, SystemError> {
         Ok(Some(String::new()).into())
     }
 }

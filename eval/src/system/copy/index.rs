@@ -19,7 +19,7 @@ const KEY_BITS: std::ops::RangeInclusive<u32> = 8..=22;
 
 /// Files, searchable by what stands before a place.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct MatchIndex {
     /// Each file after an `END`, by name; an `END` at the end.
     bytes: Vec<u8>,
     files: Vec<(String, Range<usize>)>,
@@ -36,22 +36,22 @@ pub(super) struct Match {
     pub(super) end: usize,
 }
 
-impl Places {
+impl MatchIndex {
     /// Of files in any order; of a name that occurs twice, both.
     pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut files: Vec<(&str, &str)> = files.collect();
         files.sort_unstable();
-        let mut places = Self { bytes: vec![END], ..Self::default() };
+        let mut index = Self { bytes: vec![END], ..Self::default() };
         for (name, text) in files {
-            let start = places.bytes.len();
-            places.bytes.extend_from_slice(text.as_bytes());
-            places.files.push((name.to_owned(), start..places.bytes.len()));
-            places.bytes.push(END);
+            let start = index.bytes.len();
+            index.bytes.extend_from_slice(text.as_bytes());
+            index.files.push((name.to_owned(), start..index.bytes.len()));
+            index.bytes.push(END);
         }
-        assert!(u32::try_from(places.bytes.len()).is_ok(), "a project and what it knows are smaller than 4 GiB");
-        places.key_bits = places.bytes.len().ilog2().clamp(*KEY_BITS.start(), *KEY_BITS.end());
-        places.sort();
-        places
+        assert!(u32::try_from(index.bytes.len()).is_ok(), "a project and what it knows are smaller than 4 GiB");
+        index.key_bits = index.bytes.len().ilog2().clamp(*KEY_BITS.start(), *KEY_BITS.end());
+        index.sort();
+        index
     }
 
     /// Counting sort: places keep their order within a key.
@@ -181,15 +181,15 @@ mod tests {
             let texts: Vec<String> = (0..4).map(|_| text(80)).collect();
             let names = ["b.rs", "a.rs", "d.rs", "c.rs"];
             let files: Vec<(&str, &str)> = names.into_iter().zip(texts.iter().map(String::as_str)).collect();
-            let places = Places::new(files.iter().copied());
+            let index = MatchIndex::new(files.iter().copied());
             for n_words in [0, 1, 3, 12, 40] {
                 let context = text(n_words);
                 for hidden in ["", "a.rs", "c.rs"] {
-                    let found = places.longest(context.as_bytes(), hidden);
+                    let found = index.longest(context.as_bytes(), hidden);
                     assert_eq!(found, slow(&files, &context, hidden), "{context:?} in {files:?} but {hidden}");
                 }
             }
         }
-        assert_eq!(Places::default().longest(b"x", ""), None);
+        assert_eq!(MatchIndex::default().longest(b"x", ""), None);
     }
 }

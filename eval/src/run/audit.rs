@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use nanochat_engine::rng::Rng;
 use serde::Serialize;
 
+use super::Run;
 use crate::check::{Candidate, Verdict};
-use crate::record::{Findings, Hole, Scored};
-use crate::run::Run;
+use crate::holes::Hole;
+use crate::record::{Findings, Scored};
 use crate::{EvalError, Event};
 
 /// What an audit found.
@@ -30,7 +31,7 @@ pub struct Audit {
 /// A verdict that is another one alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Differing {
-    /// The contestant's name.
+    /// The system's name.
     pub system: String,
     /// The hole's crate, file, line and column.
     pub place: String,

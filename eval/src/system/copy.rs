@@ -1,6 +1,6 @@
 //! Copying: what followed the longest match, and a line drawn from the same file.
 
-mod places;
+mod index;
 
 use std::sync::Arc;
 
@@ -9,10 +9,9 @@ use nanochat_engine::rng::Rng;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Memory, Tokenizer};
 
-use super::{Contestant, FileText, FillError, Scene, Task};
-use crate::record::Answer;
-use crate::unit;
-use places::Places;
+use super::{Completion, FileText, ProjectContext, System, SystemError, Task};
+use crate::holes::first_unit;
+use index::MatchIndex;
 
 /// What followed the longest match of the text before the cursor, in the files that the memory may hold or
 /// elsewhere in the same file.
@@ -22,7 +21,7 @@ use places::Places;
 #[derive(Debug)]
 pub struct Copy {
     tokenizer: Arc<Tokenizer>,
-    places: Places,
+    index: MatchIndex,
     memory: Arc<Memory>,
 }
 
@@ -37,7 +36,7 @@ pub struct RandomLine;
 impl Copy {
     /// Knows nothing until it enters a project. The tokenizer is for bits per byte only: copied are bytes.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, places: Places::default(), memory: Arc::default() }
+        Self { tokenizer, index: MatchIndex::default(), memory: Arc::default() }
     }
 }
 
@@ -48,13 +47,13 @@ impl Default for Copy {
     }
 }
 
-impl Contestant for Copy {
+impl System for Copy {
     fn name(&self) -> &str {
         "copy-longest-match"
     }
 
-    fn enter(&mut self, scene: &Scene<'_>, cancel: &Cancel) -> Result<(), FillError> {
-        self.places = Places::new(scene.known.files().map(|file| (file.name.as_str(), file.text.as_str())));
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
+        self.index = MatchIndex::new(scene.known.files().map(|file| (file.name.as_str(), file.text.as_str())));
         cancel.check()?;
         self.memory = scene.known.memory(&self.tokenizer);
         Ok(cancel.check()?)
@@ -62,26 +61,26 @@ impl Contestant for Copy {
 
     /// For every place in every text: how many bytes before it equal the bytes before the cursor. The most wins;
     /// ties go to the nearest text (before the cursor, after the hole, other files by name), in it to the last place.
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         let context = task.prefix.as_bytes();
         let mut best: (usize, &str) = (0, "");
         for text in [task.prefix, task.suffix] {
             cancel.check()?;
-            let found = places::longest_in(text, context);
+            let found = index::longest_in(text, context);
             if found.len > best.0 {
                 best = (found.len, &text[found.end..]);
             }
         }
-        if let Some(found) = self.places.longest(context, task.file)
+        if let Some(found) = self.index.longest(context, task.file)
             && found.0 > best.0
         {
             best = found;
         }
         let (len, following) = best;
-        Ok((len > 0).then(|| unit::first(task.kind, following).to_owned()).into())
+        Ok((len > 0).then(|| first_unit(task.kind, following).to_owned()).into())
     }
 
-    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, FillError> {
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
         let memory = self.memory.with_overlay(text.file.to_owned(), tokens.clone());
         let n_others = (self.tokenizer.vocab_size() - 1) as f64;
@@ -108,12 +107,12 @@ impl Contestant for Copy {
     }
 }
 
-impl Contestant for RandomLine {
+impl System for RandomLine {
     fn name(&self) -> &str {
         "random-line"
     }
 
-    fn fill(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         cancel.check()?;
         // The line of the cursor and what is left of it after the hole are no lines.
         let before = &task.prefix[..task.prefix.rfind('\n').map_or(0, |at| at + 1)];
@@ -128,12 +127,12 @@ impl Contestant for RandomLine {
             starts.extend(lines.filter(|(_, line)| is_code(line)).map(|(start, _)| text[start..].trim_start()));
         }
         if starts.is_empty() {
-            return Ok(Answer::default());
+            return Ok(Completion::default());
         }
         let place =
             task.file.bytes().fold(task.prefix.len() as u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
         let drawn = starts[Rng::new(place).below(starts.len())];
-        Ok(Some(unit::first(task.kind, drawn).to_owned()).into())
+        Ok(Some(first_unit(task.kind, drawn).to_owned()).into())
     }
 }
 
@@ -150,17 +149,17 @@ mod tests {
 
     use super::*;
     use crate::holes::HoleKind;
-    use crate::known::Known;
+    use crate::suite::Known;
 
     fn copied(prefix: &str, suffix: &str, files: &[(&str, &str)]) -> Option<String> {
         let file =
             |&(name, text): &(&str, &str)| SourceFile { name: name.into(), path: name.into(), text: text.into() };
         let files = Known::of(files.iter().map(file).collect());
         let task = Task { file: "a.rs", kind: HoleKind::LineTail, prefix, suffix };
-        let scene = Scene { texts: &BTreeMap::new(), known: &files };
+        let scene = ProjectContext { texts: &BTreeMap::new(), known: &files };
         let mut copy = Copy::default();
         copy.enter(&scene, &Cancel::new()).expect("it is not cancelled");
-        copy.fill(&task, &Cancel::new()).expect("it is not cancelled").text
+        copy.complete(&task, &Cancel::new()).expect("it is not cancelled").text
     }
 
     #[test]
@@ -184,7 +183,7 @@ mod tests {
         let line = "let total = sum(&values);\n";
         let known = Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: line.into() }]);
         let mut copy = Copy::default();
-        copy.enter(&Scene { texts: &BTreeMap::new(), known: &known }, &Cancel::new()).expect("it can");
+        copy.enter(&ProjectContext { texts: &BTreeMap::new(), known: &known }, &Cancel::new()).expect("it can");
         let mut cost = |text: &str| {
             let hole = 4..text.len();
             let text = FileText { file: "a.rs", text, holes: std::slice::from_ref(&hole) };
@@ -202,12 +201,12 @@ mod tests {
         let (prefix, suffix) = ("fn f() {\n    // never\n    let a = 1;\n    let b = ", ";\n}\n\nfn g() {}\n");
         for file in ["a.rs", "b.rs", "c.rs", "d.rs"] {
             let task = Task { file, kind: HoleKind::NextLine, prefix, suffix };
-            let answer = RandomLine.fill(&task, &Cancel::new()).expect("it is not cancelled");
-            assert_eq!(RandomLine.fill(&task, &Cancel::new()).expect("it is not cancelled"), answer);
+            let answer = RandomLine.complete(&task, &Cancel::new()).expect("it is not cancelled");
+            assert_eq!(RandomLine.complete(&task, &Cancel::new()).expect("it is not cancelled"), answer);
             let text = answer.text.expect("there are lines");
             assert!(["fn f() {", "let a = 1;", "fn g() {}"].contains(&text.as_str()), "{text}");
         }
         let alone = Task { file: "a.rs", kind: HoleKind::NextLine, prefix: "let x = ", suffix: ";" };
-        assert_eq!(RandomLine.fill(&alone, &Cancel::new()).expect("it is not cancelled").text, None);
+        assert_eq!(RandomLine.complete(&alone, &Cancel::new()).expect("it is not cancelled").text, None);
     }
 }

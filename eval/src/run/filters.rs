@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Run;
-use crate::cache::Cache;
-use crate::check::{Checker, Filler, Verdict};
-use crate::contestant::Task;
-use crate::degenerate::fault;
-use crate::holes::{self, HoleKind, short_hash};
-use crate::leak::Leaks;
-use crate::record::{Gate, Gated, Hole, Project as Line};
-use crate::stage::{Log, StageError};
+use super::degenerate::fault;
+use crate::check::cache::Cache;
+use crate::check::{Checker, FilledHole, Verdict};
+use crate::holes::hole::short_hash;
+use crate::holes::leak::Leaks;
+use crate::holes::{self, Hole, HoleKind};
+use crate::record::RecordError;
+use crate::record::log::Log;
+use crate::record::{FilterOutcome, Filtered, ProjectSummary};
 use crate::suite::Project;
-use crate::{EvalError, Event, source};
+use crate::system::Task;
+use crate::{EvalError, Event};
 
 /// Holes that go through the gates at a time, at least.
 const MIN_CHUNK: usize = 16;
@@ -23,7 +25,7 @@ const CANARY: &str = "nanochat_canary_that_nobody_defined";
 
 /// The holes of every project of the shard.
 pub(super) fn run<'a>(run: &mut Run<'a, '_>) -> Result<Vec<(&'a Project, Vec<Hole>)>, EvalError> {
-    let (mut log, there) = Log::open::<Gated>(&run.path("gates.jsonl"))?;
+    let (mut log, there) = Log::open::<Filtered>(&run.path("gates.jsonl"))?;
     let mut there = there.into_iter().peekable();
     let mut passed = Vec::new();
     let projects = run.projects();
@@ -32,39 +34,40 @@ pub(super) fn run<'a>(run: &mut Run<'a, '_>) -> Result<Vec<(&'a Project, Vec<Hol
         let mut lines = Vec::new();
         let mut is_closed = false;
         while !is_closed && let Some(line) = there.next() {
-            is_closed = matches!(line, Gated::Project(_));
+            is_closed = matches!(line, Filtered::Project(_));
             lines.push(line);
         }
         if !is_closed {
-            let all = gate(run, group_idx, project)?;
+            let all = filter_project(run, group_idx, project)?;
             if !all.starts_with(&lines) {
-                return Err(StageError::Foreign { path: log.path().to_path_buf(), what: "holes" }.into());
+                return Err(RecordError::Foreign { path: log.path().to_path_buf(), what: "holes" }.into());
             }
             log.append_all(&all[lines.len()..])?;
             lines = all;
         }
-        let is_this = |line: &Gated| match line {
-            Gated::Hole { hole, .. } => hole.project == project.name,
-            Gated::Project(line) => line.name == project.name,
+        let is_this = |line: &Filtered| match line {
+            Filtered::Hole { hole, .. } => hole.project == project.name,
+            Filtered::Project(line) => line.name == project.name,
         };
         if !lines.iter().all(is_this) {
-            return Err(StageError::Foreign { path: log.path().to_path_buf(), what: "projects" }.into());
+            return Err(RecordError::Foreign { path: log.path().to_path_buf(), what: "projects" }.into());
         }
         let holes = lines.into_iter().filter_map(|line| match line {
-            Gated::Hole { hole, gate: Gate::Passed } => Some(hole),
+            Filtered::Hole { hole, outcome: FilterOutcome::Passed } => Some(hole),
             _ => None,
         });
         passed.push((project, holes.collect()));
-        (run.events)(Event::Gated { done: done + 1, total });
+        (run.events)(Event::Filtered { done: done + 1, total });
     }
     Ok(passed)
 }
 
 /// All lines of one project.
-fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Vec<Gated>, EvalError> {
+fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Vec<Filtered>, EvalError> {
     let (seed, cancel, trained_on, cache) = (run.plan.seed, run.cancel, run.plan.trained_on, run.plan.cache);
     let checker = run.checker(group_idx)?;
-    let mut line = Line { name: project.name.clone(), version: project.version.clone(), ..Line::default() };
+    let mut line =
+        ProjectSummary { name: project.name.clone(), version: project.version.clone(), ..ProjectSummary::default() };
     let mut cut = Vec::new();
     for (file, text) in &project.texts {
         // What was copied is what is compiled; a file that changed since is none that holes fit.
@@ -104,18 +107,18 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
         let chunk = &ordered[tried..tried + n];
         let texts: Vec<&str> = chunk.iter().map(|hole| project.texts[&hole.file].as_str()).collect();
         let truths: Vec<&str> = chunk.iter().zip(&texts).map(|(hole, text)| hole.truth(text)).collect();
-        let mut gates: Vec<Option<Gate>> = vec![None; n];
+        let mut outcomes: Vec<Option<FilterOutcome>> = vec![None; n];
         for (at, hole) in chunk.iter().enumerate() {
             let task = Task::of(hole, texts[at]);
             if fault(&task, truths[at], Some(truths[at])).is_some() {
-                gates[at] = Some(Gate::TruthDegenerate);
+                outcomes[at] = Some(FilterOutcome::TruthDegenerate);
             } else if leaking.contains(hole.id.as_str()) {
-                gates[at] = Some(Gate::Leaks);
+                outcomes[at] = Some(FilterOutcome::Leaks);
             }
         }
         let canaries: Vec<String> = chunk.iter().zip(&truths).map(|(hole, truth)| canary(hole.kind, truth)).collect();
-        let mut pass = |fillers: &[&str], wanted: Verdict, failed: Gate| -> Result<(), EvalError> {
-            let open: Vec<usize> = (0..n).filter(|&at| gates[at].is_none()).collect();
+        let mut pass = |fillers: &[&str], wanted: Verdict, failed: FilterOutcome| -> Result<(), EvalError> {
+            let open: Vec<usize> = (0..n).filter(|&at| outcomes[at].is_none()).collect();
             let asked: Vec<(&Hole, &str, &str)> = open.iter().map(|&at| (&chunk[at], texts[at], fillers[at])).collect();
             let (verdicts, n_runs) = verdicts(checker, &asked, &mut |_| {}, cancel)?;
             line.n_runs += n_runs;
@@ -123,25 +126,25 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
                 timed_out |= verdict == Verdict::TimedOut;
                 let compiles = verdict == Verdict::Compiles;
                 if compiles != (wanted == Verdict::Compiles) {
-                    gates[at] = Some(failed);
+                    outcomes[at] = Some(failed);
                 }
             }
             Ok(())
         };
-        pass(&truths, Verdict::Compiles, Gate::TruthFails)?;
-        pass(&canaries.iter().map(String::as_str).collect::<Vec<_>>(), Verdict::Fails, Gate::CanaryCompiles)?;
-        pass(&vec![""; n], Verdict::Fails, Gate::EmptyCompiles)?;
-        for (hole, gate) in chunk.iter().zip(gates) {
+        pass(&truths, Verdict::Compiles, FilterOutcome::TruthFails)?;
+        pass(&canaries.iter().map(String::as_str).collect::<Vec<_>>(), Verdict::Fails, FilterOutcome::CanaryCompiles)?;
+        pass(&vec![""; n], Verdict::Fails, FilterOutcome::EmptyCompiles)?;
+        for (hole, outcome) in chunk.iter().zip(outcomes) {
             if n_passed == project.max_holes {
                 break;
             }
-            let gate = gate.unwrap_or(Gate::Passed);
-            n_passed += usize::from(gate == Gate::Passed);
+            let outcome = outcome.unwrap_or(FilterOutcome::Passed);
+            n_passed += usize::from(outcome == FilterOutcome::Passed);
             tried += 1;
-            lines.push(Gated::Hole { hole: hole.clone(), gate });
+            lines.push(Filtered::Hole { hole: hole.clone(), outcome });
         }
     }
-    lines.push(Gated::Project(line));
+    lines.push(Filtered::Project(line));
     // What a busy machine did not finish is not to be believed another time.
     if let Some((cache, key)) = cache.filter(|_| !timed_out) {
         cache.keep_lines(&key, &lines);
@@ -150,8 +153,8 @@ fn gate(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Ve
 }
 
 /// Whether the lines of a project are all there: its own is the last.
-fn is_whole(lines: &[Gated]) -> bool {
-    matches!(lines.last(), Some(Gated::Project(_)))
+fn is_whole(lines: &[Filtered]) -> bool {
+    matches!(lines.last(), Some(Filtered::Project(_)))
 }
 
 /// Of all that the gates of a project follow from: the holes in their order, which name their texts, how many are wanted,
@@ -179,7 +182,7 @@ pub(super) fn verdicts(
     for (at, (hole, text, middle)) in asked.iter().enumerate() {
         if hole.truth(text) == *middle {
             truths.entry(&hole.file).or_default().push(at);
-        } else if source::parses_with(text, hole, middle) {
+        } else if holes::parses_with(text, hole, middle) {
             others.push(at);
         }
     }
@@ -189,11 +192,11 @@ pub(super) fn verdicts(
         as_they_are.entry(checker.units_of(file).to_vec()).or_default().extend(holes);
     }
     let n_as_they_are = as_they_are.len();
-    let fillers: Vec<Filler<'_>> = as_they_are
+    let fillers: Vec<FilledHole<'_>> = as_they_are
         .values()
         .map(|holes| holes[0])
         .chain(others.iter().copied())
-        .map(|at| Filler { hole: asked[at].0, text: asked[at].2 })
+        .map(|at| FilledHole { hole: asked[at].0, text: asked[at].2 })
         .collect();
     // They would share a run with the others and be spoiled by them.
     let (left, mut n_runs) = checker.judge(&fillers[..n_as_they_are], &mut |_| {}, cancel)?;
