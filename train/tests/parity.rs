@@ -23,7 +23,7 @@ use nanochat_train::{Recipe, export};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TEXTS: [&str; 3] =
-    [include_str!("../src/schedule.rs"), include_str!("../src/corpus.rs"), include_str!("../src/ops/linear.rs")];
+    [include_str!("../src/schedule.rs"), include_str!("../src/data/corpus.rs"), include_str!("../src/ops/linear.rs")];
 
 struct Trained {
     params: Params,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::{Manifest, Training};
 use nanochat_eval::stats::Value;
-use nanochat_train::corpus::licence::PERMISSIVE;
+use nanochat_train::data::licence::PERMISSIVE;
 use nanochat_train::measure::Gain;
 use nanochat_train::{HeldOut, Options};
 use serde::Serialize;
