@@ -24,7 +24,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Stop;
-use super::text::Text;
+use super::generated::GeneratedText;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
 use crate::text::tokenizer::{END, FIRST_BYTE, FIRST_MERGE, PREFIX, SNIPPET, SUFFIX, TokenId};
@@ -130,7 +130,7 @@ fn decode(case: &Case<'_>) -> Result<(Vec<u8>, Fields<'static>), Malformed> {
         }
         (Some(_), Some(_)) => return Err(case.malformed("a voice speaks in bytes or in tokens")),
     };
-    let mut text = Text::new(&prompt, max_lines, healed.clone());
+    let mut text = GeneratedText::new(&prompt, max_lines, healed.clone());
     let stop = voice.map(|voice| speak(&voice, &tokenizer, &mut text));
     let mut outcome = Vec::new();
     if let Some(asked) = asked {
@@ -143,14 +143,14 @@ fn decode(case: &Case<'_>) -> Result<(Vec<u8>, Fields<'static>), Malformed> {
         outcome.push(("allowed", allowed));
     }
     if let Some(stop) = stop {
-        outcome.push(("shown", plain(text.finish(suffix).unwrap_or_default())));
+        outcome.push(("shown", plain(text.trimmed(suffix).unwrap_or_default())));
         outcome.push(("stop", plain(stop)));
     }
     Ok((healed, outcome))
 }
 
 /// Writes what a voice says, as the search does, and says why it stopped.
-fn speak(voice: &[TokenId], tokenizer: &Tokenizer, text: &mut Text) -> String {
+fn speak(voice: &[TokenId], tokenizer: &Tokenizer, text: &mut GeneratedText) -> String {
     for &token in voice {
         if !may_come(token, tokenizer, text) {
             return "refused".to_owned();
@@ -170,7 +170,7 @@ fn speak(voice: &[TokenId], tokenizer: &Tokenizer, text: &mut Text) -> String {
 }
 
 /// Whether the rules leave a token any probability.
-fn may_come(token: TokenId, tokenizer: &Tokenizer, text: &Text) -> bool {
+fn may_come(token: TokenId, tokenizer: &Tokenizer, text: &GeneratedText) -> bool {
     let mut probabilities = vec![1.0; tokenizer.vocab_size()];
     text.forbid(tokenizer, &mut probabilities);
     probabilities[usize::from(token)] > 0.0

@@ -1,8 +1,8 @@
 //! What is said of the next token: the model's distribution with the memory's mixed in.
 
-use super::{TokenSource, fill_uniform, p_uniform};
+use super::TokenSource;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
-use crate::text::tokenizer::TokenId;
+use crate::text::tokenizer::{N_SPECIALS, TokenId};
 use crate::{Session, Tokenizer};
 
 use nanochat_kernels::{Isa, vector};
@@ -57,6 +57,18 @@ pub(super) fn p_of(probabilities: &[f32], tokens: &[TokenId]) -> f32 {
     tokens.iter().filter_map(|token| probabilities.get(usize::from(*token))).sum()
 }
 
+/// The probability of a token but the specials where nothing is known.
+pub(super) fn p_uniform(vocab_size: usize) -> f32 {
+    1.0 / (vocab_size - usize::from(N_SPECIALS)) as f32
+}
+
+/// What is said of the next token where nothing is known: the same of every token but the specials.
+pub(super) fn fill_uniform(probabilities: &mut Vec<f32>, vocab_size: usize) {
+    probabilities.clear();
+    probabilities.resize(vocab_size, p_uniform(vocab_size));
+    probabilities[..usize::from(N_SPECIALS)].fill(0.0);
+}
+
 impl NextToken<'_> {
     /// The distribution of what follows `context`, the text of the file at hand, into the buffers. What the session stands at the
     /// end of, or has branch_logits. False where nobody knows anything.
@@ -81,7 +93,7 @@ impl NextToken<'_> {
     }
 
     /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
-    pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
+    pub(super) fn memory_log_p(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
         let Some(memory) = &self.memory else { return 0.0 };
         let (lookup, vocab_size) = (&mut self.buffers.lookup, self.tokenizer.vocab_size());
         let n_before = all.len();
@@ -97,7 +109,7 @@ impl NextToken<'_> {
     }
 
     /// What the model alone makes of `next` and then one of `ends`, from its logits at each of these places.
-    pub(super) fn by_model<'l>(
+    pub(super) fn model_log_p<'l>(
         &mut self,
         logits: impl Iterator<Item = &'l [f32]>,
         next: &[TokenId],
@@ -115,7 +127,7 @@ impl NextToken<'_> {
     }
 
     /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
-    pub(super) fn odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
+    pub(super) fn model_log_odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
         let session = self.session.as_ref()?;
         let p = &mut self.buffers.by_model;
         p.clear();

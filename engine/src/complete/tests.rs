@@ -1,6 +1,12 @@
+use std::sync::Arc;
+
+use super::filter::writes_secret;
+use super::next_token::NextToken;
 use super::*;
 use crate::model::weights::random;
+use crate::text::tokenizer::{PREFIX, SUFFIX, TokenId};
 use crate::workspace::sources::SourceFile;
+use crate::{Cancel, Cancelled, Memory, Model, Prompt, Sampling, Session, Tokenizer};
 
 /// A tokenizer whose every token is a byte, and files that the memory knows.
 fn completer(files: &[(&str, &str)]) -> Completer {
@@ -247,7 +253,7 @@ fn the_memory_learns_from_the_text_that_it_is_scored_on_as_it_is_read() {
 fn a_loop_is_cut_where_it_begins_and_a_ruler_is_not_a_loop() {
     let prompt = Prompt::default();
     let write = |tokens: &[&str]| {
-        let mut text = text::Text::new(&prompt, 9, Vec::new());
+        let mut text = generated::GeneratedText::new(&prompt, 9, Vec::new());
         let stop = tokens.iter().enumerate().find_map(|(i, bytes)| {
             let id = tokens.iter().position(|other| other == bytes).expect("it is there");
             text.push(1000 + id as TokenId, bytes.as_bytes()).map(|stop| (i, stop))
@@ -334,7 +340,8 @@ fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
     let tokenizer = Arc::new(merged_tokenizer(&file, 500));
     let config = format!("d32 l1 h2 kv1 ff32 v{} n1 ctx2048", tokenizer.vocab_size());
     let model = Model::new(&random(&config.parse().expect("a shape"), 1), 1);
-    let mut completer = Completer { session: Some(Session::new(model)), ..Completer::without_model(tokenizer) };
+    let mut completer = Completer::without_model(tokenizer);
+    completer.session = Some(Session::new(model));
     completer.set_predictors(Predictors::ModelOnly);
     let mut prefix = before.to_owned() + "        ";
     let mut n_computed = Vec::new();

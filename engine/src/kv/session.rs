@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Where the active sequence ends.
-    pub(crate) fn place(&self) -> BranchPos {
+    pub(crate) fn pos(&self) -> BranchPos {
         BranchPos::of_active(self.tokens().len())
     }
 
@@ -307,13 +307,13 @@ mod tests {
             let (mut session, mut alone) = (session(shape), session(shape));
             let (cancel, prompt) = (Cancel::new(), tokens(70));
             session.rebase(&prompt, &cancel).expect("not cancelled");
-            let root = session.place();
+            let root = session.pos();
             session.push(5);
             session.push(6);
             let before = session.logits().to_vec();
             let mut branches = Branches::default();
             // The texts that the places stand for, each with its place.
-            let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.place())];
+            let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.pos())];
             let rounds: [&[(usize, &[TokenId])]; 3] = [
                 &[(0, &[9]), (1, &[8, 2, 8]), (2, &[7]), (0, &[3])],
                 &[(3, &[1]), (3, &[2, 2]), (1, &[8])],
