@@ -1,4 +1,5 @@
-//! Measuring, as decoding would go: all matrices of a model in turn, so that each comes from where it would come from.
+//! Measures the way decoding runs: all matrices of a model in turn, so that each is read from the same level of the
+//! memory hierarchy as in use.
 //!
 //! ```text
 //! drop the routines that are much slower than the best on one small product
@@ -18,14 +19,14 @@ use crate::ternary::matrix::{Shape, TernaryMatrix};
 use crate::ternary::plan::Plan;
 use crate::ternary::prepared::Prepared;
 
-/// Tokens that a keystroke generates, and those that it adds to the prompt: what a figure is weighed by.
+/// Tokens that a keystroke generates, and those that it adds to the prompt: the weights of the two figures.
 const N_GENERATED: f64 = 24.0;
 const N_NEW: usize = 16;
-/// A routine this much slower than the best on one product is not looked at any further.
+/// A routine this much slower than the best on one product is not measured any further.
 const HOPELESS: f64 = 1.6;
 /// How much faster than the default something must be to be preferred: less is noise.
 const MARGIN: f64 = 0.98;
-/// Memory for copies of the matrices: more than the caches hold, less than anybody misses.
+/// Memory for copies of the matrices: more than the caches hold, and little enough to spare.
 const MAX_BYTES: usize = 24 << 20;
 const PIECE_SIZES: [usize; 4] = [1, 2, 4, 8];
 const PROMPT_BATCHES: [usize; 6] = [32, 48, 64, 96, 128, 192];
@@ -33,7 +34,8 @@ const PROMPT_BATCHES: [usize; 6] = [32, 48, 64, 96, 128, 192];
 /// How long to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Time for all of it, besides laying the matrices out. Each contestant gets two rounds even if it takes longer.
+    /// Time for all of it, not counting the packing of the matrices. Each candidate gets two rounds even if that takes
+    /// longer.
     pub time: Duration,
     /// Seconds since 1970, for the record.
     pub now: u64,
@@ -42,29 +44,29 @@ pub struct Effort {
 /// What one plan reached on one product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// The product.
+    /// The product that was computed.
     pub product: Product,
-    /// The plan.
+    /// The plan that computed it.
     pub plan: Plan,
     /// 10⁹ operations (two per weight) a second for one row.
     pub gops_one: f64,
-    /// The same for 16 rows at once.
+    /// 10⁹ operations a second for 16 rows at once.
     pub gops_many: f64,
-    /// Whether it was picked.
+    /// Whether this plan was picked for the product.
     pub is_picked: bool,
 }
 
-/// What measuring found.
+/// The result of measuring a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// For the table.
+    /// The entry for the table.
     pub tuned: Tuned,
-    /// All that took part, product by product.
+    /// Every plan that was measured, product by product.
     pub candidates: Vec<Candidate>,
 }
 
-/// Measures a workload on weights of its own. `progress` hears from 0 to 1 what part is done. `None` once `stop` says
-/// so; it is asked every few milliseconds.
+/// Measures a workload on weights of its own. `progress` is called with the fraction done, 0 to 1. Returns `None` once
+/// `stop` returns true; it is called every few milliseconds.
 ///
 /// # Panics
 /// If the workload has no products, or one that no matrix can have.
@@ -172,7 +174,7 @@ pub fn measure(
 }
 
 /// How many times slower (or, below 1, faster) a token is now than when it was measured: the least of some 50 ms of
-/// trying. `None` once `stop` says so.
+/// trying. `None` once `stop` returns true.
 ///
 /// # Panics
 /// As [`measure`].

@@ -81,11 +81,11 @@ fn a_side_that_was_laid_out_once_gives_the_same_products() {
                     (rows, cols, matrix.as_is(), Lhs::Rows(&a, cols)),
                     (cols, rows, matrix.transposed(), Lhs::Columns(&a, cols)),
                 ];
-                for (m, k, laid, lhs) in sides {
+                for (m, k, packed, lhs) in sides {
                     let mut rhs = Panels::new(precision);
                     rhs.fill_rows(k, 20, &numbers(k * 20, 2), 20);
                     let [mut found, mut expected] = [(); 2].map(|()| vec![0.5; m * 20]);
-                    for (out, lhs) in [(&mut found, laid), (&mut expected, lhs)] {
+                    for (out, lhs) in [(&mut found, packed), (&mut expected, lhs)] {
                         Gemm::new(m, lhs, &rhs).write(isa, out, 20, Write::Add, &mut PackBuffer::default());
                     }
                     assert_eq!(found, expected, "{precision:?} {} {m} × {k}", isa.name());

@@ -1,4 +1,5 @@
-//! A file's bytes in large pages. They are read, used up and given back: on small pages, faults cost more than reading.
+//! A file's bytes in large pages. They are read, consumed and freed: on small pages, page faults cost more than
+//! reading.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,10 +11,10 @@ use super::{AlignedBytes, LARGE};
 pub struct LargeBytes(AlignedBytes);
 
 impl LargeBytes {
-    /// Reads `len` bytes, or as many as there are. Only what is read takes memory, so a length that lies costs nothing.
+    /// Reads `len` bytes, or as many as there are. Only what is read takes memory, so a false length costs nothing.
     pub fn read(from: &mut impl Read, len: usize) -> io::Result<Self> {
-        // On the heap all would be written with zeros at once: there it grows.
-        let mut bytes = AlignedBytes::alone(len).unwrap_or_else(|| AlignedBytes::zeroed(len.min(LARGE)));
+        // A heap buffer would be zeroed in full at once, so it grows instead.
+        let mut bytes = AlignedBytes::own_pages(len).unwrap_or_else(|| AlignedBytes::zeroed(len.min(LARGE)));
         let mut n_read = 0;
         while n_read < len {
             if n_read == bytes.as_slice().len() {
@@ -32,7 +33,7 @@ impl LargeBytes {
         Ok(Self(bytes))
     }
 
-    /// The bytes.
+    /// The bytes that were read.
     pub fn as_slice(&self) -> &[u8] {
         self.0.as_slice()
     }

@@ -1,12 +1,12 @@
-//! Address space in 2 MB pages that weights share, cut off from the front.
+//! Address space in 2 MB pages that weights share, allocated from the front.
 //!
 //! ```text
-//! region  [2 MB-aligned, 32 MB or one large piece]   reserved; a page is there once it is written to
-//! piece   [4 KB-aligned]                             its pages go back when it is dropped; the region, with the last
+//! region  [2 MB-aligned, 32 MB or one large piece]   reserved; a page is allocated once it is written to
+//! piece   [4 KB-aligned]                             its pages are freed when dropped; the region, with its last piece
 //! ```
 //!
 //! One matrix is seldom 2 MB, so matrices of a model follow each other: a 25M model is six large pages, and at most one
-//! of them is not full. On systems other than Linux there are no regions, and weights lie on the heap.
+//! of them is not full. On systems other than Linux there are no regions, and weights are on the heap.
 
 use std::ptr::NonNull;
 
@@ -33,12 +33,12 @@ pub(super) fn take(_len: usize, _node: usize) -> Option<Piece> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take_alone(_len: usize) -> Option<Piece> {
+pub(super) fn take_region(_len: usize) -> Option<Piece> {
     None
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{take, take_alone};
+pub(super) use linux::{take, take_region};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -51,9 +51,9 @@ mod linux {
     use super::Piece;
 
     const LARGE_PAGE: usize = 2 << 20;
-    /// Whatever a machine's own page size up to 64 KB: what goes back must be whole pages.
+    /// A multiple of every machine's page size up to 64 KB: only whole pages can be freed.
     const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
-    /// Address space of a region; only what is written to takes memory.
+    /// Address space of a region, in bytes; only what is written to takes memory.
     const REGION: usize = 32 << 20;
 
     /// An anonymous private mapping.
@@ -61,11 +61,11 @@ mod linux {
     pub(super) struct Region {
         start: NonNull<u8>,
         n_bytes: usize,
-        /// Bytes before this were given out.
+        /// The offset of the first free byte.
         used: Mutex<usize>,
     }
 
-    // SAFETY: a region is address space; who may touch which bytes is the pieces' affair, and they are disjoint.
+    // SAFETY: a region is address space; the pieces decide who may touch which bytes, and they are disjoint.
     unsafe impl Send for Region {}
     // SAFETY: as above; `used` is behind a lock.
     unsafe impl Sync for Region {}
@@ -87,8 +87,8 @@ mod linux {
         cut(&region, n_bytes)
     }
 
-    /// As [`take`], in a region of its own: for what comes and goes.
-    pub(in crate::runtime::memory) fn take_alone(len: usize) -> Option<Piece> {
+    /// As [`take`], in a region of its own: for short-lived buffers.
+    pub(in crate::runtime::memory) fn take_region(len: usize) -> Option<Piece> {
         let n_bytes = len.checked_next_multiple_of(PAGE).filter(|n| *n > 0)?;
         cut(&Arc::new(Region::reserve(n_bytes.checked_next_multiple_of(LARGE_PAGE)?)?), n_bytes)
     }
@@ -106,7 +106,7 @@ mod linux {
 
     impl Region {
         fn reserve(n_bytes: usize) -> Option<Self> {
-            // Mappings begin on small pages: one large page more leaves room to begin on a large one.
+            // Mappings start on small pages: one extra large page leaves room to start on a large one.
             let n_reserved = n_bytes.checked_add(LARGE_PAGE)?;
             let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
             // SAFETY: a new anonymous mapping at an address of the system's choice touches nothing that is there.

@@ -4,7 +4,7 @@ use super::*;
 use crate::ternary::matrix::MIN_SCALE;
 use crate::{Isa, TernaryMatrix};
 
-/// Σ in i32 and scales in the documented order, from the plain matrix.
+/// Σ in i32 and scales in the documented order, from the unpacked matrix.
 fn reference(matrices: &[&TernaryMatrix], x: &Int8Rows) -> Vec<f32> {
     let mut y = Vec::new();
     for row in 0..x.n_rows() {
