@@ -1,4 +1,4 @@
-//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::pass`] strings together
+//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::backend::fused`] strings together
 //! over buffers that it keeps, and as candle operations around the same loops.
 //!
 //! Products of rounded numbers are the kernels' own, in integers, so that a forward pass makes the same numbers as the
@@ -7,7 +7,7 @@
 
 pub mod attention;
 pub mod embed;
-pub mod gate;
+pub mod glu;
 pub mod head;
 pub mod linear;
 pub mod simd;
@@ -17,7 +17,7 @@ use nanochat_kernels::{Int8Rows, Isa, PackBuffer, PackedMatrix, Panels, Pool, Pr
 
 /// What the products of a step are made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Products {
+pub struct MatmulPrecision {
     /// All but those below.
     pub precision: Precision,
     /// Gradients of what goes into ternary matrices are made by integers, of rows of int8, where a row has one scale.
@@ -25,7 +25,7 @@ pub struct Products {
     pub int8_gradients: bool,
 }
 
-impl Products {
+impl MatmulPrecision {
     /// Whatever this CPU multiplies fastest.
     pub fn fastest() -> Self {
         let precision = Precision::fastest();
@@ -33,7 +33,7 @@ impl Products {
     }
 }
 
-impl From<Precision> for Products {
+impl From<Precision> for MatmulPrecision {
     fn from(precision: Precision) -> Self {
         Self { precision, int8_gradients: false }
     }

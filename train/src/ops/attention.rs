@@ -40,7 +40,7 @@ pub struct Attention {
 
 /// What the backward pass needs beside the result.
 #[derive(Default)]
-pub struct Kept {
+pub struct LogSums {
     /// log Σ exp of the scores, `[N, n_heads]`.
     log_sums: Vec<f32>,
 }
@@ -126,7 +126,7 @@ impl Attention {
     }
 
     /// q·kᵀ `[rows, keys]`, neither scaled nor masked.
-    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Hands<'_>) {
+    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut GemmScratch<'_>) {
         let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
         let left = Lhs::Rows(q, self.width());
         let product = Gemm { m: block.rows.len(), lhs: left, rhs: keys, k: 0..self.head_dim, n: block.keys.clone() };
@@ -134,13 +134,13 @@ impl Attention {
     }
 
     /// Rotates queries and keys of `qkv` in place and writes `out` `[N, d]`.
-    pub(crate) fn forward(&self, qkv: &mut [f32], out: &mut [f32], kept: &mut Kept, scratch: &mut Scratch) {
+    pub(crate) fn forward(&self, qkv: &mut [f32], out: &mut [f32], kept: &mut LogSums, scratch: &mut Scratch) {
         let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
         let n_rows = qkv.len() / width;
         self.rotate(qkv, 1.0);
         let log_sums = sized(&mut kept.log_sums, n_rows * self.n_heads);
         let Scratch { isa, aside, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
-        let mut aside = Hands { isa: *isa, aside };
+        let mut aside = GemmScratch { isa: *isa, aside };
         for panels in [&mut *keys, values] {
             panels.set_precision(self.precision);
         }
@@ -194,13 +194,13 @@ impl Attention {
 
     /// Writes the gradient of what came in, `[N, d + 2·kv_dim]`, from `qkv` as the forward pass left it, its result and
     /// the gradient of that.
-    pub(crate) fn backward(&self, given: &Given<'_>, d_qkv: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn backward(&self, given: &BackwardInputs<'_>, d_qkv: &mut [f32], scratch: &mut Scratch) {
         let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
-        let Given { qkv, d_out, .. } = *given;
+        let BackwardInputs { qkv, d_out, .. } = *given;
         let n_rows = qkv.len() / width;
         let Scratch { isa, aside, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } =
             scratch;
-        let mut aside = Hands { isa: *isa, aside };
+        let mut aside = GemmScratch { isa: *isa, aside };
         for panels in [&mut *keys, values, key_rows, block_rows] {
             panels.set_precision(self.precision);
         }
@@ -246,7 +246,7 @@ impl Attention {
     }
 
     /// Scores → P, and dP → dS.
-    fn weigh_back(&self, block: &Block, given: &Given<'_>, p: &mut [f32], d_s: &mut [f32]) {
+    fn weigh_back(&self, block: &Block, given: &BackwardInputs<'_>, p: &mut [f32], d_s: &mut [f32]) {
         let (scale, hd, d) = (self.scale(), self.head_dim, self.n_heads * self.head_dim);
         let n_keys = block.keys.len();
         simd::dispatch(
@@ -275,16 +275,16 @@ impl Attention {
 
 /// What [`Attention::backward`] reads.
 #[derive(Clone, Copy)]
-pub(crate) struct Given<'a> {
+pub(crate) struct BackwardInputs<'a> {
     /// Queries and keys are rotated.
     pub(crate) qkv: &'a [f32],
-    pub(crate) kept: &'a Kept,
+    pub(crate) kept: &'a LogSums,
     pub(crate) out: &'a [f32],
     pub(crate) d_out: &'a [f32],
 }
 
 /// What a product needs beside its sides.
-struct Hands<'a> {
+struct GemmScratch<'a> {
     isa: Isa,
     aside: &'a mut PackBuffer,
 }
@@ -292,7 +292,7 @@ struct Hands<'a> {
 /// The candle operation: an [`Attention`] that keeps what its backward pass needs.
 pub struct AttentionOp {
     attention: Attention,
-    saved: OnceLock<(Vec<f32>, Kept)>,
+    saved: OnceLock<(Vec<f32>, LogSums)>,
 }
 
 impl AttentionOp {
@@ -311,7 +311,7 @@ impl CustomOp1 for AttentionOp {
         let (n_rows, _) = layout.shape().dims2()?;
         let d = self.attention.n_heads * self.attention.head_dim;
         let mut qkv = slice(x, layout)?.to_vec();
-        let (mut out, mut kept) = (vec![0.0; n_rows * d], Kept::default());
+        let (mut out, mut kept) = (vec![0.0; n_rows * d], LogSums::default());
         self.attention.forward(&mut qkv, &mut out, &mut kept, &mut Scratch::default());
         // As in `NormLinear`: an operation is used once.
         let _ = self.saved.set((qkv, kept));
@@ -326,7 +326,7 @@ impl CustomOp1 for AttentionOp {
         let mut d_qkv = vec![0.0; n_rows * width];
         with_slice(res, |out| {
             with_slice(grad, |d_out| {
-                let given = Given { qkv, kept, out, d_out };
+                let given = BackwardInputs { qkv, kept, out, d_out };
                 self.attention.backward(&given, &mut d_qkv, &mut Scratch::default());
             })
         })??;
