@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! f32 weights → TernaryMatrix → Prepared (packed for one Plan, with its routine)
-//! f32 rows    → Int8Rows ────────┴→ gemm_on(pool) → f32 rows
+//! f32 rows    → Int8Rows ────────┴→ gemm(pool) → f32 rows
 //! ```
 //!
 //! This crate knows arrays and CPUs; it knows no files and no model. It holds every SIMD routine. Each integer

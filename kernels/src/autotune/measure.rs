@@ -23,7 +23,7 @@ use crate::ternary::prepared::Prepared;
 const N_GENERATED: f64 = 24.0;
 const N_NEW: usize = 16;
 /// A routine this much slower than the best on one product is not measured any further.
-const HOPELESS: f64 = 1.6;
+const TOO_SLOW: f64 = 1.6;
 /// How much faster than the default something must be to be preferred: less is noise.
 const MARGIN: f64 = 0.98;
 /// Memory for copies of the matrices: more than the caches hold, and little enough to spare.
@@ -77,14 +77,14 @@ pub fn measure(
     stop: &dyn Fn() -> bool,
 ) -> Option<Measured> {
     assert!(!workload.products.is_empty(), "a model has products");
-    let mut beds = Vec::new();
-    for isa in hopeful_isas(workload) {
-        beds.push(Bed::new(workload, MAX_BYTES, |_| Plan { isa, ..Plan::default() }, stop)?);
+    let mut fixtures = Vec::new();
+    for isa in candidate_isas(workload) {
+        fixtures.push(Fixture::new(workload, MAX_BYTES, |_| Plan { isa, ..Plan::default() }, stop)?);
     }
-    let plans: Vec<(usize, Plan)> = (beds.iter().enumerate())
-        .flat_map(|(bed, Bed { matrices, .. })| {
+    let plans: Vec<(usize, Plan)> = (fixtures.iter().enumerate())
+        .flat_map(|(fixture, Fixture { matrices, .. })| {
             let Plan { isa, .. } = matrices[0][0].plan();
-            PIECE_SIZES.map(|superblocks_per_piece| (bed, Plan { isa, superblocks_per_piece }))
+            PIECE_SIZES.map(|superblocks_per_piece| (fixture, Plan { isa, superblocks_per_piece }))
         })
         .collect();
     // [plan][product], ns
@@ -94,20 +94,20 @@ pub fn measure(
     let share = effort.time.mul_f64(0.75);
     let (mut n_rounds, mut n_busy) = (0, 0);
     while n_rounds < 2 || start.elapsed() < share {
-        for (plan_idx, (bed, plan)) in plans.iter().enumerate() {
+        for (plan_idx, (fixture, plan)) in plans.iter().enumerate() {
             if stop() {
                 return None;
             }
-            let bed = &mut beds[*bed];
-            bed.set_superblocks_per_piece(plan.superblocks_per_piece);
-            bed.pass(1, bed.n_layers, &mut one[plan_idx]);
-            bed.pass(N_NEW, 1, &mut many[plan_idx]);
-            n_busy += usize::from(bed.pool.is_degraded());
+            let fixture = &mut fixtures[*fixture];
+            fixture.set_superblocks_per_piece(plan.superblocks_per_piece);
+            fixture.pass(1, fixture.n_layers, &mut one[plan_idx]);
+            fixture.pass(N_NEW, 1, &mut many[plan_idx]);
+            n_busy += usize::from(fixture.pool.is_degraded());
         }
         n_rounds += 1;
         progress((start.elapsed().as_secs_f64() / effort.time.as_secs_f64()).min(0.75));
     }
-    drop(beds);
+    drop(fixtures);
     let plans: Vec<Plan> = plans.into_iter().map(|(_, plan)| plan).collect();
     let score = |plan: usize, product: usize| N_GENERATED * one[plan][product] + many[plan][product];
     // What is best for one thread alone is large pieces, which would leave nothing to share on a machine that is quiet.
@@ -123,7 +123,7 @@ pub fn measure(
         })
         .collect();
 
-    let mut bed = Bed::new(workload, 0, |product| plans[picks[product]], stop)?;
+    let mut fixture = Fixture::new(workload, 0, |product| plans[picks[product]], stop)?;
     let mut batches = PROMPT_BATCHES.map(|n_rows| (n_rows, f64::INFINITY));
     n_rounds = 0;
     while n_rounds < 2 || start.elapsed() < effort.time {
@@ -132,7 +132,7 @@ pub fn measure(
                 return None;
             }
             let mut ns = vec![f64::INFINITY; workload.products.len()];
-            bed.pass(*n_rows, 1, &mut ns);
+            fixture.pass(*n_rows, 1, &mut ns);
             let weighed = ns.iter().zip(&workload.products).map(|(ns, product)| ns * product.n as f64);
             *ns_per_row = ns_per_row.min(weighed.sum::<f64>() / *n_rows as f64);
         }
@@ -184,7 +184,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
         let Product { rows, cols, .. } = workload.products[product];
         plans.plan(Shape { rows, cols })
     };
-    let mut bed = Bed::new(workload, MAX_BYTES, plan, stop)?;
+    let mut fixture = Fixture::new(workload, MAX_BYTES, plan, stop)?;
     let mut ns = vec![f64::INFINITY; workload.products.len()];
     let start = Instant::now();
     let mut n_rounds = 0;
@@ -192,7 +192,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
         if stop() {
             return None;
         }
-        bed.pass(1, bed.n_layers, &mut ns);
+        fixture.pass(1, fixture.n_layers, &mut ns);
         n_rounds += 1;
     }
     let token_ns: f64 = ns.iter().zip(&workload.products).map(|(ns, product)| ns * product.n as f64).sum();
@@ -200,7 +200,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
 }
 
 /// Matrices of the workload's shapes, as many as decoding reads or as memory allows.
-struct Bed {
+struct Fixture {
     pool: Pool,
     n_layers: usize,
     /// `[product][layer]`.
@@ -208,7 +208,7 @@ struct Bed {
     y: Vec<f32>,
 }
 
-impl Bed {
+impl Fixture {
     /// At least one layer, whatever `max_bytes` allows.
     fn new(
         workload: &Workload,
@@ -265,7 +265,7 @@ impl Bed {
 }
 
 /// Those within reach of the best on the smallest product.
-fn hopeful_isas(workload: &Workload) -> Vec<Isa> {
+fn candidate_isas(workload: &Workload) -> Vec<Isa> {
     let Some(product) = workload.products.iter().min_by_key(|product| product.rows * product.cols) else {
         return vec![];
     };
@@ -286,8 +286,8 @@ fn hopeful_isas(workload: &Workload) -> Vec<Isa> {
         })
         .collect();
     let best = times.iter().map(|(_, ns)| *ns).fold(f64::INFINITY, f64::min);
-    let is_hopeful = |(isa, ns): &(Isa, f64)| *ns <= HOPELESS * best || *isa == Isa::best();
-    times.iter().filter(|time| is_hopeful(time)).map(|(isa, _)| *isa).collect()
+    let is_candidate = |(isa, ns): &(Isa, f64)| *ns <= TOO_SLOW * best || *isa == Isa::best();
+    times.iter().filter(|time| is_candidate(time)).map(|(isa, _)| *isa).collect()
 }
 
 fn matrix(product: &Product) -> TernaryMatrix {
