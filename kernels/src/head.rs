@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_routine_equals_a_plain_sum_on_awkward_and_saturated_input() {
+    fn every_routine_equals_the_reference_sum_on_awkward_and_saturated_input() {
         let pool = Pool::new(2);
         for (rows, cols) in SHAPES {
             for saturated in [false, true] {

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_made_one_by_one_are_those_that_lie_together() {
+    fn rows_made_one_by_one_equal_rows_made_together() {
         for cols in [1, 16, 130] {
             let (x, gain) = (wave(3 * cols), wave(cols));
             let norm = Norm { gain: &gain, eps: 1e-5 };

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_the_largest_is_found_wherever_it_stands() {
+    fn the_first_of_the_largest_is_found_at_any_position() {
         for isa in Isa::available() {
             for n in [1, 2, 15, 16, 17, 33, 64] {
                 for at in 0..n {

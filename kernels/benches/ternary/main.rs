@@ -1,7 +1,7 @@
 //! Our ternary products and ggml's, interleaved in one process: `cargo bench -p nanochat-kernels --bench ternary`.
 //!
-//! `NANOCHAT_GGML` names the folder with `libggml-base.so` and `libggml-cpu.so`; without it only our side runs. One JSON
-//! object per line on stdout:
+//! `NANOCHAT_GGML` names the folder with `libggml-base.so` and `libggml-cpu.so`; without it only our side runs. One
+//! JSON object per line on stdout:
 //!
 //! ```text
 //! op         gemv       hot: the same matrix again and again, once untimed; both sides get quantised input
@@ -14,8 +14,8 @@
 //! ratio_tq2_0, ratio_row      median over the rounds of: the peer's time (our per-row scales' time) over ours
 //! ```
 //!
-//! One thread, timed by its own CPU clock, so that time in which another process had the core does not count. Each round
-//! runs a burst of every entry, so that a slow spell of the machine affects all of them.
+//! One thread, timed by its own CPU clock, so that time in which another process had the core does not count. Each
+//! round runs a burst of every entry, so that a slow spell of the machine affects all of them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is its table")]
 #![expect(unsafe_code, reason = "the peer is a C library")]
 

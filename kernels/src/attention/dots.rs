@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_routine_equals_the_plain_sums_at_every_width_and_when_saturated() {
+    fn every_routine_equals_the_reference_sums_at_every_width_and_when_saturated() {
         for width in [16, 32, 48, 64, 80, 96, 112, 128, 144] {
             for n in 1..=QUERY_ROWS {
                 for saturated in [false, true] {

@@ -198,7 +198,7 @@ fn a_fork_attends_as_the_original_does_and_leaves_it_alone() {
 }
 
 #[test]
-fn one_outlying_score_and_values_of_zero_are_survived() {
+fn an_outlying_score_and_values_of_zero_give_finite_results() {
     let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: 16 };
     let mut case = Case::new(heads, 70);
     case.rows.iter_mut().for_each(|x| *x *= 1e-3);

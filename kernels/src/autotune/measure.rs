@@ -4,9 +4,12 @@
 //! ```text
 //! drop the routines that are much slower than the best on one small product
 //! until the time is over:  for each routine × piece size:  one token (1 row), one short prompt (16 rows)
-//! pick per product (of the default piece size where the machine was busy) the least 24 · (1 row) + (16 rows)      a keystroke; minima, since neighbours only add time
+//! for product:  pick the plan with the least 24 · (1 row) + (16 rows), the work of a keystroke
+//!               (only among plans of the default piece size if the machine was busy)
 //! until the time is over:  for each prompt batch:  one layer;      pick the smallest within 2 % of the best
 //! ```
+//!
+//! All times are minima, since other load on the machine only adds time.
 
 use std::time::{Duration, Instant};
 

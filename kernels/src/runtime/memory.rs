@@ -1,15 +1,15 @@
 //! Buffers aligned to pairs of cache lines: short-lived ones on the heap, long-lived ones in large pages.
 
 mod large;
-mod placed;
+mod node_chunks;
 mod region;
 
 pub use large::LargeBytes;
-pub(crate) use placed::NodeChunks;
+pub(crate) use node_chunks::NodeChunks;
 
 use std::ptr::NonNull;
 
-use region::Piece;
+use region::Allocation;
 
 /// 128 bytes on a 128-byte boundary: two cache lines, the unit of the adjacent-line prefetcher.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(crate) struct AlignedBytes {
 
 enum Owner {
     Heap(Vec<Pair>),
-    Region(#[expect(dead_code, reason = "held for its drop")] Piece),
+    Region(#[expect(dead_code, reason = "held for its drop")] Allocation),
 }
 
 // SAFETY: `start` points into `owner`, which this value owns alone: the bytes are reached through borrows of it only.
@@ -49,15 +49,15 @@ impl AlignedBytes {
     /// page decides on which node it is.
     pub(crate) fn for_weights(len: usize, node: usize) -> Self {
         match region::take(len, node) {
-            Some(piece) => Self { start: piece.start(), len, owner: Owner::Region(piece) },
+            Some(allocation) => Self { start: allocation.start(), len, owner: Owner::Region(allocation) },
             None => Self::zeroed(len),
         }
     }
 
     /// In 2 MB pages of its own, untouched; `None` if the system gives none or `len` is too small to matter.
     fn own_pages(len: usize) -> Option<Self> {
-        let piece = if len < LARGE { None } else { region::take_region(len) };
-        piece.map(|piece| Self { start: piece.start(), len, owner: Owner::Region(piece) })
+        let allocation = if len < LARGE { None } else { region::take_region(len) };
+        allocation.map(|allocation| Self { start: allocation.start(), len, owner: Owner::Region(allocation) })
     }
 
     /// Changes the length to `len`. Existing bytes are kept; new ones are zero, or hold what an earlier, longer buffer
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_zero_aligned_and_their_own_wherever_they_lie() {
+    fn bytes_are_zero_aligned_and_disjoint_wherever_they_are_allocated() {
         for len in [0, 1, 127, 128, 4096, 5000, 3 << 20] {
             let mut all: Vec<_> = (0..3).map(|_| AlignedBytes::for_weights(len, 0)).collect();
             all.push(AlignedBytes::zeroed(len));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_keeps_what_was_there() {
+    fn growing_keeps_the_existing_bytes() {
         for mut bytes in [AlignedBytes::for_weights(300, 0), AlignedBytes::zeroed(300)] {
             bytes.as_mut_slice().fill(7);
             bytes.resize(100_000);

@@ -110,7 +110,7 @@ impl Topology {
     }
 
     /// The node that the calling thread runs on now.
-    pub(crate) fn here(&self) -> usize {
+    pub(crate) fn current_node(&self) -> usize {
         if self.cpus.is_empty() {
             return 0;
         }
@@ -140,7 +140,7 @@ impl Topology {
 
     /// Nodes with these processors, for tests.
     #[cfg(test)]
-    pub(crate) fn faked(cpus: &[Vec<usize>]) -> Self {
+    pub(crate) fn for_tests(cpus: &[Vec<usize>]) -> Self {
         if cpus.len() > 1 { Self { cpus: cpus.to_vec() } } else { Self::ONE }
     }
 }
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn one_node_is_nothing_special() {
+    fn on_one_node_nothing_is_bound() {
         assert_eq!(read(&[("node0/cpulist", "0-7\n")], &EIGHT).expect("a well-formed folder"), Topology::ONE);
         assert_eq!(read(&[("has_cpu", "")], &EIGHT).expect("a well-formed folder"), Topology::ONE);
-        assert_eq!((Topology::ONE.n_nodes(), Topology::ONE.part(0, 5), Topology::ONE.here()), (1, 0..5, 0));
+        assert_eq!((Topology::ONE.n_nodes(), Topology::ONE.part(0, 5), Topology::ONE.current_node()), (1, 0..5, 0));
         assert!(!Topology::ONE.bind(0));
         let here = std::thread::current().id();
         assert_eq!(Topology::ONE.on_node(0, || std::thread::current().id()), here);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn malformed_lists_are_refused() {
         let hostile = [
             "0-",
             "-3",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_lies_is_not_believed() {
+    fn an_inconsistent_folder_is_rejected() {
         assert!(matches!(read(&[("node0/cpulist", "0-3"), ("node1/meminfo", "")], &EIGHT), Err(TopologyError::Io(_))));
         let twice = read(&[("node0/cpulist", "0-3"), ("node1/cpulist", "3-7")], &EIGHT);
         assert!(matches!(twice, Err(TopologyError::Overlap { cpu: 3 })));
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_bound_thread_runs_where_it_should() {
         let usable = usable_cpus().expect("Linux says");
-        let topology = Topology::faked(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
+        let topology = Topology::for_tests(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
         for node in 0..2 {
             assert_eq!(topology.on_node(node, current_cpu), topology.cpus[node][0]);
         }

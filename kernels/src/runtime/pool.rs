@@ -189,7 +189,7 @@ impl Pool {
             shared.unwoken_ns.store(0, Ordering::Relaxed);
             self.wake();
         }
-        guard.n_own = shared.claim(shared.topology.here(), n_pieces, &piece);
+        guard.n_own = shared.claim(shared.topology.current_node(), n_pieces, &piece);
         guard.finish();
         if guard.n_own < n_pieces {
             shared.degrade.note_help();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_make_no_matrix_are_refused() {
+    fn malformed_matrices_are_refused() {
         let shape = Shape { rows: 2, cols: 16 };
         let good = pack(&trits(32, 1));
         let new = |bytes: &[u8], scales: &[f32]| {
@@ -161,7 +161,8 @@ mod tests {
             let bytes = pack(&trits);
             let packed = Base3Matrix::new(shape, ScaleGroup::Matrix, &bytes, vec![0.5]).expect("in order");
             prop_assert_eq!(packed.trits(), trits.clone());
-            let plain = TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, trits.clone(), vec![0.5]).expect("ternary");
+            let plain =
+                TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, trits.clone(), vec![0.5]).expect("ternary");
             prop_assert_eq!(codes(&packed), codes(&plain));
             prop_assert!(codes(&plain).concat().iter().zip(&trits).all(|(code, trit)| code.cast_signed() - 1 == *trit));
         }

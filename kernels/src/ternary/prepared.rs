@@ -89,7 +89,7 @@ impl Prepared {
         for matrix in matrices {
             assert_eq!(matrix.shape().cols, cols, "stacked matrices have the same columns");
             assert_eq!(group_width(matrix), width, "stacked matrices have the same scale groups");
-            matrix.each_row(&mut |i, row| packer.put_row(first + i, row));
+            matrix.each_row(&mut |i, row| packer.write_row(first + i, row));
             for i in 0..matrix.shape().rows {
                 let unit = factors[(first + i) % SUPERBLOCK / 16] as f32;
                 for group in 0..n_groups {
@@ -98,12 +98,12 @@ impl Prepared {
                         ScaleGroup::Row => matrix.scales()[i],
                         ScaleGroup::Columns(_) => matrix.scales()[i * n_groups + group],
                     };
-                    packer.put_scale(first + i, group, usable_scale(scale) / unit);
+                    packer.write_scale(first + i, group, usable_scale(scale) / unit);
                 }
             }
             first += matrix.shape().rows;
         }
-        (rows..n_superblocks * SUPERBLOCK).for_each(|row_idx| packer.put_row(row_idx, &[]));
+        (rows..n_superblocks * SUPERBLOCK).for_each(|row_idx| packer.write_row(row_idx, &[]));
         Self { shape: Shape { rows, cols }, plan, routine, superblocks: packer.superblocks, n_groups }
     }
 
@@ -220,7 +220,7 @@ struct Packer {
 
 impl Packer {
     /// Writes the codes of one row, given a byte each. Missing codes are those of trit 0.
-    fn put_row(&mut self, row_idx: usize, row: &[u8]) {
+    fn write_row(&mut self, row_idx: usize, row: &[u8]) {
         let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
         let shift = lane / 16 * 2;
         let four_of = |step: &mut [u8; SUPERBLOCK], codes: [u8; 4]| {
@@ -242,7 +242,7 @@ impl Packer {
         }
     }
 
-    fn put_scale(&mut self, row_idx: usize, group: usize, scale: f32) {
+    fn write_scale(&mut self, row_idx: usize, group: usize, scale: f32) {
         let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
         let at = group * (self.group_steps * SUPERBLOCK + SCALE_BYTES) + self.group_steps * SUPERBLOCK + lane * 4;
         self.superblocks.chunk_mut(superblock)[at..at + 4].copy_from_slice(&scale.to_ne_bytes());

@@ -19,7 +19,8 @@
 //!   16 (AVX-VNNI), 6 × 4 of 32 (AVX-512), 3 × 8 of 32 (NEON). AVX-VNNI's three rows leave one register for the codes,
 //!   which must be masked in place and in order; left to the compiler an accumulator is spilled, at half the speed.
 //! - *Extraction of the planes.* Masks that nest (AVX-512, AVX-VNNI, NEON's first three), or a shift and disjoint masks
-//!   (AVX2): so the factors and initial sums of the planes differ, and so does what is subtracted at the end of a group.
+//!   (AVX2): so the factors and initial sums of the planes differ, and so does the step
+//!   that ends a group.
 //! - *Loads of x.* A broadcast for each step, or (NEON) one register for four steps and a lane of it as an immediate.
 //!
 //! A shared nest would need each of these as a parameter of a trait whose methods must all be inlined into a

@@ -16,7 +16,7 @@ const TILE: usize = 2 * LANES;
 
 /// What `ldtilecfg` reads: eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
-struct Shapes {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -26,7 +26,7 @@ struct Shapes {
     reserved_last: [u8; 8],
 }
 
-static SHAPES: Shapes = Shapes {
+static TILE_CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
@@ -46,7 +46,7 @@ pub(super) unsafe fn tiles(a: &[Bf16Line], block: &Block<'_>, out: &mut [f32]) {
     assert!(a.len() >= block.m.next_multiple_of(TILE) * n_lines);
     assert!(out.len() >= (block.m - 1) * block.stride + block.n.len());
     // SAFETY: the caller's promise; the shapes are 64 bytes.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const TILE_CONFIG, options(nostack, readonly)) };
     // Rows in the outer loop: the output is visited in memory order, and the tiles of the left side stay in L1.
     for row in (0..block.m).step_by(TILE) {
         let n_rows = TILE.min(block.m - row);

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_bytes_come_as_were_asked_for_or_there_are() {
+    fn no_more_bytes_are_read_than_asked_for_or_available() {
         let file: Vec<u8> = (0..3 << 20).map(|i: u32| (i * 31 % 251) as u8).collect();
         for len in [0, 1, 5000, LARGE - 1, LARGE, LARGE + 1, 3 << 20, (3 << 20) + 1, 1 << 30] {
             let bytes = LargeBytes::read(&mut Slow(&file, 0), len).expect("it is only slow");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn a_failed_read_is_an_error() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,18 +1,20 @@
 //! Address space in 2 MB pages that weights share, allocated from the front.
 //!
 //! ```text
-//! region  [2 MB-aligned, 32 MB or one large piece]   reserved; a page is allocated once it is written to
-//! piece   [4 KB-aligned]                             its pages are freed when dropped; the region, with its last piece
+//! region      [2 MB-aligned, 32 MB or one large allocation]   reserved; a page takes memory once it is written to
+//! allocation  [4 KB-aligned]                                  its pages are freed when it is dropped
 //! ```
+//!
+//! A region is unmapped with its last allocation.
 //!
 //! One matrix is seldom 2 MB, so matrices of a model follow each other: a 25M model is six large pages, and at most one
 //! of them is not full. On systems other than Linux there are no regions, and weights are on the heap.
 
 use std::ptr::NonNull;
 
-/// Bytes on small pages of a region.
+/// Bytes of a region, on small-page boundaries.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct Allocation {
     start: NonNull<u8>,
     #[cfg(target_os = "linux")]
     n_bytes: usize,
@@ -20,7 +22,7 @@ pub(super) struct Piece {
     _region: std::sync::Arc<linux::Region>,
 }
 
-impl Piece {
+impl Allocation {
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
     }
@@ -28,12 +30,12 @@ impl Piece {
 
 /// `len` zeroed bytes, or `None` where the system has no such pages or refuses.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take(_len: usize, _node: usize) -> Option<Piece> {
+pub(super) fn take(_len: usize, _node: usize) -> Option<Allocation> {
     None
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take_region(_len: usize) -> Option<Piece> {
+pub(super) fn take_region(_len: usize) -> Option<Allocation> {
     None
 }
 
@@ -48,7 +50,7 @@ mod linux {
 
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-    use super::Piece;
+    use super::Allocation;
 
     const LARGE_PAGE: usize = 2 << 20;
     /// A multiple of every machine's page size up to 64 KB: only whole pages can be freed.
@@ -65,22 +67,22 @@ mod linux {
         used: Mutex<usize>,
     }
 
-    // SAFETY: a region is address space; the pieces decide who may touch which bytes, and they are disjoint.
+    // SAFETY: a region is address space; the allocations decide who may touch which bytes, and they are disjoint.
     unsafe impl Send for Region {}
-    // SAFETY: as above; `used` is behind a lock.
+    // SAFETY: as above; a lock guards `used`.
     unsafe impl Sync for Region {}
 
-    /// The region that each node's next piece is cut from.
+    /// The region that each node's next allocation is cut from.
     static CURRENT: Mutex<Vec<Weak<Region>>> = Mutex::new(Vec::new());
 
-    pub(in crate::runtime::memory) fn take(len: usize, node: usize) -> Option<Piece> {
+    pub(in crate::runtime::memory) fn take(len: usize, node: usize) -> Option<Allocation> {
         let n_bytes = len.checked_next_multiple_of(PAGE).filter(|n| *n > 0)?;
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if current.len() <= node {
             current.resize(node + 1, Weak::new());
         }
-        if let Some(piece) = current[node].upgrade().and_then(|region| cut(&region, n_bytes)) {
-            return Some(piece);
+        if let Some(allocation) = current[node].upgrade().and_then(|region| cut(&region, n_bytes)) {
+            return Some(allocation);
         }
         let region = Arc::new(Region::reserve(n_bytes.max(REGION).checked_next_multiple_of(LARGE_PAGE)?)?);
         current[node] = Arc::downgrade(&region);
@@ -88,12 +90,12 @@ mod linux {
     }
 
     /// As [`take`], in a region of its own: for short-lived buffers.
-    pub(in crate::runtime::memory) fn take_region(len: usize) -> Option<Piece> {
+    pub(in crate::runtime::memory) fn take_region(len: usize) -> Option<Allocation> {
         let n_bytes = len.checked_next_multiple_of(PAGE).filter(|n| *n > 0)?;
         cut(&Arc::new(Region::reserve(n_bytes.checked_next_multiple_of(LARGE_PAGE)?)?), n_bytes)
     }
 
-    fn cut(region: &Arc<Region>, n_bytes: usize) -> Option<Piece> {
+    fn cut(region: &Arc<Region>, n_bytes: usize) -> Option<Allocation> {
         let mut used = region.used.lock().unwrap_or_else(PoisonError::into_inner);
         if n_bytes > region.n_bytes - *used {
             return None;
@@ -101,7 +103,7 @@ mod linux {
         // SAFETY: within the mapping by the comparison above.
         let start = unsafe { region.start.add(*used) };
         *used += n_bytes;
-        Some(Piece { start, n_bytes, _region: Arc::clone(region) })
+        Some(Allocation { start, n_bytes, _region: Arc::clone(region) })
     }
 
     impl Region {
@@ -129,14 +131,14 @@ mod linux {
 
     impl Drop for Region {
         fn drop(&mut self) {
-            // SAFETY: each piece holds its region, so none is left that points into it.
+            // SAFETY: each allocation holds its region, so none is left that points into it.
             let _ = unsafe { munmap(self.start.as_ptr().cast(), self.n_bytes) };
         }
     }
 
-    impl Drop for Piece {
+    impl Drop for Allocation {
         fn drop(&mut self) {
-            // SAFETY: the pages are this piece's alone and nobody borrows them any more. They are never given out
+            // SAFETY: the pages are this allocation's alone and nobody borrows them any more. They are never given out
             // again, so it does not matter that they would read as zero.
             let _ = unsafe { madvise(self.start.as_ptr().cast(), self.n_bytes, Advice::LinuxDontNeed) };
         }
@@ -150,20 +152,20 @@ mod linux {
         const NODE: usize = 77;
 
         #[test]
-        fn pieces_share_a_region_that_ends_with_the_last_of_them() {
-            let pieces: Vec<_> = (0..4).map(|i| take(100_000 + i, NODE).expect("memory")).collect();
-            let region = Arc::downgrade(&pieces[0]._region);
-            assert!(pieces.iter().all(|piece| Arc::ptr_eq(&piece._region, &pieces[0]._region)));
-            assert!(pieces[0].start.addr().get().is_multiple_of(LARGE_PAGE));
-            let mut starts: Vec<_> = pieces.iter().map(|piece| piece.start.addr().get()).collect();
+        fn allocations_share_a_region_that_ends_with_the_last_of_them() {
+            let allocations: Vec<_> = (0..4).map(|i| take(100_000 + i, NODE).expect("memory")).collect();
+            let region = Arc::downgrade(&allocations[0]._region);
+            assert!(allocations.iter().all(|allocation| Arc::ptr_eq(&allocation._region, &allocations[0]._region)));
+            assert!(allocations[0].start.addr().get().is_multiple_of(LARGE_PAGE));
+            let mut starts: Vec<_> = allocations.iter().map(|allocation| allocation.start.addr().get()).collect();
             starts.sort_unstable();
             assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 100_000usize.next_multiple_of(PAGE)));
             let large = take(REGION + 1, NODE).expect("memory");
-            assert!(!Arc::ptr_eq(&large._region, &pieces[0]._region), "it does not fit into the first");
+            assert!(!Arc::ptr_eq(&large._region, &allocations[0]._region), "it does not fit into the first");
             drop(large);
-            for piece in pieces {
+            for allocation in allocations {
                 assert!(region.upgrade().is_some());
-                drop(piece);
+                drop(allocation);
             }
             assert!(region.upgrade().is_none());
         }

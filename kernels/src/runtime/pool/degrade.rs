@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_makes_the_next_jobs_solitary_and_good_ones_are_forgiving() {
+    fn a_stall_makes_the_caller_work_alone_for_longer_and_good_jobs_for_shorter() {
         let degrade = Degrade::default();
         let n_alone = |degrade: &Degrade| (0..).take_while(|_| degrade.is_alone()).count();
         assert_eq!(n_alone(&degrade), 0);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_never_help_are_left_asleep_for_a_while() {
+    fn workers_that_never_help_stay_parked_for_a_while() {
         let degrade = Degrade::default();
         for _ in 0..3 {
             (1..N_WITHOUT_HELP).for_each(|_| degrade.note_no_help());

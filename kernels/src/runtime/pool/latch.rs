@@ -7,8 +7,8 @@
 //! Why every interleaving is sound (one caller C, any workers W; every step below is one atomic operation on the word):
 //!
 //! ```text
-//! C1 write job, next   C2 open: epoch + 1, OPEN, release    C3 claim pieces    C4 close: & !OPEN    C5 wait: inside = 0
-//! W1 load              W2 enter: compare-exchange load → load + 1, acquire    W3 read job, claim   W4 leave: − 1, release
+//! C1 write job, next  C2 open: epoch + 1, OPEN, release   C3 claim pieces   C4 close: & !OPEN   C5 wait: inside = 0
+//! W1 load             W2 enter: compare-exchange load → load + 1, acquire   W3 read job, claim  W4 leave: − 1, release
 //! ```
 //!
 //! - *The job is read whole.* W2 succeeds only on a word with OPEN set, which only C2 writes, and later words of the

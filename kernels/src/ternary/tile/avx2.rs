@@ -1,12 +1,12 @@
 //! AVX2 without VNNI: `vpmaddubsw` multiplies 8 rows × 4 columns into 16-bit pairs.
 //!
 //! ```text
-//! s0 = s2 = −Σx,  s1 = s3 = −4 Σx                         the codes are trit + 1: Σx is subtracted in advance
+//! s0 = s2 = −Σx,  s1 = s3 = −4 Σx                        the codes are trit + 1: Σx is subtracted in advance
 //! for run of up to 16 steps (64 columns), for half (8 of a plane's 16 rows):
 //!     for step:  w = 32 bytes, v = w >> 4
 //!         p0 += pairs(w & 3, x4)    p1 += pairs(w & 12, x4)    p2 += pairs(v & 3, x4)    p3 += pairs(v & 12, x4)
 //!     s0 … s3 += p0 … p3, pairwise
-//! y = S · scale                                           s1 and s3 are 4 times too large, their scales 4 times smaller
+//! y = S · scale                                          s1 and s3 are 4 times too large, their scales 4 times smaller
 //! ```
 //!
 //! One shift serves four planes.

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn one_node_gets_one_buffer_and_several_get_their_share() {
         for (n_nodes, n_chunks) in [(1, 0), (1, 7), (2, 7), (2, 1), (3, 50), (4, 3)] {
-            let topology = Topology::faked(&vec![vec![0]; n_nodes]);
+            let topology = Topology::for_tests(&vec![vec![0]; n_nodes]);
             let mut placed = NodeChunks::zeroed(&topology, n_chunks, 10);
             assert_eq!(placed.n_bytes(), n_chunks * 10);
             assert_eq!(placed.parts.len(), n_nodes.min(n_chunks), "{n_nodes} nodes, {n_chunks} chunks");
