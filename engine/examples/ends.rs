@@ -13,7 +13,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use nanochat_engine::complete::{CompleteError, Limits, Voices};
+use nanochat_engine::complete::{CompleteError, Limits, Predictors};
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Completer, Prompt};
 
@@ -27,7 +27,7 @@ const N_FOLDS: usize = 4;
 /// Files of one crate and lines of one file, at most.
 const N_FILES: usize = 10;
 const N_LINES: usize = 60;
-const VOICES: [(Voices, &str); 2] = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
+const PREDICTORS: [(Predictors, &str); 2] = [(Predictors::Blend, "beside a model"), (Predictors::MemoryOnly, "alone")];
 /// As in `engine/src/complete/ends.rs`.
 const N_HIDDEN: usize = 8;
 const N_STEPS: usize = 6000;
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         of_voices.iter_mut().zip(places).for_each(|(all, places)| all.extend(places));
     }
     let mut nets = Vec::new();
-    for ((_, name), places) in VOICES.iter().zip(&of_voices) {
+    for ((_, name), places) in PREDICTORS.iter().zip(&of_voices) {
         let without = |fold: usize| places.iter().filter(move |place: &&Place| place.krate % N_FOLDS != fold).collect();
         let of_folds: Vec<Net> = (0..N_FOLDS).map(|fold| fit(without(fold))).collect();
         let is_right = |place: &&Place| {
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Places of a crate where a text could end, by each of [`VOICES`].
+/// Places of a crate where a text could end, by each of [`PREDICTORS`].
 fn places(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec<Place>; 2], CompleteError> {
     let source = holes::Crate::read(folder);
     completer.set_memory(source.memory(completer.tokenizer()));
@@ -79,9 +79,9 @@ fn places(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec
             let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
             let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
             let limits = Limits { max_lines: 12, ..Limits::default() };
-            for ((voices, _), found) in VOICES.iter().zip(&mut found) {
-                completer.set_voices(*voices);
-                let ends = completer.ends(&prompt, &file.text[hole.clone()], &limits, &Cancel::new())?;
+            for ((voices, _), found) in PREDICTORS.iter().zip(&mut found) {
+                completer.set_predictors(*voices);
+                let ends = completer.stop_samples(&prompt, &file.text[hole.clone()], &limits, &Cancel::new())?;
                 found.extend(ends.into_iter().map(|(features, is_end)| Place { krate, features, is_end }));
             }
         }

@@ -12,7 +12,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use nanochat_engine::complete::{CompleteError, Limits, Voices, Weighed};
+use nanochat_engine::complete::{CompleteError, Limits, Predictors, ScoredLine};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Completer, Prompt};
@@ -27,7 +27,7 @@ const N_FOLDS: usize = 4;
 /// Files of one crate and lines of one file, at most.
 const N_FILES: usize = 16;
 const N_LINES: usize = 50;
-const VOICES: [(Voices, &str); 2] = [(Voices::Both, "beside a model"), (Voices::MemoryOnly, "alone")];
+const PREDICTORS: [(Predictors, &str); 2] = [(Predictors::Blend, "beside a model"), (Predictors::MemoryOnly, "alone")];
 const KINDS: [Kind; 4] = [Kind::Line, Kind::Rest, Kind::Within, Kind::Several];
 /// As in `engine/src/complete/rank.rs`.
 const N_HIDDEN: usize = 48;
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
     let mut all = Vec::new();
-    for ((_, name), (net, rows)) in VOICES.iter().zip(fitted) {
+    for ((_, name), (net, rows)) in PREDICTORS.iter().zip(fitted) {
         for Row { kind, n, n_exact, n_possible } in rows {
             let percent = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
             println!("{name}: {n} × {kind:?}, {:.1} % exact, {:.1} % possible", percent(n_exact), percent(n_possible));
@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The lines that compete in places of a crate, by each of [`VOICES`].
+/// The lines that compete in places of a crate, by each of [`PREDICTORS`].
 fn weigh(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec<Hole>; 2], CompleteError> {
     let source = holes::Crate::read(folder);
     completer.set_memory(source.memory(completer.tokenizer()));
@@ -84,10 +84,10 @@ fn weigh(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec<
             };
             let limits = Limits { max_lines: if kind == Kind::Several { 8 } else { 1 }, ..Limits::default() };
             let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
-            for ((voices, _), found) in VOICES.iter().zip(&mut found) {
-                completer.set_voices(*voices);
-                let weighed = completer.weighed(&prompt, &limits, &Cancel::new())?;
-                let line = |Weighed { text, features }: Weighed| (features, text.trim_end() == truth);
+            for ((voices, _), found) in PREDICTORS.iter().zip(&mut found) {
+                completer.set_predictors(*voices);
+                let weighed = completer.scored_lines(&prompt, &limits, &Cancel::new())?;
+                let line = |ScoredLine { text, features }: ScoredLine| (features, text.trim_end() == truth);
                 found.push(Hole { krate, kind, lines: weighed.into_iter().map(line).collect() });
             }
         }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! This crate knows tokens and text. It knows no editor protocol, no cargo, no candle, no async runtime and no network. A
-//! clock decides only which routines run and whether tokens are guessed, never what is answered: the same checkpoint,
+//! clock decides only which routines run, never what is answered: the same checkpoint,
 //! memory, prompt, limits and seed give the same text. [`prompt`] is the only prompt format and [`model::config`] the only
 //! description of the architecture; training and serving both call them.
 
@@ -18,7 +18,6 @@ pub mod tier;
 pub mod symbols;
 pub mod memory;
 pub mod complete;
-pub mod draft;
 pub mod sample;
 pub mod score;
 pub mod checkpoint;
