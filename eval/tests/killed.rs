@@ -1,4 +1,4 @@
-//! A run that is killed without warning, however often, goes on to the bytes of one that is not.
+//! A run that is killed without warning, however often, ends with the same bytes as one that is not.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -12,7 +12,7 @@ const LINE: f64 = 17.0;
 /// Room for names at the left, and at the right end of a plot.
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 40.0;
-/// Of the square-ish plots, which stand two in a row.
+/// Size of the nearly square plots, two in a row.
 const PANEL: (f64, f64) = (420.0, 330.0);
 
 /// Which style a system has, everywhere on the page.
@@ -20,7 +20,7 @@ pub(super) fn style(report: &Report, system: &str) -> usize {
     shown(report).iter().position(|name| *name == system).unwrap_or(0)
 }
 
-/// Systems that plots show, the product first. The two ends of the scale would only be its ends.
+/// Systems that plots show, the product first. The controls are left out: they would only mark the ends of the scale.
 pub(super) fn shown(report: &Report) -> Vec<&str> {
     let mut names: Vec<&str> = report.names().filter(|name| !["truth", "empty"].contains(name)).collect();
     names.sort_by_key(|name| *name != PRODUCT); // stable
@@ -115,7 +115,7 @@ pub(super) fn before_after(report: &Report, before: &str, after: &str) -> String
     svg.finish("before-after", "Before and after", "Compile success by kind of hole, before and after training.")
 }
 
-/// Share of answers that compile, where only the surest are given.
+/// Share of completions that compile, if only the most confident are shown.
 pub(super) fn coverage(report: &Report, curves: &[Coverage]) -> String {
     let mut svg = Svg::new(PANEL.0, PANEL.1);
     let (x, y) = panel(&mut svg, "holes that are answered, %", "of these compile, %");
@@ -144,7 +144,7 @@ pub(super) fn coverage(report: &Report, curves: &[Coverage]) -> String {
     )
 }
 
-/// Stated confidence against what came of it.
+/// Reliability diagram: stated confidence against the share that is right.
 pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
     let mut svg = Svg::new(PANEL.0, PANEL.1);
     let (x, y) = panel(&mut svg, "stated confidence, %", "right, %");
@@ -181,7 +181,7 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
     svg.finish("reliability", "Reliability", "Confidence that systems state, against the share that compiles and that is exact; on the diagonal they are right as often as they say.")
 }
 
-/// Share of answers that have come after so many milliseconds.
+/// Cumulative share of completions by latency.
 pub(super) fn latency(report: &Report, curves: &[&LatencyCurve]) -> String {
     let mut svg = Svg::new(WIDTH, 300.0);
     let all = || curves.iter().flat_map(|curve| curve.ms.iter().copied()).filter(|ms| *ms > 0.0);
@@ -214,7 +214,7 @@ pub(super) fn latency(report: &Report, curves: &[&LatencyCurve]) -> String {
     svg.finish(
         "latency",
         "Latency",
-        "Cumulative share of answers by the time they took, on a logarithmic scale; marks stand at medians.",
+        "Cumulative share of answers by the time they took, on a logarithmic scale; marks are at the medians.",
     )
 }
 
