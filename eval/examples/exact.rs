@@ -1,10 +1,10 @@
 //! Exact matches without a compiler: `exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…`
 //!
-//! Each folder is a crate or a workspace. HOLES holes are cut from it, as `cargo nanochat eval` cuts them, from the files
-//! that no checkpoint was trained on; systems know the other files, and if a checkpoint was trained on part of the folder,
-//! only that part. Each checkpoint fills the holes as a blend, without its memory and without its model, and the control
-//! copies the text after the longest match. Nothing is compiled: holes are not filtered, and whether a completion compiles
-//! stays unknown, so it takes a hundredth of the time.
+//! Each folder is a crate or a workspace. HOLES holes are cut from it, as `cargo nanochat eval` cuts them, from the
+//! files that no checkpoint was trained on; systems know the other files, and if a checkpoint was trained on part of
+//! the folder, only that part. Each checkpoint fills the holes as a blend, without its memory and without its model, and
+//! a control copies the text after the longest match. Nothing is compiled: holes are not filtered, and whether a
+//! completion compiles stays unknown, so it takes a hundredth of the time.
 //!
 //! CHECKPOINT may be a folder of checkpoints, one adapted to each crate, `NAME.ncz` by the name of the crate's folder.
 

@@ -1,5 +1,5 @@
-//! Does it compile? The workspace is built once unchanged; then candidates are spliced into a copy, and their crates are
-//! compiled to metadata with the command lines that cargo used, or by cargo where these cannot be read.
+//! Does it compile? The workspace is built once unchanged; then candidates are spliced into a copy, and their crates
+//! are compiled to metadata with the command lines that cargo used, or by cargo where these cannot be read.
 
 pub(crate) mod cache;
 mod invocation;
@@ -216,8 +216,8 @@ impl Checker {
     fn hash_compiled(&self) -> String {
         let base = self.sandbox.whole(0);
         let base = base.parent().unwrap_or(&base).to_string_lossy().into_owned();
-        // The copy's path occurs in the output of build scripts, and for a package outside the root also in the hash that
-        // names their output folder.
+        // The copy's path occurs in the output of build scripts, and for a package outside the root also in the hash
+        // that names their output folder.
         let made_in: BTreeSet<(&str, &str)> = self
             .units
             .iter()
@@ -231,8 +231,8 @@ impl Checker {
         };
         let mut words: Vec<String> = vec![self.locked.clone(), self.options.timeout.as_secs().to_string()];
         let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base)).cloned();
-        // And what the commands do not name: features of dependencies, cargo's settings, and all files in case one of the
-        // commands could not be read.
+        // And what the commands do not name: features of dependencies, cargo's settings, and all files in case one of
+        // the commands could not be read.
         let tree = ignore::WalkBuilder::new(self.sandbox.whole(0)).standard_filters(false).build();
         let is_read = |path: &Path| {
             let name = path.file_name().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Holes: ranges of bytes cut out of a file at the boundaries of its tokens, for systems to fill.
 //!
 //! ```text
-//! file → cut (statements, expressions, blocks, bodies, lines) → order (seeded) → filters (in run) → holes that are used
+//! file → cut (statements, expressions, blocks, bodies, lines) → order (seeded) → filters (in run) → holes in use
 //! ```
 //!
 //! Code under `#[cfg(..)]` or `#[test]` is not cut: `cargo check` may not compile it.
@@ -38,8 +38,19 @@ const MAX_EXPRESSION_CHARS: usize = 120;
 /// How far ahead in the queue to look for a hole in a function with fewer holes.
 const LOOK_AHEAD: usize = 64;
 
-/// All holes of one file, by offset; `None` if it does not parse. Cursors are drawn from `seed` and the file's name,
-/// so they do not depend on the other files.
+/// Cuts all holes of one file, sorted by offset; `None` if it does not parse. Cursors are drawn from `seed` and the
+/// file's name, so they do not depend on the other files.
+///
+/// ```
+/// use nanochat_eval::holes::{self, HoleKind};
+///
+/// let text = "fn area(w: u32, h: u32) -> u32 {\n    let product = w * h;\n    product\n}\n";
+/// let holes = holes::cut("geometry", "src/lib.rs", text, 7).expect("it parses");
+/// let line = holes.iter().find(|hole| hole.kind == HoleKind::NextLine).expect("a line");
+/// assert_eq!(line.truth(text), "let product = w * h;");
+/// let filled = line.splice(text, "let product = h * w;");
+/// assert!(filled.contains("    let product = h * w;\n    product"));
+/// ```
 pub fn cut(project: &str, file: &str, text: &str, seed: u64) -> Option<Vec<Hole>> {
     source::with_large_stack(|| {
         let (offset, code) = source::code(text);
@@ -124,11 +135,11 @@ pub fn order(mut holes: Vec<Hole>, seed: u64) -> Vec<Hole> {
     loop {
         let before = ordered.len();
         for queue in &mut queues {
-            let place = |hole: &Hole| (hole.file.clone(), hole.function.0);
-            let taken = |hole: &Hole| n_taken.get(&place(hole)).copied().unwrap_or(0);
+            let function = |hole: &Hole| (hole.file.clone(), hole.function.0);
+            let taken = |hole: &Hole| n_taken.get(&function(hole)).copied().unwrap_or(0);
             let best = queue.iter().take(LOOK_AHEAD).enumerate().min_by_key(|(_, hole)| taken(hole));
             let Some(hole) = best.map(|(at, _)| at).and_then(|at| queue.remove(at)) else { continue };
-            *n_taken.entry(place(&hole)).or_default() += 1;
+            *n_taken.entry(function(&hole)).or_default() += 1;
             ordered.push(hole);
         }
         if ordered.len() == before {

@@ -166,3 +166,18 @@ impl Findings {
         self.filtered.iter().filter(|(_, outcome)| *outcome == FilterOutcome::Passed).map(|(hole, _)| hole)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_earlier_runs_read_and_are_written_alike() {
+        let hole = r#"{"id":"0123456789abcdef","crate":"a","file":"src/lib.rs","kind":"next_line","start":4,"end":9,"line":1,"col":5,"function":[0,12],"prefix_hash":"00","suffix_hash":"11","truth_hash":"22"}"#;
+        let project = r#"{"project":{"name":"a","version":"1.0.0","skipped":null,"n_cut":9,"files_not_compiled":0,"files_not_parsed":0,"n_runs":3}}"#;
+        for line in [format!(r#"{{"hole":{{"hole":{hole},"gate":"canary_compiles"}}}}"#), project.to_owned()] {
+            let read: Filtered = serde_json::from_str(&line).expect("a line of gates.jsonl");
+            assert_eq!(serde_json::to_string(&read).expect("it is plain data"), line);
+        }
+    }
+}

@@ -60,8 +60,8 @@ pub struct Report {
     pub skipped_crates: Vec<SkippedCrate>,
     /// Scores in the run's order; within a system all holes first, then by kind.
     pub systems: Vec<SystemScores>,
-    /// Paired differences between systems other than the controls on the same holes; those of the product (or, without it,
-    /// of the last system) first.
+    /// Paired differences between systems other than the controls on the same holes; those of the product (or, without
+    /// it, of the last system) first.
     pub differences: Vec<Difference>,
     /// Coverage curves of the systems that state a confidence.
     pub coverage: Vec<Coverage>,

@@ -141,7 +141,7 @@ struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file is not enough: a command that is just being started has it open too, until it runs its program.
+        // Closing the file is not enough: a command that is being started has it open too, until it runs its program.
         let _ = self.0.unlock();
     }
 }

@@ -140,8 +140,8 @@ impl Sandbox {
         Self::confined(root, n_trees, Mode::BestEffort)
     }
 
-    /// Copies the workspace at `root` once per worker. Ignored files, `.git`, folders with a `CACHEDIR.TAG` and `target`
-    /// folders next to a `Cargo.toml` are not copied, `Cargo.lock` always is; links are replaced by what they point to
+    /// Copies the workspace at `root` once per worker. Ignored files, `.git`, folders with a `CACHEDIR.TAG` and
+    /// `target` folders next to a `Cargo.toml` are not copied, `Cargo.lock` always is; links are replaced by what they point to
     /// if that is a file of the workspace, and left out otherwise.
     pub fn confined(root: &Path, n_trees: usize, mode: Mode) -> Result<Self, SandboxError> {
         Self::of(&Origin { root, path_dependencies: &[], with_ignored: false }, n_trees, mode)
@@ -201,8 +201,8 @@ impl Sandbox {
         for folder in [&sandbox.paths.root_at, &sandbox.paths.target, &sandbox.paths.temp] {
             std::fs::create_dir_all(folder).map_err(failed(folder))?;
         }
-        // As root, commands run as another user, who must be able to read the copies. Where that user does not exist, as in
-        // a user namespace with one id, no command becomes that user either.
+        // As root, commands run as another user, who must be able to read the copies. Where that user does not exist,
+        // as in a user namespace with one id, no command becomes that user either.
         let is_handed_over =
             sandbox.paths.is_root && mode != Mode::Off && copy::hand_over(&sandbox.base, policy::UNPRIVILEGED).is_ok();
         sandbox.level = probe::level(mode, &sandbox.paths);

@@ -13,12 +13,12 @@
 //! the tests: with crates that differ among themselves by 3 points (standard deviation) and a quarter of the holes
 //! judged differently for A and B, 5,000 holes of 48 crates give a half-width below 2 points, 1,000 do not.
 
-mod bootstrap;
-mod mcnemar;
-mod shares;
-mod student;
+mod bootstrap; // intervals of means, ratios and quantiles
+mod shares; // intervals of shares in closed form
+mod student; // the distributions that these need
+mod mcnemar; // the paired test
 
-pub use bootstrap::{Observation, Part, difference, mean, quantiles, ratio};
+pub use bootstrap::{Observation, RatioTerm, difference, mean, quantiles, ratio};
 pub use mcnemar::McNemar;
 pub use shares::wilson;
 

@@ -32,8 +32,8 @@ pub use server::Server;
 pub struct ProjectContext<'a> {
     /// The texts that holes are cut from, by file. Only [`Truth`] may look at them.
     pub texts: &'a BTreeMap<String, String>,
-    /// What may be known in addition to the current file. If the current file itself is among it, the system must ignore
-    /// it, since it contains the truth.
+    /// What may be known in addition to the current file. If the current file itself is among it, the system must
+    /// ignore it, since it contains the truth.
     pub known: &'a Known,
 }
 
@@ -181,8 +181,8 @@ impl<'a> FileText<'a> {
     }
 }
 
-/// Cost of the bytes `range`, from (end, bits) of each token of the text. A token that extends beyond the range counts by
-/// its share of bytes within.
+/// Cost of the bytes `range`, from (end, bits) of each token of the text. A token that extends beyond the range counts
+/// by its share of bytes within.
 fn cost_of_range(costs: &[(usize, f64)], range: Range<usize>) -> Score {
     let mut score = Score { bits: 0.0, bytes: range.len(), tokens: 0 };
     let first = costs.partition_point(|&(end, _)| end <= range.start);

@@ -67,7 +67,7 @@ fn victim() {
     evaluate(&plan, systems, &mut |_| {}, &Cancel::new()).expect("it ends if it is let");
 }
 
-/// Takes its time, so that kills come between its answers.
+/// Takes its time, so that kills come between its completions.
 struct Slow;
 
 impl System for Slow {

@@ -30,8 +30,8 @@ pub struct FilledHole<'a> {
 }
 
 impl Checker {
-    /// One verdict per filled hole, in their order, and the number of compiler runs. `done` is called with the number of
-    /// holes that are judged. The verdicts are the same for any number of workers.
+    /// One verdict per filled hole, in their order, and the number of compiler runs. `done` is called with the number
+    /// of holes that are judged. The verdicts are the same for any number of workers.
     pub fn judge(
         &self,
         filled: &[FilledHole<'_>],

@@ -6,8 +6,8 @@
 //! <root>/locks/          one file for all keys of a kind with the same last digit
 //! ```
 //!
-//! A key is a hash of everything that the content depends on. Entries are written to a temporary name and renamed, and a
-//! build that is being copied is not replaced, so runs that share the folder see complete entries or none; candidates
+//! A key is a hash of everything that the content depends on. Entries are written to a temporary name and renamed, and
+//! a build that is being copied is not replaced, so runs that share the folder see complete entries or none; candidates
 //! see none of it. cargo checks each artefact's own fingerprint again, so a build that does not fit costs time and
 //! changes no verdict.
 
@@ -137,8 +137,8 @@ impl Cache {
         Ok(())
     }
 
-    /// The lock of an entry: shared while it is copied, exclusive while it is replaced. Lock files stay, so that all runs
-    /// lock the same one; keys with the same last digit share one, so that there are few.
+    /// The lock of an entry: shared while it is copied, exclusive while it is replaced. Lock files stay, so that all
+    /// runs lock the same one; keys with the same last digit share one, so that there are few.
     fn lock_file(&self, kind: &str, key: &str) -> io::Result<File> {
         let folder = self.root.join("locks");
         fs::create_dir_all(&folder)?;

@@ -1,5 +1,5 @@
-//! Append-only files of records, one JSON object per line. A last line that a killed run left incomplete is dropped when
-//! the file is opened again.
+//! Append-only files of records, one JSON object per line. A last line that a killed run left incomplete is dropped
+//! when the file is opened again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -1,5 +1,5 @@
-//! The committed table of figures: one row per suite, system and kind, sorted, so that a diff shows what moved. It has no
-//! timings, since these depend on the machine.
+//! The committed table of figures: one row per suite, system and kind, sorted, so that a diff shows what moved. It has
+//! no timings, since these depend on the machine.
 
 use std::collections::BTreeMap;
 

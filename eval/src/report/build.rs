@@ -230,7 +230,7 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Results with a confidence, the surest first.
+    /// Completions with a confidence, the most confident first.
     fn by_confidence(&self, system: &str) -> Vec<(f64, HoleResult<'a>)> {
         let sure =
             |result: HoleResult<'a>| Some((result.scored.confidence.filter(|_| result.scored.answered)?, result));

@@ -158,7 +158,7 @@ fn confidence(out: &mut String, report: &Report) {
     let sure = |name: &str| report.coverage.iter().any(|curve| curve.system == name);
     let legend = legend_of(report, plots::shown(report).into_iter().filter(|name| sure(name)));
     out.push_str("<div class=\"two\">\n<div>");
-    let note = "Silence is allowed: only the surest answers are given.";
+    let note = "A system may show nothing: here only its most confident completions count.";
     section(out, "Precision at coverage", note, &[plots::coverage(report, &report.coverage)], Some(legend.clone()));
     out.push_str("</div>\n<div>");
     let note = "Solid: compiles. Dotted: exactly the truth. On the diagonal, confidence is as good as its word.";

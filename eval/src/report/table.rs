@@ -6,7 +6,7 @@ use super::{Cluster, Difference, Dropped, Report, SystemScores};
 use crate::holes::HoleKind;
 use crate::stats::Value;
 
-/// Kinds for which the table shows exact matches too, not only whether they compile: what an editor asks for at each key.
+/// Kinds for which the table shows exact matches too: what an editor asks for at each key.
 const LINES: [HoleKind; 2] = [HoleKind::NextLine, HoleKind::RestOfLine];
 /// A pair that is shown in addition to the product's gains: what counting adds to copying.
 const MEMORY_OVER_COPY: (&str, &str) = ("nanochat-without-model", "copy-longest-match");
@@ -32,7 +32,7 @@ impl Report {
         };
         let _ = writeln!(
             out,
-            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; known besides the file: {}; {}; \
+            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; known in addition to the file: {}; {}; \
              sandbox: {}",
             self.suite,
             self.seed,
@@ -132,10 +132,16 @@ impl Report {
                 .iter()
                 .map(|point| {
                     let compiles = percent(&point.compile_success);
-                    format!("{:.0} % → {} (sure ≥ {:.2})", 100.0 * point.coverage, compiles.trim(), point.confidence)
+                    format!(
+                        "{:.0} % → {} (confidence ≥ {:.2})",
+                        100.0 * point.coverage,
+                        compiles.trim(),
+                        point.confidence
+                    )
                 })
                 .collect();
-            let _ = writeln!(out, "{}, surest answers only, compiles %: {}", coverage.system, text.join("; "));
+            let _ =
+                writeln!(out, "{}, most confident completions only, compiles %: {}", coverage.system, text.join("; "));
         }
     }
 

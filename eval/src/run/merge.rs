@@ -67,7 +67,7 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         _ => None,
     });
     let project_idx = |name: &str| header.projects.iter().position(|project| project == name);
-    let place: HashMap<&str, (Option<usize>, usize)> =
+    let order: HashMap<&str, (Option<usize>, usize)> =
         passed.enumerate().map(|(at, hole)| (hole.id.as_str(), (project_idx(&hole.project), at))).collect();
     let mut systems: Vec<String> = Vec::new();
     let generated: Vec<Generated> = gather(&folders, "generated.jsonl")?;
@@ -77,13 +77,13 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         }
     }
     let key = |system: &str, hole_id: &str| {
-        let (project_idx, at) = place.get(hole_id)?;
+        let (project_idx, at) = order.get(hole_id)?;
         Some(((*project_idx)?, systems.iter().position(|known| known == system)?, *at))
     };
     write_all(&out.join("gates.jsonl"), &filtered)?;
     let generated = sorted(generated, |record| key(&record.system, &record.hole_id));
     let scored = sorted(gather::<Scored>(&folders, "scored.jsonl")?, |record| key(&record.system, &record.hole_id));
-    let expected = systems.len() * place.len();
+    let expected = systems.len() * order.len();
     for (what, n) in [("completions", generated.len()), ("scores", scored.len())] {
         if n != expected {
             return Err(bad(format!("they have {n} {what} where {expected} are needed; let each shard finish")));

@@ -56,7 +56,7 @@ fn only_sources_and_the_lock_are_copied() {
 }
 
 #[test]
-fn what_lies_beside_the_root_is_where_its_paths_lead_and_ignored_files_come_if_asked() {
+fn path_dependencies_are_where_the_roots_paths_lead_and_ignored_files_come_on_request() {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in [
         ("app/Cargo.toml", "[package]"),

@@ -34,6 +34,19 @@ pub fn mean(observations: &[Observation<'_>], seed: u64) -> Value {
 
 /// The mean of paired differences. For shares (all −1, 0 or 1) never narrower than Agresti and Min's interval, so that
 /// two systems that agree on every hole are not called equal with certainty.
+///
+/// ```
+/// use nanochat_eval::stats;
+///
+/// // (crate, A's figure − B's figure) of each hole: A is right where B is not in 14 of 20 holes.
+/// let differences: Vec<(&str, f64)> =
+///     (0..20).map(|i| (["alpha", "beta", "gamma"][i % 3], if i < 14 { 1.0 } else { 0.0 })).collect();
+/// let value = stats::difference(&differences, 7);
+/// assert_eq!(value.value, 0.7);
+/// assert!(value.excludes_zero() && value.low < 0.7 && 0.7 < value.high);
+/// // Crates are resampled as wholes, with the given seed: the same figures give the same interval.
+/// assert_eq!(value, stats::difference(&differences, 7));
+/// ```
 pub fn difference(differences: &[Observation<'_>], seed: u64) -> Value {
     let parts: Vec<RatioTerm<'_>> = differences.iter().map(|&(cluster, figure)| (cluster, figure, 1.0)).collect();
     let value = ratio(&parts, seed);

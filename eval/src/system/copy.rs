@@ -34,7 +34,7 @@ const DOUBT: f64 = 0.35;
 pub struct RandomLine;
 
 impl Copy {
-    /// A copier that knows nothing until it enters a project. The tokenizer is for bits per byte only: copied are bytes.
+    /// Knows nothing until it enters a project. The tokenizer is for bits per byte only: completions are copied as bytes.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
         Self { tokenizer, index: MatchIndex::default(), memory: Arc::default() }
     }

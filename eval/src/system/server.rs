@@ -5,8 +5,8 @@
 //! complete: window of the file → template → /v1/completions or /infill, temperature 0 → text
 //! ```
 //!
-//! The server keeps its own caches, as it would when an editor uses it. Code is sent to this machine only, unless the user
-//! allows another.
+//! The server keeps its own caches, as it would when an editor uses it. Code is sent to this machine only, unless the
+//! user allows another.
 
 mod fim;
 mod http;

@@ -54,11 +54,11 @@ pub(super) fn by_kind(report: &Report) -> String {
         }
     }
     let title = "Compile success by kind of hole";
-    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "answers that compile, %");
+    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "completions that compile, %");
     svg.finish(
         "by-kind",
         title,
-        "For each kind of hole, each system's share of answers that compile, with its interval.",
+        "For each kind of hole, each system's share of completions that compile, with its interval.",
     )
 }
 
@@ -111,7 +111,7 @@ pub(super) fn before_after(report: &Report, before: &str, after: &str) -> String
         svg.mark(style(report, before), (x.at(from), y), &format!("{before}: {}", percents(&a.compile_success)));
         svg.mark(style(report, after), (x.at(to), y), &format!("{after}: {}", percents(&b.compile_success)));
     }
-    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "answers that compile, %");
+    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "completions that compile, %");
     svg.finish("before-after", "Before and after", "Compile success by kind of hole, before and after training.")
 }
 
@@ -132,15 +132,15 @@ pub(super) fn coverage(report: &Report, curves: &[Coverage]) -> String {
             );
         }
         svg.path(&stroke(style), &at(|value| value.value), &curve.system);
-        for (point, place) in curve.points.iter().zip(at(|value| value.value)) {
+        for (point, position) in curve.points.iter().zip(at(|value| value.value)) {
             let (share, compiles) = (100.0 * point.coverage, percents(&point.compile_success));
-            svg.mark(style, place, &format!("{}: {share:.0} % answered, {compiles} compile", curve.system));
+            svg.mark(style, position, &format!("{}: {share:.0} % answered, {compiles} compile", curve.system));
         }
     }
     svg.finish(
         "coverage",
         "Precision at coverage",
-        "The fewer holes are answered, the surest first, the more of the answers compile.",
+        "If only the most confident completions are shown, fewer holes are filled and more of the completions compile.",
     )
 }
 
@@ -155,17 +155,18 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
             (false, (|bin| bin.compile_success) as fn(&crate::report::ReliabilityBin) -> Value),
             (true, |bin| bin.exact_match),
         ] {
-            let places: Vec<_> = curve.bins.iter().map(|bin| (x.at(bin.confidence), y.at(value(bin).value))).collect();
+            let positions: Vec<_> =
+                curve.bins.iter().map(|bin| (x.at(bin.confidence), y.at(value(bin).value))).collect();
             let what = if is_exact { "exact" } else { "compiles" };
             let class = if is_exact { format!("line s{} faint", style % super::svg::N_STYLES) } else { stroke(style) };
-            svg.path(&class, &places, &format!("{}, {what}", curve.system));
-            for (bin, place) in curve.bins.iter().zip(places) {
+            svg.path(&class, &positions, &format!("{}, {what}", curve.system));
+            for (bin, position) in curve.bins.iter().zip(positions) {
                 let value = value(bin);
                 if !is_exact {
                     svg.line(
                         &format!("whisker s{}", style % super::svg::N_STYLES),
-                        (place.0, y.at(value.low)),
-                        (place.0, y.at(value.high)),
+                        (position.0, y.at(value.low)),
+                        (position.0, y.at(value.high)),
                     );
                     let label = format!(
                         "{}: stated {:.0} %, {} compile",
@@ -173,7 +174,7 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
                         100.0 * bin.confidence,
                         percents(&value)
                     );
-                    svg.mark(style, place, &label);
+                    svg.mark(style, position, &label);
                 }
             }
         }
@@ -209,12 +210,12 @@ pub(super) fn latency(report: &Report, curves: &[&LatencyCurve]) -> String {
             svg.mark(style(report, &curve.system), *middle, &label);
         }
     }
-    svg.text("label", ((60.0 + WIDTH - RIGHT) / 2.0, 290.0), Anchor::Middle, "time until the answer");
-    svg.upright((14.0, 130.0), "answers that have come, %");
+    svg.text("label", ((60.0 + WIDTH - RIGHT) / 2.0, 290.0), Anchor::Middle, "time until the completion");
+    svg.upright((14.0, 130.0), "completions that have arrived, %");
     svg.finish(
         "latency",
         "Latency",
-        "Cumulative share of answers by the time they took, on a logarithmic scale; marks are at the medians.",
+        "Cumulative share of completions by the time they took, on a logarithmic scale; marks are at the medians.",
     )
 }
 
