@@ -1,37 +1,53 @@
-//! One file per command: what it reads, what it calls, what it prints.
+//! The commands, one file each: its arguments, what it reads, what it calls, what it prints.
 
-mod bench;
 mod complete;
-pub(crate) mod eval;
-mod key;
-mod lsp;
-mod pack;
-mod train;
 mod try_;
-mod tune;
+mod train;
+mod training;
+mod eval;
+mod pack;
 mod verify;
+mod key;
+mod bench;
+mod tune;
+mod lsp;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command};
-use crate::context::Context;
-use crate::output::Output;
+use clap::Subcommand;
 
-/// Runs the command that was asked for.
-pub(crate) fn run(cli: Cli, output: &Output) -> anyhow::Result<ExitCode> {
-    let context = Context::new(cli.global, *output)?;
-    match cli.command {
-        Command::Complete(args) => complete::run(&context, &args),
-        Command::Try(args) => try_::run(&context, &args),
-        Command::Train(args) => train::run(&context, &args),
-        Command::Eval(args) => eval::run(&context, &args),
-        Command::Pack(args) => pack::run(&context, &args),
-        Command::Verify(args) => verify::run(&context, &args),
-        Command::Key(args) => key::run(&context, &args),
-        Command::Bench(args) => return Ok(ExitCode::from(bench::run(&context, &args)? as u8)),
-        Command::Tune(args) => tune::run(&context, &args),
-        // The protocol has exit codes of its own.
-        Command::Lsp(args) => return Ok(lsp::run(context, &args)),
-    }?;
-    Ok(ExitCode::SUCCESS)
+use crate::context::Context;
+
+/// What can be asked, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Complete(complete::CompleteArgs),
+    Try(try_::TryArgs),
+    Train(train::TrainArgs),
+    Eval(Box<eval::EvalArgs>),
+    Pack(pack::PackArgs),
+    Verify(verify::VerifyArgs),
+    Key(key::KeyArgs),
+    Bench(bench::BenchArgs),
+    Tune(tune::TuneArgs),
+    Lsp(lsp::LspArgs),
+}
+
+impl Command {
+    /// Runs it. `Ok` is the process's exit code: a server, and a program that was started to measure, have their own.
+    pub(crate) fn run(&self, context: &Context) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Complete(args) => complete::run(context, args),
+            Self::Try(args) => try_::run(context, args),
+            Self::Train(args) => train::run(context, args),
+            Self::Eval(args) => eval::run(context, args),
+            Self::Pack(args) => pack::run(context, args),
+            Self::Verify(args) => verify::run(context, args),
+            Self::Key(args) => key::run(context, args),
+            Self::Bench(args) => return Ok(ExitCode::from(bench::run(context, args)? as u8)),
+            Self::Tune(args) => tune::run(context, args),
+            Self::Lsp(args) => return Ok(lsp::run(context, args)),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
 }

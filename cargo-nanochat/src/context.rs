@@ -2,23 +2,38 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use etcetera::BaseStrategy as _;
 use nanochat_engine::tune::{self, Plans};
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Config, Sources};
 use nanochat_lsp::workspace::{self, CargoUse};
 
-use crate::cli::Global;
 use crate::exit::InputError;
 use crate::output::Output;
 use crate::settings::Settings;
+
+/// Which workspace, and what cargo may do with it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct WorkspaceArgs {
+    /// The Cargo.toml of the workspace [default: the nearest one at or above the current folder]
+    #[arg(long, value_name = "PATH", global = true)]
+    manifest_path: Option<PathBuf>,
+    /// Let cargo use only what is already on this machine
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+    /// Leave Cargo.lock as it is, which every command does without being asked
+    #[arg(long, global = true)]
+    locked: bool,
+}
 
 /// The parsed common options, ready to use.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) store: Store,
-    global: Global,
+    args: WorkspaceArgs,
 }
 
 /// The workspace at hand.
@@ -29,13 +44,13 @@ pub(crate) struct Workspace {
 }
 
 impl Context {
-    pub(crate) fn new(global: Global, output: Output) -> anyhow::Result<Self> {
-        Ok(Self { output, store: Store::default_root(home())?, global })
+    pub(crate) fn new(args: WorkspaceArgs, output: Output) -> anyhow::Result<Self> {
+        Ok(Self { output, store: Store::default_root(home())?, args })
     }
 
     /// Whether cargo is to use only what is on this machine.
     pub(crate) fn is_offline(&self) -> bool {
-        self.global.offline
+        self.args.offline
     }
 
     /// What the autotuner picked for a model here; a table that is of no use gets a line and the defaults.
@@ -65,7 +80,7 @@ impl Context {
     }
 
     fn manifest(&self, folder: &Path) -> anyhow::Result<PathBuf> {
-        Ok(match &self.global.manifest_path {
+        Ok(match &self.args.manifest_path {
             Some(path) => checked_manifest(path)?,
             None => workspace::find_manifest(&absolute(folder)?)?,
         })
@@ -75,7 +90,7 @@ impl Context {
     /// cargo may be run.
     pub(crate) fn workspace(&self, folder: &Path) -> anyhow::Result<Workspace> {
         let manifest = self.manifest(folder)?;
-        let cargo = CargoUse::Run { offline: self.global.offline, locked: self.global.locked };
+        let cargo = CargoUse::Run { offline: self.args.offline, locked: self.args.locked };
         let sources = workspace::load(&manifest, cargo)?;
         let settings = Settings::load(&manifest, &sources.root, &config_file()?)?;
         Ok(Workspace { sources, settings })

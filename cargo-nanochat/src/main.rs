@@ -2,14 +2,15 @@
 
 mod cli;
 mod command;
-mod completion;
 mod context;
-mod exit;
-mod interrupt;
-mod output;
-mod position;
-mod progress;
 mod settings;
+mod completion;
+mod values;
+mod position;
+mod output;
+mod progress;
+mod interrupt;
+mod exit;
 
 use std::process::ExitCode;
 
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    let output = output::Output::new(&cli.global);
+    let output = output::Output::new(&cli.global.output);
     output.log();
-    let result = command::run(cli, &output);
-    exit::finish(result, &output)
+    let context = context::Context::new(cli.global.workspace, output);
+    exit::finish(context.and_then(|context| cli.command.run(&context)), &output)
 }

@@ -4,9 +4,41 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::cli::{Colour, Format, Global};
+/// How a command writes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct OutputArgs {
+    /// Colour the output
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, env = "CARGO_TERM_COLOR", hide_env = true, global = true)]
+    pub(crate) color: Colour,
+    /// Say less on stderr: errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr: counts and milliseconds (-vv: of each step)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Form of the data on stdout; `json` is one object per line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Human, global = true)]
+    message_format: Format,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Form of what is written to stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Human,
+    Json,
+}
 
 /// Where a command's words go.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +65,8 @@ pub(crate) const FAINT: Style = Style::new().dimmed();
 pub(crate) const HEADING: Style = Style::new().bold();
 
 impl Output {
-    pub(crate) fn new(global: &Global) -> Self {
-        let colour = |is_terminal: bool| match global.color {
+    pub(crate) fn new(args: &OutputArgs) -> Self {
+        let colour = |is_terminal: bool| match args.color {
             Colour::Always => true,
             Colour::Never => false,
             // no-color.org: set and not empty
@@ -45,9 +77,9 @@ impl Output {
             }
         };
         Self {
-            format: global.message_format,
-            quiet: global.quiet,
-            verbose: global.verbose,
+            format: args.message_format,
+            quiet: args.quiet,
+            verbose: args.verbose,
             colour_stdout: colour(io::stdout().is_terminal()),
             colour_stderr: colour(io::stderr().is_terminal()),
         }

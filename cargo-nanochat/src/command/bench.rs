@@ -7,11 +7,13 @@
 //!
 //! A shape is measured in a second process, so that the memory it takes is that of loading a checkpoint and no more.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::Args;
 use nanochat_engine::checkpoint::{Manifest, PackedWeights, Training};
 use nanochat_engine::kernels::{Isa, Pool, ceiling};
 use nanochat_engine::memory::Blend;
@@ -21,10 +23,41 @@ use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Config, Model, Sampling, Session, TokenId, Tokenizer, model::weights};
 use serde::Serialize;
 
-use crate::cli::Bench;
 use crate::context::Context;
 use crate::exit::{Exit, InputError, Interrupted};
 use crate::interrupt::Interrupt;
+use crate::values::at_least_one;
+
+/// Measure how fast this machine answers
+///
+/// Times a prompt from nothing and a keystroke behind 512 cached tokens, and sets both beside what this machine can
+/// do at most, which is measured in the same run. A shape is measured with random weights: speed does not depend on
+/// what a model has learned.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat bench
+  cargo nanochat bench --shape d768l16h12kv3ff2048v16384n1 --threads 1
+  cargo nanochat bench --model team.ncz --message-format json | jq .completion_ms_cached
+
+stdout: the table. json: one object with decode_tokens_per_s, prompt_tokens_per_s, first_token_ms_cached,
+completion_ms_cached, completion_ms_cold, peak_fraction (the prompt's, of the int8 peak), bandwidth_fraction
+(decoding's, of the memory bandwidth; above 1 where caches serve it), resident_mb and what else the table shows.
+Each time is the median of the runs. Writes to a temporary folder only, and removes it.")]
+pub(crate) struct BenchArgs {
+    /// Width, layers, heads, key/value heads, MLP width, vocabulary, residual streams, and context if not 2048
+    #[arg(long, value_name = "SHAPE", default_value = "d512l6h8kv2ff1536v12288n1", conflicts_with = "model")]
+    shape: Config,
+    /// Measure this checkpoint instead
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Completions to time, each from nothing and from the cache
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
+    runs: usize,
+}
 
 /// The model id of a checkpoint that was made for measuring.
 const RANDOM: &str = "random weights";
@@ -63,7 +96,7 @@ struct Report {
     resident_tokens: usize,
 }
 
-pub(crate) fn run(context: &Context, args: &Bench) -> anyhow::Result<Exit> {
+pub(crate) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::install()?;
     match &args.model {
         Some(path) => {
@@ -82,7 +115,7 @@ pub(crate) fn run(context: &Context, args: &Bench) -> anyhow::Result<Exit> {
 }
 
 /// Writes a checkpoint of random weights and measures it as any other.
-fn in_a_second_process(context: &Context, args: &Bench, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+fn in_a_second_process(context: &Context, args: &BenchArgs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let folder = tempfile::Builder::new().prefix("nanochat-bench-").tempdir()?;
     interrupt.remove_at_exit(folder.path());
     let store = Store::at(folder.path());
@@ -127,7 +160,7 @@ fn pairs_of_bytes(vocab_size: usize) -> anyhow::Result<Tokenizer> {
 
 fn measure(
     context: &Context,
-    args: &Bench,
+    args: &BenchArgs,
     checkpoint: Checkpoint,
     start: Instant,
     cancel: &Cancel,

@@ -2,22 +2,58 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use clap::Args;
 use nanochat_engine::memory::Tier;
-use nanochat_engine::memory::cache::{self, Cache, Event};
+use nanochat_engine::workspace::cache::{self, Cache, Event};
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::workspace::store::StoreError;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Limits, Memory, Prompt, Stop, TokenSource};
 use serde::Serialize;
 
-use crate::cli::Complete;
 use crate::completion::completer;
 use crate::context::{Context, absolute};
 use crate::exit::InputError;
+use crate::position::Position;
+use crate::values::at_least_one;
+
+/// Print one completion for a place in a file
+///
+/// Reads the file as it is on disk, puts the cursor at LINE:COL (both from 1; COL counts characters) and prints
+/// the text that would be inserted. The workspace is the one the file lies in. Its other files and the sources of its
+/// locked dependencies are the memory; the first time these are indexed, which takes seconds.
+/// Prints nothing when silence is the better answer.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat complete src/lib.rs:12:9
+  cargo nanochat complete src/lib.rs:12:9 --message-format json | jq .confidence
+  cargo nanochat complete src/lib.rs:12:9 --model shared.ncz --max-lines 4
+
+stdout: the completion. json: text, stop, confidence, sources (model or memory, per token), timings in ms.
+Writes no file of the workspace. The cache folder keeps the index of the dependencies, and the data folder remembers
+the version of a checkpoint that is new to it, so that an older one is refused from then on.")]
+pub(crate) struct CompleteArgs {
+    /// Where the cursor stands, e.g. `src/lib.rs:12:9`
+    #[arg(value_name = "FILE:LINE:COL")]
+    position: Position,
+    /// Use this checkpoint instead of the workspace's own
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Most lines of the completion
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    max_lines: usize,
+    /// Leave the dependencies out of the memory
+    #[arg(long)]
+    no_dependencies: bool,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
 
 /// A line of code is seldom longer, in tokens.
 const TOKENS_PER_LINE: usize = 48;
@@ -51,7 +87,7 @@ struct Timings {
     complete: f64,
 }
 
-pub(crate) fn run(context: &Context, args: &Complete) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &CompleteArgs) -> anyhow::Result<()> {
     let position = &args.position;
     let text = read_text(&position.file)?;
     let offset = position.offset(&text)?;

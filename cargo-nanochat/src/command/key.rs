@@ -1,14 +1,54 @@
 //! `key`: your key, and whom you trust.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::{Args, Subcommand};
 use nanochat_engine::checkpoint::{KeyId, PublicKey, Trust};
 use serde::Serialize;
 
-use crate::cli::{Key, KeyAction};
 use crate::context::Context;
 use crate::exit::InputError;
+
+/// Signing keys: show yours, decide whom to trust
+///
+/// A checkpoint is loaded only if a trusted key signed it. Your own key is always trusted.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_long_help = "\
+Examples:
+  cargo nanochat key show > me.pub          give this file to your team
+  cargo nanochat key trust colleague.pub
+  cargo nanochat key revoke 1A2B3C4D5E6F7081
+
+Public keys are in minisign's form. Writes to the data folder only."
+)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    action: KeyAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyAction {
+    /// Print your public key; makes a key if there is none
+    Show,
+    /// List trusted and revoked keys
+    List,
+    /// Trust the public key in a file
+    Trust {
+        /// A minisign public key
+        file: PathBuf,
+        /// What to call it [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Refuse a key from now on, whatever it signed
+    Revoke {
+        /// The key's id, as `key list` shows it
+        id: String,
+    },
+}
 
 /// A public key is two short lines.
 const MAX_KEY_FILE: u64 = 4096;
@@ -20,7 +60,7 @@ struct Listed<'a> {
     status: &'a str,
 }
 
-pub(crate) fn run(context: &Context, args: &Key) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &KeyArgs) -> anyhow::Result<()> {
     match &args.action {
         KeyAction::Show => show(context),
         KeyAction::List => list(context, &context.store.load_trust()?),

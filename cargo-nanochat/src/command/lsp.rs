@@ -2,12 +2,32 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use nanochat_lsp::{ServeOptions, serve};
 
-use crate::cli::Lsp;
 use crate::context::Context;
 
-pub(crate) fn run(context: Context, args: &Lsp) -> ExitCode {
-    let Lsp { stdio: _, client_process_id, threads } = *args;
-    serve(ServeOptions { store: context.store, threads, client_process_id })
+/// Serve completions to an editor over stdin and stdout
+///
+/// Speaks the Language Server Protocol 3.18 (`textDocument/inlineCompletion`). An editor starts this; it ends
+/// when the editor says so, closes stdin or dies.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+stdout belongs to the protocol; messages for people go to stderr.
+Runs cargo only for a workspace that the editor says is trusted.")]
+pub(crate) struct LspArgs {
+    /// For editors that insist on passing it; stdio is the only way
+    #[arg(long, hide = true)]
+    stdio: bool,
+    /// End when this process ends
+    #[arg(long, value_name = "PID", alias = "client-process-id", id = "clientProcessId")]
+    client_process_id: Option<i32>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+pub(crate) fn run(context: &Context, args: &LspArgs) -> ExitCode {
+    let LspArgs { stdio: _, client_process_id, threads } = *args;
+    serve(ServeOptions { store: context.store.clone(), threads, client_process_id })
 }

@@ -3,13 +3,30 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::Args;
 use nanochat_engine::Checkpoint;
 use nanochat_engine::workspace::store::{StoreError, write_durably};
 use serde::Serialize;
 
-use crate::cli::Pack;
 use crate::context::Context;
 use crate::progress::bytes;
+
+/// Write this workspace's checkpoint to a file that others can use
+///
+/// Verifies the installed checkpoint and writes it out, signed by your key. Whoever receives it runs
+/// `cargo nanochat key trust` on your public key once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat pack
+  cargo nanochat pack -o team/model.ncz
+
+stdout: the path. Writes that one file, whole or not at all.")]
+pub(crate) struct PackArgs {
+    /// Where to [default: NAME-vVERSION.ncz in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
 
 #[derive(Debug, Serialize)]
 struct Packed {
@@ -20,7 +37,7 @@ struct Packed {
     key: String,
 }
 
-pub(crate) fn run(context: &Context, args: &Pack) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &PackArgs) -> anyhow::Result<()> {
     let workspace = context.current_workspace()?;
     let installed = context.store.checkpoint_path(&workspace.sources.root);
     let buffer = match std::fs::read(&installed) {

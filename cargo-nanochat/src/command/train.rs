@@ -1,22 +1,116 @@
 //! `train`: workspace → signed, installed checkpoint, and what it gained.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::{Manifest, Training};
-use nanochat_engine::workspace::store::{Store, write_durably};
-use nanochat_engine::{Cancel, Checkpoint};
 use nanochat_eval::stats::Value;
+use nanochat_train::data::licence::PERMISSIVE;
 use nanochat_train::measure::Gain;
-use nanochat_train::{HeldOut, Options, Outcome};
-use serde::{Deserialize, Serialize};
+use nanochat_train::{HeldOut, Options};
+use serde::Serialize;
 
-use crate::cli::{Device, Train};
+use super::training::{gains, install, train};
 use crate::context::Context;
-use crate::exit::{InputError, Interrupted};
 use crate::interrupt::Interrupt;
-use crate::output::{Output, StdoutClosed, table};
+use crate::output::{Output, table};
 use crate::progress::{TrainProgress, bytes};
+use crate::values::{at_least_one, duration};
+
+/// Adapt the model to this workspace
+///
+/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names, nor what is generated
+/// or a copy), holds whole files out, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then
+/// use. The first run makes a signing key without a passphrase, readable by you only.
+///
+/// Ctrl-C stops after the current step and saves the state; the same command goes on from there. A second
+/// Ctrl-C aborts at once. After a finished run it learns what has changed since, from the weights that it left;
+/// where more than half of the code has changed, it begins afresh.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat train
+  cargo nanochat train --time 10m
+  cargo nanochat train --base team/base.ncz --time 10m
+  cargo nanochat train --base team/base.ncz --forget src/keys
+  cargo nanochat train --dependencies --time 1h
+  cargo nanochat train --manifest-path ../other/Cargo.toml --recipe my.toml --restart
+  cargo nanochat train --dependencies --pack corpus.ncs
+  cargo nanochat train --packed corpus.ncs --recipe base --device cuda
+  cargo nanochat train --message-format json | jq 'select(.event == \"step\") | .bits_per_byte'
+
+stdout: the before/after table; with --forget also what has changed in the manifest.
+json: one object per step (step, tokens, loss, bits_per_byte, tokens_per_s), then one with before,
+after and checkpoint, with --forget also `forgot`.
+With --pack the path on stdout; json: one object with file, files, tokens and bytes.
+Writes to the data folder only: the key, the training state and the checkpoint; with --pack that file.")]
+pub(crate) struct TrainArgs {
+    /// Recipe: a built-in name or a .toml file [default: `default`, from a base `adapt`]
+    #[arg(long, value_name = "NAME")]
+    recipe: Option<String>,
+    /// Begin with the weights, the tokenizer and the shape of this checkpoint instead of fresh ones; `before` is what it
+    /// is worth here
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
+    /// Train on the locked dependencies too whose licences are on this list of SPDX identifiers, parted by commas [default
+    /// list: MIT, Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
+    #[arg(long, value_name = "LICENCES", num_args = 0..=1, value_delimiter = ',')]
+    dependencies: Option<Vec<String>>,
+    /// Optimizer steps, instead of the recipe's number
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    steps: Option<usize>,
+    /// Stop by the clock instead, e.g. 90s, 10m, 1h30m; such a run is not repeatable bit for bit
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
+    /// Seed of the weights and of the order of the data, instead of the recipe's
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Start afresh even if an interrupted run could go on
+    #[arg(long)]
+    restart: bool,
+    /// Try growing learning rates on at most 72 steps first, undo these, and use the recipe's rates times what was found
+    #[arg(long)]
+    find_lr: bool,
+    /// Train afresh without this file or folder and keep it out of every later run; may be given several times
+    #[arg(long, value_name = "PATH")]
+    forget: Vec<PathBuf>,
+    /// Let runs learn from a forgotten path again
+    #[arg(long, value_name = "PATH")]
+    remember: Vec<PathBuf>,
+    /// Write what would be trained on to this file, as tokens without secrets, and train nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["packed", "forget", "remember"])]
+    pack: Option<PathBuf>,
+    /// Train on a file that `--pack` wrote, here or elsewhere, in place of the workspace's files. The checkpoint is the
+    /// file's own, and its path is printed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dependencies", "forget", "remember"])]
+    packed: Option<PathBuf>,
+    /// Leave the machine to others: one worker at the lowest priority
+    #[arg(long, conflicts_with = "threads")]
+    background: bool,
+    /// Where gradients are taken; `cuda` is the first NVIDIA GPU, in binaries that are built with it
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+impl TrainArgs {
+    /// The licences whose dependencies are trained on; `None` for the members alone.
+    fn allowed_licences(&self) -> Option<Vec<String>> {
+        let given = self.dependencies.clone()?;
+        Some(if given.is_empty() { PERMISSIVE.iter().map(|name| (*name).to_owned()).collect() } else { given })
+    }
+}
+
+/// Where the gradients of a step are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Cpu,
+    Cuda,
+}
 
 /// The last json object.
 #[derive(Debug, Serialize)]
@@ -73,7 +167,7 @@ impl Forgot<'_> {
     }
 }
 
-pub(crate) fn run(context: &Context, args: &Train) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<()> {
     let workspace = match &args.packed {
         Some(file) => context.file_as_workspace(file)?,
         None => context.current_workspace()?,
@@ -169,7 +263,7 @@ fn pack(output: &Output, options: &Options, file: &Path) -> anyhow::Result<()> {
     let mut progress = TrainProgress::new(output, &never);
     let packed = nanochat_train::pack(options, file, &mut |event| progress.event(event));
     progress.finish()?;
-    let nanochat_train::Packed { n_files: files, n_tokens: tokens } = packed?;
+    let nanochat_train::PackedCorpus { n_files: files, n_tokens: tokens } = packed?;
     let n_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     if output.is_json() {
         return output.json(&Packed { file, files, tokens, bytes: n_bytes });
@@ -192,121 +286,33 @@ const DEFAULT_RECIPE: &str = "default";
 /// And what it uses with a base.
 const BASE_RECIPE: &str = "adapt";
 
-/// Trains with progress. An interrupted run is an error, `stopped`: there is no checkpoint to go on with.
-pub(super) fn train(
-    output: &Output,
-    options: &Options,
-    interrupt: &Interrupt,
-    stopped: &'static str,
-) -> anyhow::Result<Outcome> {
-    let mut progress = TrainProgress::new(output, interrupt.cancel());
-    let outcome = nanochat_train::train(options, &mut |event| progress.event(event), interrupt.cancel());
-    let shown = progress.finish();
-    let has_reader_left = shown.as_ref().is_err_and(anyhow::Error::is::<StdoutClosed>);
-    if !has_reader_left {
-        shown?;
-    }
-    let outcome = outcome?;
-    if !outcome.finished {
-        // A reader that leaves early cuts the work short, which its own exit code must say.
-        let error = anyhow::Error::new(Interrupted(stopped));
-        return Err(if has_reader_left { error.context("stdout is closed") } else { error });
-    }
-    Ok(outcome)
-}
-
-/// A checkpoint in its place.
-#[derive(Debug)]
-pub(super) struct Installed {
-    pub(super) path: PathBuf,
-    pub(super) manifest: Manifest,
-    pub(super) n_bytes: u64,
-}
-
 /// As far down as it goes; where the system has no such thing, or refuses, the run is as it would be without.
 fn lower_priority() {
     #[cfg(unix)]
     let _ = rustix::process::nice(19);
 }
 
-/// Signs with the store's key, which is made if there is none, and installs for the workspace.
-pub(super) fn install(
-    output: &Output,
-    store: &Store,
-    options: &Options,
-    outcome: &Outcome,
-) -> anyhow::Result<Installed> {
-    let (key, created) = store.load_key_or_create()?;
-    if created {
-        let path = store.secret_key_path();
-        output.note(format_args!("made a signing key without a passphrase, readable by you only: {}", path.display()));
-    }
-    let root = &options.sources.root;
-    let path = store.checkpoint_path(root);
-    let mut checkpoint = outcome.checkpoint.clone();
-    // Two workspaces may have one name, and version marks are kept by model: its folder's name is nobody else's.
-    if let Some(name) = path.parent().and_then(Path::file_name) {
-        checkpoint.manifest.model_id = name.to_string_lossy().into_owned();
-    }
-    let manifest = store.install(&checkpoint, &key, &path)?;
-    HeldOutList::save(store, root, &manifest, &outcome.held_out)?;
-    let n_bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-    Ok(Installed { path, n_bytes, manifest })
-}
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
 
-/// The files that training held out, beside the checkpoint that it made: what `eval` may use.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HeldOutList {
-    /// Hash of the checkpoint's manifest.
-    manifest: String,
-    /// Relative to the workspace's root.
-    files: Vec<PathBuf>,
-}
+    use super::*;
 
-impl HeldOutList {
-    fn save(store: &Store, root: &Path, manifest: &Manifest, files: &[PathBuf]) -> anyhow::Result<()> {
-        let list = Self { manifest: manifest.hash(), files: files.to_vec() };
-        let path = Self::path(store, root);
-        write_durably(&path, |out| serde_json::to_writer(out, &list).map_err(std::io::Error::from))
-            .with_context(|| path.display().to_string())
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: TrainArgs,
     }
 
-    /// The files held out from `checkpoint`, if the list is about it.
-    pub(super) fn load(store: &Store, root: &Path, checkpoint: &Checkpoint) -> anyhow::Result<Vec<PathBuf>> {
-        let path = Self::path(store, root);
-        let unusable = |why: &str| {
-            InputError(format!("{}: {why}; run `cargo nanochat train` to know what is held out", path.display()))
-        };
-        let text = std::fs::read_to_string(&path).map_err(|error| unusable(&error.to_string()))?;
-        let list: Self = serde_json::from_str(&text).map_err(|error| unusable(&error.to_string()))?;
-        if list.manifest != checkpoint.manifest.hash() {
-            return Err(unusable("this is about another checkpoint").into());
-        }
-        Ok(list.files)
+    #[test]
+    fn dependencies_are_trained_on_by_the_list_or_the_default_one() {
+        let allowed = |line: &str| CommandLine::try_parse_from(line.split(' ')).expect(line).args.allowed_licences();
+        assert_eq!(allowed("train"), None);
+        assert_eq!(allowed("train --dependencies --steps 3").expect("it was asked for"), PERMISSIVE);
+        assert_eq!(allowed("train --dependencies MIT,MPL-2.0").expect("it was asked for"), ["MIT", "MPL-2.0"]);
+        // The help states the list.
+        let help = CommandLine::command().render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(&format!("[default list: {}]", PERMISSIVE.join(", "))), "{help}");
     }
-
-    fn path(store: &Store, root: &Path) -> PathBuf {
-        store.checkpoint_path(root).with_file_name("held_out.json")
-    }
-}
-
-/// The before/after table, in bits per byte of the held-out files.
-pub(super) fn gains(before: &HeldOut, after: &HeldOut) -> String {
-    let row = |name: &str, before: f64, after: f64| vec![name.to_owned(), figure(before), figure(after)];
-    let mut rows = vec![
-        vec!["held-out bits/byte".to_owned(), "before".to_owned(), "after".to_owned()],
-        row("model", before.model, after.model),
-        row("memory", before.memory, after.memory),
-        row("model and memory", before.blend, after.blend),
-        row("unigram, for scale", before.unigram, after.unigram),
-    ];
-    if let (Some(before), Some(after)) = (before.general, after.general) {
-        rows.push(row("model, on dependencies", before, after));
-    }
-    table(&rows)
-}
-
-fn figure(bits: f64) -> String {
-    if bits.is_finite() { format!("{bits:.3}") } else { "-".to_owned() }
 }

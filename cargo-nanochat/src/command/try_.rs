@@ -6,6 +6,7 @@ mod prompting;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nanochat_engine::complete::Voices;
 use nanochat_engine::workspace::sources::Role;
 use nanochat_engine::workspace::store::Store;
@@ -15,13 +16,47 @@ use nanochat_train::{HeldOut, Options};
 use serde::Serialize;
 
 use self::places::Place;
-use super::train::{gains, install, train};
-use crate::cli::Try;
+use super::training::{gains, install, train};
 use crate::completion::{completer, origin};
 use crate::context::Context;
 use crate::interrupt::Interrupt;
 use crate::output::{FAINT, HEADING, MEMORY, MODEL, Output};
 use crate::progress::{bytes, rate};
+use crate::values::duration;
+
+/// Train for a minute on this workspace, then complete places it has not seen
+///
+/// Holds whole files out, trains on the rest with a progress bar, signs, verifies and loads the checkpoint, then
+/// completes places drawn by seed (not picked) from the held-out files and shows the truth beside each; of up to 200
+/// it counts those that are exact. On a terminal it then completes what you type, until Ctrl-D.
+///
+/// Key and checkpoint live in a temporary folder that is removed at the end: the workspace's real checkpoint is
+/// neither read nor changed. `cargo nanochat train` makes a real one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat try
+  cargo nanochat try --time 5m --places 50
+  cargo nanochat try --message-format json | jq -s 'map(select(.event == \"place\"))'
+
+stdout: the completions and the figures. stderr: progress. Keeps no file.")]
+pub(crate) struct TryArgs {
+    /// How long to train; the whole takes about half a minute more
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration)]
+    time: Duration,
+    /// Recipe to train with: a built-in name or a .toml file
+    #[arg(long, value_name = "NAME", default_value = "try")]
+    recipe: String,
+    /// Held-out places to show; more are counted
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    places: usize,
+    /// Which places are drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
 
 /// One place in json.
 #[derive(Debug, Serialize)]
@@ -77,7 +112,7 @@ const N_COUNTED: usize = 200;
 /// Longest that the counting may take.
 const COUNT_TIME: Duration = Duration::from_secs(15);
 
-pub(crate) fn run(context: &Context, args: &Try) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &TryArgs) -> anyhow::Result<()> {
     let output = &context.output;
     let workspace = context.current_workspace()?;
     let interrupt = Interrupt::install()?;

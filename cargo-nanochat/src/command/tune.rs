@@ -3,16 +3,46 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use clap::Args;
+use nanochat_engine::Config;
 use nanochat_engine::kernels::autotune::Candidate;
 use nanochat_engine::tune::{self, Effort, Machine, Measured};
 use serde::Serialize;
 
-use crate::cli::Tune;
 use crate::context::Context;
 use crate::exit::Interrupted;
 use crate::interrupt::Interrupt;
 use crate::output::table;
 use crate::progress::Bar;
+
+/// Measure which routines are fastest here, and use them from now on
+///
+/// Times the routines that this processor has, in several block sizes, on the shapes of the workspace's checkpoint, in
+/// about two seconds. The table is kept for this processor, number of cores and version; `complete`, `eval` and `lsp`
+/// use it. What is suggested does not depend on it, only how fast. The server measures by itself when nobody types:
+/// once, then when the table is a month old or the machine's speed is another by half.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat tune
+  cargo nanochat tune --shape d512l6h8kv2ff1536v12288n1 --dry-run -v
+  cargo nanochat tune --message-format json | jq '.candidates[] | select(.picked)'
+
+stdout: what was picked; with -v, all that took part. json: one object with token_us, prompt_batch, was_busy,
+candidates and table. stderr: progress.
+Writes tune.toml in ~/.cache/nanochat or $NANOCHAT_HOME, whole or not at all.")]
+pub(crate) struct TuneArgs {
+    /// Measure for this shape, not for the checkpoint's: width, layers, heads, key/value heads, MLP width, vocabulary,
+    /// residual streams
+    #[arg(long, value_name = "SHAPE")]
+    shape: Option<Config>,
+    /// Worker threads; 0 is one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
 
 /// The one json object.
 #[derive(Debug, Serialize)]
@@ -43,7 +73,7 @@ struct Row {
     picked: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &Tune) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &TuneArgs) -> anyhow::Result<()> {
     let output = &context.output;
     let (config, n_threads) = match &args.shape {
         Some(shape) => (shape.clone(), args.threads),

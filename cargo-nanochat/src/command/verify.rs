@@ -2,16 +2,35 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::Args;
 use nanochat_engine::Checkpoint;
 use nanochat_engine::checkpoint::{CheckpointError, Inspection, Manifest};
 use serde::Serialize;
 
-use crate::cli::Verify;
 use crate::context::Context;
 use crate::output::Output;
 use crate::progress::bytes;
+
+/// Check a checkpoint's signature, trust and contents
+///
+/// Everything that loading does is done: bounded header, signature, trust and revocation, version mark, sizes,
+/// hashes, decoding. Exit code 4 if anything is wrong. What a file by an unknown signer says of itself is shown,
+/// as a claim.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cargo nanochat verify team/model.ncz && cp team/model.ncz /srv/models/
+
+stdout: what the checkpoint says of itself. json: its manifest; by an unknown signer `{\"verified\":false,..}`
+with the manifest in `claims`.
+Writes no file.")]
+pub(crate) struct VerifyArgs {
+    /// The checkpoint
+    file: PathBuf,
+}
 
 /// What json says of a file by an unknown signer. The manifest is one level down, so that no script takes it for a
 /// verified one.
@@ -23,7 +42,7 @@ struct Claims {
     claims: Manifest,
 }
 
-pub(crate) fn run(context: &Context, args: &Verify) -> anyhow::Result<()> {
+pub(crate) fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<()> {
     let output = &context.output;
     let name = || args.file.display().to_string();
     let open = || File::open(&args.file).map(BufReader::new).map_err(CheckpointError::Io);

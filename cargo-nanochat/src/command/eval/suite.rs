@@ -11,10 +11,10 @@ use nanochat_eval::Knowledge;
 use nanochat_eval::suite::{CrateList, List, Shard, Suite, SuiteError, touched_last};
 use nanochat_lsp::workspace::{self, CargoUse};
 
-use super::super::train::HeldOutList;
-use crate::cli::{at_least_one, duration};
+use super::super::training::HeldOutList;
 use crate::context::Context;
 use crate::exit::InputError;
+use crate::values::{at_least_one, duration};
 
 /// Holes of a workspace, and of each crate of a suite of crates, where nothing is said.
 const HOLES_OF_WORKSPACE: usize = 60;
