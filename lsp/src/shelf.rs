@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nanochat_engine::memory::cache::{self, Cache, Event};
 use nanochat_engine::memory::{Library, N_TIERS, OpenFiles, Symbols, Tier};
+use nanochat_engine::workspace::cache::{self, Cache, Event};
 use nanochat_engine::workspace::sources::{Package, SourceFile, unix_lines};
 use nanochat_engine::{Cancel, Memory, TokenId, Tokenizer};
 use ropey::Rope;
