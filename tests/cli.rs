@@ -1,4 +1,4 @@
-//! The command line: its forms, its help, its exit codes. Bad input gets one line and a documented code.
+//! The command line: its forms, its help, its exit codes. Bad input gives one line on stderr and a documented code.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn all_three_forms_of_the_command_work() {
     assert!(expected.starts_with("cargo-nanochat 0."), "{expected}");
     assert_eq!(workspace.run("nanochat --version").ok(), expected);
     let binary = Path::new(env!("CARGO_BIN_EXE_cargo-nanochat"));
-    let mut folders = vec![binary.parent().expect("a binary lies in a folder").to_owned()];
+    let mut folders = vec![binary.parent().expect("a binary is in a folder").to_owned()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     workspace.prepare(&mut cargo);
