@@ -147,13 +147,8 @@ impl Crate {
             "self" => Some([module, rest].concat()),
             "super" => {
                 let (_, parent) = module.split_last()?;
-                let rest = rest.iter().skip_while(|segment| *segment == "self");
-                let rest: Segments = rest.cloned().collect();
-                // More of them go further up.
-                if rest.first().is_some_and(|segment| segment == "super") {
-                    return self.absolute(parent, &rest);
-                }
-                Some([parent, &rest].concat())
+                let goes_further = rest.first().is_some_and(|next| next == "super");
+                if goes_further { self.absolute(parent, rest) } else { Some([parent, rest].concat()) }
             }
             _ => {
                 let child = [module, std::slice::from_ref(first)].concat();
