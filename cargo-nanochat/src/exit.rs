@@ -10,12 +10,13 @@ use nanochat_engine::complete::CompleteError;
 use nanochat_engine::workspace::store::StoreError;
 use nanochat_eval::EvalError;
 use nanochat_eval::check::CheckError;
-use nanochat_eval::contestant::server::ServerError;
 use nanochat_eval::sandbox::SandboxError;
 use nanochat_eval::suite::{ListError, SuiteError};
+use nanochat_eval::system::server::ServerError;
 use nanochat_lsp::workspace::WorkspaceError;
 use nanochat_train::TrainError;
-use nanochat_train::corpus::shards::ShardError;
+use nanochat_train::backend::BackendError;
+use nanochat_train::data::shards::ShardError;
 
 use crate::output::{Output, StdoutClosed};
 use crate::position::OutsideError;
@@ -157,16 +158,14 @@ fn class(cause: &(dyn Error + 'static)) -> Option<Exit> {
     let is_input = match (cause.downcast_ref(), cause.downcast_ref()) {
         (Some(error), _) => matches!(
             error,
-            TrainError::Empty { .. }
-                | TrainError::TooSmall { .. }
+            TrainError::Corpus(_)
                 | TrainError::Path { .. }
                 | TrainError::Recipe(_)
                 | TrainError::Licence(_)
-                | TrainError::NotBuilt { .. }
-                | TrainError::Streams { .. }
+                | TrainError::Backend(BackendError::NotBuilt { .. } | BackendError::Streams { .. })
                 | TrainError::Shards(ShardError::Packed { .. })
         ),
-        (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Stage(_)),
+        (None, Some(error)) => matches!(error, EvalError::NoHoles | EvalError::Record(_)),
         (None, None) => false,
     };
     is_input.then_some(Exit::Input)

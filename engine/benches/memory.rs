@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nanochat_engine::memory::cache::{Cache, Event, Request};
-use nanochat_engine::memory::{LiveFile, Lookup, Memory, Tier};
+use nanochat_engine::memory::{LiveBuffer, Lookup, Memory, Tier};
 use nanochat_engine::rng::Rng;
-use nanochat_engine::symbols::Surroundings;
+use nanochat_engine::symbols::CursorSymbols;
 use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE, MAX_TOKEN_BYTES, pretokens};
+use nanochat_engine::workspace::cache::{Cache, Event, Request};
 use nanochat_engine::workspace::sources::{Package, Role, Sources};
 use nanochat_engine::{Cancel, TokenId, Tokenizer};
 use rustix::time::{ClockId, clock_gettime};
@@ -148,7 +148,7 @@ fn main() {
             .map(|(i, text)| (format!("{i}.rs"), tokenizer.encode(text.as_bytes())))
             .collect(),
     );
-    let mut live = Arc::new(LiveFile::default());
+    let mut live = Arc::new(LiveBuffer::default());
     Arc::make_mut(&mut live).update(
         &tokenizer,
         "live.rs",
@@ -156,10 +156,10 @@ fn main() {
         &file.as_bytes()[file.len() / 2..],
     );
     let memory = workspace.with_tier(Tier::Dependencies, library).with_symbols(Tier::Dependencies, symbols);
-    let memory = memory.with_live(Arc::clone(&live));
+    let memory = memory.with_buffer(Arc::clone(&live));
     let middle = file[..file.len() / 2].rfind('\n').map_or(0, |at| at + 1);
     let each = times(200, |_| {
-        let around = Surroundings::of(memory.symbols(), "live.rs", &file[..middle], &file[middle..]);
+        let around = CursorSymbols::of(memory.symbols(), "live.rs", &file[..middle], &file[middle..]);
         black_box(around.members("let total = self.lines.iter().map(|line| line.len()).sum();", 8));
     });
     println!("members           {:.0} µs median around a line of that file", each[100]);

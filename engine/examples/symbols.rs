@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nanochat_engine::Sources;
 use nanochat_engine::memory::{N_TIERS, Symbols, Tier};
-use nanochat_engine::symbols::Surroundings;
+use nanochat_engine::symbols::CursorSymbols;
 use nanochat_engine::workspace::sources::Role;
 
 /// A file of which more lines are looked at is left there.
@@ -28,10 +28,10 @@ fn main() {
                 let (before, behind) = (&file.text[..start], &file.text[start + line.len()..]);
                 start += line.len();
                 let began = Instant::now();
-                let found = Surroundings::of(&tables, &file.name, before, behind).members(line, 0);
+                let found = CursorSymbols::of(&tables, &file.name, before, behind).members(line, 0);
                 seconds += began.elapsed().as_secs_f64();
                 n_lines += 1;
-                there += u64::from(found.n_there);
+                there += u64::from(found.n_existing);
                 missing += u64::from(found.n_missing);
                 wrong += u64::from(found.n_wrong_calls);
                 if found.n_missing + found.n_wrong_calls > 0 {

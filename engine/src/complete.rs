@@ -9,11 +9,11 @@
 use std::sync::Arc;
 
 use crate::draft::Drafts;
-use crate::memory::{Blend, LiveFile, Lookup, Memory, Mixture, Samples};
+use crate::memory::{Blend, LiveBuffer, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{DECLARED, Prompt, PromptTokens, Snippet};
 use crate::score::Score;
 use crate::symbols::{declarations, settled};
-use crate::text::syntax::Scanner;
+use crate::text::Scanner;
 use crate::text::tokenizer::{N_SPECIALS, PREFIX, SUFFIX, TokenId};
 use crate::{Cancel, Cancelled, Checkpoint, Model, Sampling, Session, Tokenizer, prompt, text::secrets};
 
@@ -219,7 +219,7 @@ pub struct Completer {
     voices: Voices,
     drafts: Option<Drafts>,
     state: State,
-    live: Arc<LiveFile>,
+    live: Arc<LiveBuffer>,
     declared: Option<Declared>,
 }
 
@@ -675,7 +675,7 @@ impl Completer {
         // Nobody else holds it between two requests, so it is changed in place.
         let live = Arc::make_mut(&mut self.live);
         live.update(&self.tokenizer, &overlay_path(prompt.path), prefix, prompt.suffix.as_bytes());
-        self.memory.with_live(Arc::clone(&self.live))
+        self.memory.with_buffer(Arc::clone(&self.live))
     }
 }
 

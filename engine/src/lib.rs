@@ -12,15 +12,16 @@
 
 pub mod text;
 pub mod model;
-pub mod checkpoint;
 pub mod kv;
 pub mod prompt;
-pub mod memory;
+pub mod tier;
 pub mod symbols;
+pub mod memory;
 pub mod complete;
 pub mod draft;
 pub mod sample;
 pub mod score;
+pub mod checkpoint;
 pub mod workspace;
 pub mod tune;
 pub mod mapped;

@@ -1,7 +1,7 @@
 //! What was written before, near and far: the longest match of the context in each tier, and what followed it.
 //!
 //! ```text
-//! File          the live buffer            LiveFile: links between equal contexts, changed with each edit
+//! File          the live buffer            LiveBuffer: links between equal contexts, changed with each edit
 //! Open          the other open files       Index on the heap
 //! Workspace     its other files            Index on the heap
 //! Dependencies  the locked sources         Library: an Index in a mapped file that all servers share
@@ -12,29 +12,29 @@
 //!
 //! A file counts once, in the nearest tier that has it.
 
-mod blend;
-mod bridge;
-pub mod cache;
-mod calibrate;
-mod index;
-mod live;
 mod lookup;
+mod infill;
+pub(crate) mod index;
+mod buffer;
+mod blend;
+mod calibrate;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::Tokenizer;
 pub use crate::symbols::Symbols;
+use crate::text::SourceFile;
 use crate::text::tokenizer::TokenId;
-use crate::workspace::sources::SourceFile;
+pub use crate::tier::{N_TIERS, Tier};
 #[cfg(test)]
 pub(crate) use blend::N_WEIGHTS;
 pub use blend::{Blend, BlendError, Mixture};
-pub use bridge::Sides;
+pub use buffer::LiveBuffer;
 pub use calibrate::{Samples, Schedule};
 use index::Index;
-pub use live::LiveFile;
-pub use lookup::{Bridge, Lookup, N_TIERS, Order, Tier};
+pub use infill::{InfillCandidate, InfillQuery};
+pub use lookup::{Lookup, Order};
 
 /// A match is not followed further back than this many tokens.
 pub const MAX_MATCH: usize = 32;
@@ -42,25 +42,25 @@ pub const MAX_MATCH: usize = 32;
 /// Token streams of files, indexed by their contexts. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    live: Option<Arc<LiveFile>>,
+    live: Option<Arc<LiveBuffer>>,
     /// Names of the files of the open tier.
     open: Arc<[String]>,
     /// By tier; that of the live file stays empty.
-    tiers: [Vec<Part>; N_TIERS],
+    tiers: [Vec<Shard>; N_TIERS],
     symbols: [Symbols; N_TIERS],
 }
 
 /// Some files of one tier.
 #[derive(Clone, Debug)]
-struct Part {
+struct Shard {
     index: Arc<Index>,
     /// Where it holds files that a nearer tier has, in order.
-    left_out: Arc<[Range<u32>]>,
+    excluded: Arc<[Range<u32>]>,
 }
 
 /// Indexes of one tier: one, or the pieces that are ready while it is being made. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Library(Vec<Arc<Index>>);
+pub struct Library(pub(crate) Vec<Arc<Index>>);
 
 impl Library {
     /// Indexes files on the heap: (path, tokens).
@@ -113,13 +113,13 @@ impl Memory {
     /// This memory with other files in a tier.
     ///
     /// # Panics
-    /// For [`Tier::File`], which [`Memory::with_live`] sets.
+    /// For [`Tier::File`], which [`Memory::with_buffer`] sets.
     #[must_use]
     pub fn with_tier(mut self, tier: Tier, library: Library) -> Self {
         assert!(tier != Tier::File, "the live file is no library");
-        let parts = library.0.into_iter().map(|index| Part { index, left_out: Arc::default() });
-        self.tiers[tier as usize] = parts.collect();
-        self.leave_out();
+        let shards = library.0.into_iter().map(|index| Shard { index, excluded: Arc::default() });
+        self.tiers[tier as usize] = shards.collect();
+        self.update_excluded();
         self
     }
 
@@ -144,25 +144,25 @@ impl Memory {
 
     /// This memory with the live text of one file in place of its saved copy.
     #[must_use]
-    pub fn with_live(&self, live: Arc<LiveFile>) -> Self {
+    pub fn with_buffer(&self, live: Arc<LiveBuffer>) -> Self {
         let mut memory = self.clone();
         memory.live = Some(live);
-        memory.leave_out();
+        memory.update_excluded();
         memory
     }
 
-    /// As [`Memory::with_live`], for a file of these tokens. Put `END` where the cursor is, so that the memory does not
+    /// As [`Memory::with_buffer`], for a file of these tokens. Put `END` where the cursor is, so that the memory does not
     /// hold that the suffix follows the prefix. Costs what the one file costs.
     pub fn with_overlay(&self, path: String, tokens: Vec<TokenId>) -> Self {
-        self.with_live(Arc::new(LiveFile::of_tokens(path, &tokens)))
+        self.with_buffer(Arc::new(LiveBuffer::of_tokens(path, &tokens)))
     }
 
     /// Tokens indexed.
     pub fn n_tokens(&self) -> usize {
         let live = self.live.as_ref().map_or(0, |live| live.n_tokens());
-        let parts = self.tiers.iter().flatten();
-        live + parts
-            .map(|part| part.index.n_tokens() - part.left_out.iter().map(ExactSizeIterator::len).sum::<usize>())
+        let shards = self.tiers.iter().flatten();
+        live + shards
+            .map(|shard| shard.index.n_tokens() - shard.excluded.iter().map(ExactSizeIterator::len).sum::<usize>())
             .sum::<usize>()
     }
 
@@ -172,7 +172,7 @@ impl Memory {
         if let Some(live) = self.live.as_ref().filter(|live| live.path() != exclude) {
             live.orders(context, &mut out.tiers[Tier::File as usize]);
         }
-        self.look_behind(context, exclude, out);
+        self.lookup_indexes(context, exclude, out);
     }
 
     /// What is known of the live file's token `next` when the file, `tokens`, is read from its beginning.
@@ -181,59 +181,59 @@ impl Memory {
         if let Some(live) = &self.live {
             live.orders_within(next, &mut out.tiers[Tier::File as usize]);
         }
-        self.look_behind(&tokens[..next], "", out);
+        self.lookup_indexes(&tokens[..next], "", out);
     }
 
     /// Rests of lines that stood between text as it stands before the cursor and text as it stands behind it, or after the
     /// longest matches of one side.
-    pub fn bridges(&self, sides: &Sides<'_>, out: &mut Vec<Bridge>) {
+    pub fn infill(&self, query: &InfillQuery<'_>, out: &mut Vec<InfillCandidate>) {
         out.clear();
-        let behind = &sides.behind[..sides.behind.len().min(bridge::MOST_TOKENS)];
-        let sides = Sides { behind, ..*sides };
+        let after = &query.after[..query.after.len().min(infill::MOST_TOKENS)];
+        let query = InfillQuery { after, ..*query };
         if let Some(live) = &self.live {
-            live.bridges(&sides, out);
+            live.infill(&query, out);
         }
-        for (tier, parts) in Tier::ALL.into_iter().zip(&self.tiers) {
-            parts.iter().for_each(|part| part.index.bridges(tier, &sides, &part.left_out, out));
+        for (tier, shards) in Tier::ALL.into_iter().zip(&self.tiers) {
+            shards.iter().for_each(|shard| shard.index.infill(tier, &query, &shard.excluded, out));
         }
     }
 
     /// Fills all tiers but the live file's.
-    fn look_behind(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
-        for (parts, orders) in self.tiers.iter().zip(&mut out.tiers) {
-            let look = |part: &Part, orders: &mut Vec<Order>| {
-                let excluded = if exclude.is_empty() { 0..0 } else { part.index.file(exclude) };
+    fn lookup_indexes(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
+        for (shards, orders) in self.tiers.iter().zip(&mut out.tiers) {
+            let look = |shard: &Shard, orders: &mut Vec<Order>| {
+                let excluded = if exclude.is_empty() { 0..0 } else { shard.index.file(exclude) };
                 if excluded.is_empty() {
-                    return part.index.orders(context, &part.left_out, orders);
+                    return shard.index.orders(context, &shard.excluded, orders);
                 }
-                part.index.orders(context, &in_order([&part.left_out[..], &[excluded]].concat()), orders);
+                shard.index.orders(context, &sorted_nonempty([&shard.excluded[..], &[excluded]].concat()), orders);
             };
-            match parts.as_slice() {
+            match shards.as_slice() {
                 [] => {}
-                [part] => look(part, orders),
-                parts => {
+                [shard] => look(shard, orders),
+                shards => {
                     let mut all = Vec::new();
-                    for part in parts {
-                        look(part, orders);
+                    for shard in shards {
+                        look(shard, orders);
                         all.append(orders);
                     }
-                    *orders = together(all);
+                    *orders = merge_orders(all);
                 }
             }
         }
     }
 
-    /// Sets what each part leaves out: the live file, and the open ones outside their tier.
-    fn leave_out(&mut self) {
+    /// Sets what each shard leaves out: the live file, and the open ones outside their tier.
+    fn update_excluded(&mut self) {
         let live = self.live.as_ref().map(|live| live.path());
-        for (tier, parts) in Tier::ALL.into_iter().zip(&mut self.tiers) {
+        for (tier, shards) in Tier::ALL.into_iter().zip(&mut self.tiers) {
             let open: &[String] = if tier == Tier::Open { &[] } else { &self.open };
-            for part in parts {
+            for shard in shards {
                 let names = open.iter().map(String::as_str).chain(live);
-                let mut left_out = in_order(names.map(|name| part.index.file(name)).collect());
-                left_out.dedup();
-                if *part.left_out != left_out[..] {
-                    part.left_out = left_out.into();
+                let mut excluded = sorted_nonempty(names.map(|name| shard.index.file(name)).collect());
+                excluded.dedup();
+                if *shard.excluded != excluded[..] {
+                    shard.excluded = excluded.into();
                 }
             }
         }
@@ -241,15 +241,15 @@ impl Memory {
 }
 
 /// Without empty ones.
-fn in_order(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+fn sorted_nonempty(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_by_key(|range| range.start);
     ranges
 }
 
-/// What several parts know, as if they were one; for those that are not joined yet. A part that passed over a length adds
+/// What several shards know, as if they were one; for those that are not joined yet. A shard that passed over a length adds
 /// nothing to it.
-fn together(mut all: Vec<Order>) -> Vec<Order> {
+fn merge_orders(mut all: Vec<Order>) -> Vec<Order> {
     all.sort_by_key(|order| std::cmp::Reverse(order.len));
     let mut orders: Vec<Order> = Vec::new();
     for same in all.chunk_by(|a, b| a.len == b.len) {

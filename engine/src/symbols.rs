@@ -15,24 +15,25 @@
 
 mod check;
 mod declare;
+mod standard;
+mod tolerant;
 mod extract;
-mod live;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use crate::memory::{N_TIERS, Tier};
-use crate::workspace::sources::SourceFile;
+use crate::text::SourceFile;
+use crate::tier::{N_TIERS, Tier};
 
-pub use check::Found;
-use check::{Known, Scope};
+pub use check::MemberCounts;
+use check::{MemberChecker, Scope};
 pub use declare::{declarations, settled};
 pub use extract::extract_each;
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum RecordKind {
     /// A struct, an enum or a union.
     Type,
     /// That a type could have more than is recorded.
@@ -51,7 +52,7 @@ enum Kind {
     Associated,
 }
 
-impl Kind {
+impl RecordKind {
     const ALL: [(Self, &'static str); 8] = [
         (Self::Type, "T"),
         (Self::Open, "O"),
@@ -67,7 +68,7 @@ impl Kind {
 /// One thing that is known of a type or a trait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record<'a> {
-    kind: Kind,
+    kind: RecordKind,
     owner: &'a str,
     /// Empty where the record is of the owner itself.
     name: &'a str,
@@ -89,7 +90,7 @@ pub struct Records(String);
 impl Records {
     fn add(&mut self, record: Record<'_>) {
         let Record { kind, owner, name, n_args, type_ } = record;
-        let (_, letter) = Kind::ALL.iter().find(|(of, _)| *of == kind).expect("all kinds have a letter");
+        let (_, letter) = RecordKind::ALL.iter().find(|(of, _)| *of == kind).expect("all kinds have a letter");
         // Line breaks and tabs of types are white space to Rust.
         let type_: String = if type_.len() > MOST_TYPE_BYTES {
             String::new()
@@ -119,7 +120,7 @@ impl Records {
 fn record(line: &str) -> Option<Record<'_>> {
     let mut parts = line.split('\t');
     let letter = parts.next()?;
-    let (kind, _) = *Kind::ALL.iter().find(|(_, of)| *of == letter)?;
+    let (kind, _) = *RecordKind::ALL.iter().find(|(_, of)| *of == letter)?;
     let (owner, name, n_args, type_) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     Some(Record { kind, owner, name, n_args: n_args.parse().ok(), type_ })
 }
@@ -162,7 +163,7 @@ impl Symbols {
         for line in text.split_inclusive('\n') {
             if let Some(record) = record(line.trim_end_matches('\n')) {
                 places.push((hash(record.owner), at as u32));
-                if record.kind == Kind::Trait {
+                if record.kind == RecordKind::Trait {
                     traits.insert(record.owner);
                 }
             }
@@ -218,7 +219,7 @@ impl Symbols {
 
 /// What is known around a cursor: tables, the types of the file at hand, and what is in scope.
 #[derive(Debug)]
-pub struct Surroundings<'a> {
+pub struct CursorSymbols<'a> {
     /// By tier; that of the file at hand is made of its text.
     tables: [Symbols; N_TIERS],
     /// The file at hand, whose saved copy does not count.
@@ -226,19 +227,19 @@ pub struct Surroundings<'a> {
     scope: Scope<'a>,
 }
 
-impl<'a> Surroundings<'a> {
+impl<'a> CursorSymbols<'a> {
     /// Around a line of the file `path` between the lines `before` and those `behind`.
     pub fn of(tables: &[Symbols; N_TIERS], path: &'a str, before: &'a str, behind: &'a str) -> Self {
-        let (records, scope) = live::live(before, behind);
+        let (records, scope) = tolerant::read_around(before, behind);
         let mut tables = tables.clone();
         tables[Tier::File as usize] = Symbols::of([(String::new(), records)]);
         Self { tables, path, scope }
     }
 
     /// Looks at the members that `line` names behind its first `n_typed` bytes.
-    pub fn members(&self, line: &str, n_typed: usize) -> Found {
+    pub fn members(&self, line: &str, n_typed: usize) -> MemberCounts {
         let Self { tables, path, scope } = self;
-        Known { tables, path, scope, bound: &live::bound(line) }.members(line, n_typed)
+        MemberChecker { tables, path, scope, bound: &tolerant::bound_by_line(line) }.members(line, n_typed)
     }
 }
 

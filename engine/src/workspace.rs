@@ -2,3 +2,4 @@
 
 pub mod sources;
 pub mod store;
+pub mod cache;

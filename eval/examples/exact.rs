@@ -22,12 +22,11 @@ use nanochat_engine::complete::Voices;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Sources};
-use nanochat_eval::contestant::{Contestant, Copy, FileText, Model, Scene, Task};
-use nanochat_eval::holes::{self, HoleKind};
-use nanochat_eval::record::Hole;
+use nanochat_eval::holes::{self, Hole, HoleKind, first_unit};
 use nanochat_eval::similarity::{edit_similarity, saved_chars};
 use nanochat_eval::stats::{self, Value};
-use nanochat_eval::{EvalError, Known, counted, known_files};
+use nanochat_eval::system::{Copy, FileText, Model, ProjectContext, System, Task};
+use nanochat_eval::{EvalError, Known, known_files};
 
 const SEED: u64 = 0;
 
@@ -118,20 +117,20 @@ fn of_folder(
     let new: Vec<PathBuf> = files.iter().filter(|file| is_new(file)).map(|file| file.path.clone()).collect();
     let texts = files.iter().filter(|file| is_new(file)).map(|file| (file.name.clone(), file.text.clone())).collect();
     let known = if new.len() < files.len() { known_files(files, &new).0 } else { files };
-    let scene = Scene { texts: &texts, known: &Known::of(known) };
+    let context = ProjectContext { texts: &texts, known: &Known::of(known) };
     let name = name(folder);
     let holes = cut(&name, &texts, n_holes);
     let cluster = |hole: &Hole| if has_others { name.clone() } else { hole.file.clone() };
     let mut all =
         Outcomes { holes: holes.iter().map(|hole| (cluster(hole), hole.kind)).collect(), ..Outcomes::default() };
     let mut completers: Vec<Completer> = checkpoints.iter().map(|checkpoint| Completer::new(checkpoint, 1)).collect();
-    all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &scene, &holes)?;
+    all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &context, &holes)?;
     for (i, completer) in completers.iter_mut().enumerate() {
-        let both = Model::named(&format!("{} both", i + 1), completer);
-        let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| both.ablation(voices));
-        let mut both = both;
-        for contestant in [&mut both, &mut model, &mut memory] {
-            all.ask(contestant, &scene, &holes)?;
+        let blend = Model::named(&format!("{} blend", i + 1), completer);
+        let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| blend.ablation(voices));
+        let mut blend = blend;
+        for system in [&mut blend, &mut model, &mut memory] {
+            all.ask(system, &context, &holes)?;
         }
     }
     Ok(all)
@@ -146,21 +145,21 @@ fn cut(project: &str, texts: &BTreeMap<String, String>, n_holes: usize) -> Vec<H
 }
 
 impl Outcomes {
-    fn ask(&mut self, contestant: &mut dyn Contestant, scene: &Scene<'_>, holes: &[Hole]) -> Result<(), EvalError> {
+    fn ask(&mut self, system: &mut dyn System, context: &ProjectContext<'_>, holes: &[Hole]) -> Result<(), EvalError> {
         let cancel = Cancel::new();
-        contestant.enter(scene, &cancel)?;
-        let outcomes = self.of.entry(contestant.name().to_owned()).or_default();
+        system.enter(context, &cancel)?;
+        let outcomes = self.of.entry(system.name().to_owned()).or_default();
         let first = outcomes.len();
         for hole in holes {
-            let text = &scene.texts[&hole.file];
-            let answer = contestant.fill(&Task::of(hole, text), &cancel)?;
-            let confidence = answer.confidence;
-            let (answer, truth) =
-                (answer.text.as_deref().map_or("", |answer| counted(hole.kind, answer)), hole.truth(text));
+            let text = &context.texts[&hole.file];
+            let completion = system.complete(&Task::of(hole, text), &cancel)?;
+            let confidence = completion.confidence;
+            let (completed, truth) =
+                (completion.text.as_deref().map_or("", |text| first_unit(hole.kind, text)), hole.truth(text));
             outcomes.push(Outcome {
-                is_exact: answer.trim_end() == truth.trim_end(),
-                similarity: edit_similarity(answer.trim_end(), truth.trim_end()),
-                n_saved: saved_chars(answer, truth),
+                is_exact: completed.trim_end() == truth.trim_end(),
+                similarity: edit_similarity(completed.trim_end(), truth.trim_end()),
+                n_saved: saved_chars(completed, truth),
                 n_chars: saved_chars(truth, truth),
                 confidence,
                 ..Outcome::default()
@@ -170,8 +169,8 @@ impl Outcomes {
         holes.iter().enumerate().for_each(|(i, hole)| by_file.entry(&hole.file).or_default().push(i));
         for (file, of_file) in by_file {
             let ranges: Vec<Range<usize>> = of_file.iter().map(|i| holes[*i].start..holes[*i].end).collect();
-            let text = FileText { file, text: &scene.texts[file], holes: &ranges };
-            for (i, score) in of_file.into_iter().zip(contestant.costs(&text, &cancel)?.unwrap_or_default()) {
+            let text = FileText { file, text: &context.texts[file], holes: &ranges };
+            for (i, score) in of_file.into_iter().zip(system.costs(&text, &cancel)?.unwrap_or_default()) {
                 (outcomes[first + i].bits, outcomes[first + i].bytes) = (score.bits, score.bytes);
             }
         }
@@ -262,15 +261,15 @@ impl Outcomes {
 
     /// Of each checkpoint both against the memory and the memory against the copy; and the later against the first.
     fn pairs(&self) -> Vec<(String, String)> {
-        let numbers: Vec<&str> = self.of.keys().filter_map(|name| name.strip_suffix(" both")).collect();
+        let numbers: Vec<&str> = self.of.keys().filter_map(|name| name.strip_suffix(" blend")).collect();
         let mut pairs = Vec::new();
         for (i, n) in numbers.iter().enumerate() {
-            let memory = format!("{n} both-without-model");
-            pairs.push((format!("{n} both"), memory.clone()));
+            let memory = format!("{n} blend-without-model");
+            pairs.push((format!("{n} blend"), memory.clone()));
             pairs.push((memory, "copy-longest-match".to_owned()));
             if i > 0 {
-                for voices in ["both", "both-without-memory"] {
-                    pairs.push((format!("{n} {voices}"), format!("{} {voices}", numbers[0])));
+                for predictors in ["blend", "blend-without-memory"] {
+                    pairs.push((format!("{n} {predictors}"), format!("{} {predictors}", numbers[0])));
                 }
             }
         }

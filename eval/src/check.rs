@@ -1,8 +1,10 @@
 //! Does it compile? The workspace is built once as it is; then candidates are spliced into a copy and their crates
 //! compiled to metadata with the command lines that cargo used, or by cargo where those cannot be read.
 
-mod batch;
+pub(crate) mod cache;
+mod invocation;
 mod messages;
+mod batch;
 mod tests_of;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,15 +18,15 @@ use std::time::Duration;
 use nanochat_engine::workspace::sources::{Package, unix_lines};
 use nanochat_engine::{Cancel, Cancelled, Sources};
 
-use crate::cache::Cache;
-use crate::holes::short_hash;
-use crate::invocation::{self, Unit};
+use crate::holes::hole::short_hash;
 use crate::sandbox::{Access, Invocation, Mode, Origin, Sandbox, SandboxError, is_downloaded};
+use cache::Cache;
+use invocation::CrateUnit;
 
 /// `rustc --version` may have to wait for a toolchain manager.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub use batch::Filler;
+pub use batch::FilledHole;
 
 /// A file's text to be compiled in place of what it was.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,7 +88,7 @@ pub struct Checker {
     options: CheckOptions,
     /// What cargo is told of the package that holds a file.
     packages: BTreeMap<String, String>,
-    units: Vec<Unit>,
+    units: Vec<CrateUnit>,
     /// The crates that a file is part of, by their place in `units`.
     units_of: BTreeMap<String, Vec<usize>>,
     originals: BTreeMap<String, String>,
@@ -247,7 +249,7 @@ impl Checker {
         // The hashes in artefacts' names are of the copy's path.
         let is_of_copy =
             |flag: &String| ["metadata=", "-filename=", ".rmeta", ".so", ".rlib"].iter().any(|of| flag.contains(of));
-        let flags = |unit: &Unit| {
+        let flags = |unit: &CrateUnit| {
             let flags = unit.invocation.args.iter().map(|flag| anywhere(&flag.to_string_lossy()));
             flags.filter(|flag| !is_of_copy(flag)).collect::<Vec<_>>().join("\n")
         };
@@ -367,7 +369,7 @@ impl Checker {
     }
 
     /// Builds the packages as they are and returns how the compiler was called.
-    fn build(&self, cancel: &Cancel) -> Result<Vec<Unit>, CheckError> {
+    fn build(&self, cancel: &Cancel) -> Result<Vec<CrateUnit>, CheckError> {
         let mut packages: Vec<String> = self.packages.values().cloned().collect();
         packages.sort();
         packages.dedup();
@@ -390,7 +392,7 @@ impl Checker {
         let stderr = String::from_utf8_lossy(&finished.stderr);
         let failed = messages::outcome(&finished, &finished.stdout).verdict != Verdict::Compiles;
         let (tree, whole) = (self.sandbox.tree(0), self.sandbox.whole(0));
-        let (own, others): (Vec<Unit>, Vec<Unit>) =
+        let (own, others): (Vec<CrateUnit>, Vec<CrateUnit>) =
             invocation::units(&stderr, &tree).into_iter().partition(|unit| unit.is_within(&whole));
         // Where nothing at all was built, it is not the packages that are at fault.
         if failed && (own.is_empty() || !self.options.keep_going) {

@@ -1,8 +1,12 @@
 //! Places to fill, cut at the byte offsets of a file's tokens. What stands under `#[cfg(..)]` or `#[test]` is not cut:
 //! `cargo check` may not see it.
 
+pub(crate) mod hole;
+mod source;
 mod bodies;
 mod lines;
+pub(crate) mod unit;
+pub(crate) mod leak;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -11,10 +15,12 @@ use nanochat_engine::rng::Rng;
 use proc_macro2::TokenStream;
 use syn::visit::Visit;
 
-use crate::record::Hole;
-use crate::source;
-use crate::unit;
 use bodies::Bodies;
+use hole::short_hash;
+
+pub use hole::{Hole, HoleKind};
+pub(crate) use source::parses_with;
+pub use unit::first as first_unit;
 
 /// Shorter text is guessed, not completed.
 const MIN_CHARS: usize = 4;
@@ -26,85 +32,6 @@ const MAX_BODY_LINES: usize = 24;
 const MAX_EXPRESSION_CHARS: usize = 120;
 /// How far ahead a hole is looked for whose function has fewer holes.
 const LOOK_AHEAD: usize = 64;
-
-/// What was cut out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HoleKind {
-    /// One expression within a line.
-    Expression,
-    /// One whole statement, without the indentation before it.
-    Statement,
-    /// From a cursor between two tokens of a line to the end of that line.
-    LineTail,
-    /// What stands within the braces of a block.
-    Block,
-    /// What stands within the braces of a function.
-    FunctionBody,
-    /// A whole line after its indentation.
-    NextLine,
-    /// From any character of a line's middle half, even within a word, to the end of that line.
-    RestOfLine,
-}
-
-impl HoleKind {
-    /// All kinds, in the order of reports.
-    pub const ALL: [Self; 7] = [
-        Self::Expression,
-        Self::Statement,
-        Self::LineTail,
-        Self::Block,
-        Self::FunctionBody,
-        Self::NextLine,
-        Self::RestOfLine,
-    ];
-
-    /// Its name in words.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Expression => "expression",
-            Self::Statement => "statement",
-            Self::LineTail => "line tail",
-            Self::Block => "block",
-            Self::FunctionBody => "function body",
-            Self::NextLine => "next line",
-            Self::RestOfLine => "rest of line",
-        }
-    }
-
-    /// Whether it ends with the line.
-    pub fn ends_with_line(self) -> bool {
-        matches!(self, Self::LineTail | Self::NextLine | Self::RestOfLine)
-    }
-}
-
-impl Hole {
-    /// What was cut out of `text`, the file's text.
-    pub fn truth<'a>(&self, text: &'a str) -> &'a str {
-        &text[self.start..self.end]
-    }
-
-    /// The file's text with `middle` in the hole.
-    pub fn splice(&self, text: &str, middle: &str) -> String {
-        [&text[..self.start], middle, &text[self.end..]].concat()
-    }
-
-    /// Whether it is a place in `text`, and the texts before, in and after it are those that it was cut with.
-    pub fn fits(&self, text: &str) -> bool {
-        let (Some(prefix), Some(truth), Some(suffix)) =
-            (text.get(..self.start), text.get(self.start..self.end), text.get(self.end..))
-        else {
-            return false;
-        };
-        let function = text.get(self.function.0..self.function.1);
-        function.is_some()
-            && self.function.0 <= self.start
-            && self.end <= self.function.1
-            && [(prefix, &self.prefix_hash), (truth, &self.truth_hash), (suffix, &self.suffix_hash)]
-                .iter()
-                .all(|(text, hash)| short_hash(&[text]) == **hash)
-    }
-}
 
 /// All holes of one file, by offset; `None` if it does not parse. Cursors are drawn from `seed` and the file's name,
 /// so they do not depend on the other files.
@@ -259,17 +186,6 @@ impl Locate<'_> {
             truth_hash: short_hash(&[&self.text[range]]),
         }
     }
-}
-
-/// The first 16 hex digits of blake3 over the parts, each ended by a byte that UTF-8 does not have.
-pub(crate) fn short_hash(parts: &[&str]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(part.as_bytes()).update(&[0xff]);
-    }
-    let mut hex = hasher.finalize().to_hex();
-    hex.truncate(16);
-    hex.to_string()
 }
 
 /// FNV-1a: tells files apart, the same on every machine.

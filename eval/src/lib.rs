@@ -1,143 +1,36 @@
-//! Checkpoint to numbers.
+//! Checkpoint to numbers: how often what is suggested compiles, on code that nobody has trained on.
 //!
 //! ```text
-//! Suite → holes → gates (truth compiles, canary fails, empty fails) → contestants → sandbox → records → Report
+//! Suite → holes → filters (truth compiles, canary fails, empty fails) → systems → sandbox → records → Report
 //! ```
 //!
 //! The only crate that runs generated code, and only in [`sandbox`]. It knows the engine and the compiler; it
 //! knows no editor, no candle and no terminal.
 
-pub mod audit;
-mod cache;
-pub mod check;
-pub mod contestant;
-mod degenerate;
-pub mod holes;
-pub mod html;
-mod invocation;
-mod known;
-mod leak;
-pub mod record;
-pub mod report;
-mod run;
-pub mod sandbox;
-pub mod similarity;
-mod source;
-mod stage;
-pub mod stats;
-pub mod suite;
-mod unit;
+// What is measured on.
+pub mod holes; // places in a file to fill, and how much of a completion counts
+pub mod suite; // projects that holes are cut from, and what may be known of them
 
-use nanochat_engine::Cancelled;
-use nanochat_engine::complete::CompleteError;
+// Who is measured.
+pub mod system; // the model, its controls and other servers behind one trait
 
-use contestant::FillError;
-pub use known::{Knowledge, Known, known_files, memory_of};
+// How a completion is judged.
+pub mod check; // does it compile? many at a time
+pub mod sandbox; // where everything untrusted runs
+pub mod similarity; // how near it comes to the truth
+
+// One run, stage by stage.
+mod error;
+mod event;
+pub mod record; // what the stages write and read
+pub mod run; // filter → generate → score
+
+// What a run shows.
+pub mod report; // table, comparison, baseline, HTML page
+pub mod stats; // intervals and tests
+
+pub use error::EvalError;
+pub use event::Event;
 pub use report::Report;
 pub use run::{Plan, evaluate, evaluate_and_audit, merge};
-pub use stage::StageError;
-pub use unit::first as counted;
-
-/// Progress, in the order it happens.
-#[derive(Clone, Debug, serde::Serialize)]
-#[serde(rename_all = "snake_case", tag = "event")]
-pub enum Event {
-    /// Packages are built as they are.
-    Building {
-        /// How many, without their dependencies.
-        packages: usize,
-    },
-    /// Projects have their holes.
-    Gated {
-        /// Done.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-    /// A system filled holes.
-    Filled {
-        /// Its name.
-        system: String,
-        /// Done.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-    /// Verdicts were found again.
-    Audited {
-        /// Done.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-    /// A system's answers are judged.
-    Scored {
-        /// Its name.
-        system: String,
-        /// Done.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EvalError {
-    /// Nothing to cut holes from.
-    #[error("no held-out file has a hole that passes the gates; evaluate a larger workspace")]
-    NoHoles,
-    /// Not a duration.
-    #[error("a compiler run cannot be limited to {seconds} seconds; give a positive number")]
-    Timeout {
-        /// As it was given.
-        seconds: f64,
-    },
-    /// Records cannot be read or written.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// The workspace cannot be checked.
-    #[error(transparent)]
-    Check(check::CheckError),
-    /// The completer cannot answer.
-    #[error(transparent)]
-    Complete(CompleteError),
-    /// Another system cannot take part.
-    #[error(transparent)]
-    Server(contestant::server::ServerError),
-    /// The measurement contradicts itself: no figure of this run may be believed.
-    #[error("the run is void, {why}; does the workspace's build depend on time, chance or a slow machine?")]
-    Void {
-        /// Which control failed.
-        why: String,
-    },
-    /// The caller cancelled.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-}
-
-impl From<check::CheckError> for EvalError {
-    fn from(error: check::CheckError) -> Self {
-        error.cancelled().map_or(Self::Check(error), Self::Cancelled)
-    }
-}
-
-impl From<FillError> for EvalError {
-    fn from(error: FillError) -> Self {
-        match error {
-            FillError::Cancelled(cancelled) => Self::Cancelled(cancelled),
-            FillError::Complete(error) => error.into(),
-            FillError::Server(error) => Self::Server(error),
-        }
-    }
-}
-
-impl From<CompleteError> for EvalError {
-    fn from(error: CompleteError) -> Self {
-        match error {
-            CompleteError::Cancelled(cancelled) => Self::Cancelled(cancelled),
-            error => Self::Complete(error),
-        }
-    }
-}
+pub use suite::{Knowledge, Known, known_files, memory_of};

@@ -6,46 +6,19 @@
 //!
 //! Every record but [`Timing`] is the same in every run with the same plan, byte for byte.
 
+pub(crate) mod log;
+
 use serde::{Deserialize, Serialize};
 
-use crate::holes::HoleKind;
-use crate::known::Knowledge;
+use crate::holes::Hole;
+use crate::suite::Knowledge;
 
-/// A place to fill: the bytes `start..end` of a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Hole {
-    /// 16 hex digits that name the hole: of its project, file, place and text.
-    pub id: String,
-    /// The crate (or workspace) it is cut from: what intervals are clustered by.
-    #[serde(rename = "crate")]
-    pub project: String,
-    /// Relative to the project's root, with `/`.
-    pub file: String,
-    /// What was cut out.
-    pub kind: HoleKind,
-    /// Byte offset of the cursor.
-    pub start: usize,
-    /// Byte offset of what follows.
-    pub end: usize,
-    /// Line of the cursor, from 1.
-    pub line: usize,
-    /// Column of the cursor in characters, from 1.
-    pub col: usize,
-    /// The bytes of the outermost function around it, signature and body: errors there are this hole's.
-    pub function: (usize, usize),
-    /// blake3 of the file up to the cursor, 16 hex digits.
-    pub prefix_hash: String,
-    /// Of the file after the hole.
-    pub suffix_hash: String,
-    /// Of what was cut out.
-    pub truth_hash: String,
-}
+pub use log::RecordError;
 
 /// What became of a hole at the gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gate {
+pub enum FilterOutcome {
     /// It is used.
     Passed,
     /// The truth is itself a filler that scores 0, for example a `panic!`.
@@ -63,22 +36,23 @@ pub enum Gate {
 /// A line of `gates.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gated {
+pub enum Filtered {
     /// One hole that was tried.
     Hole {
         /// The hole.
         hole: Hole,
         /// Whether it is used, and if not, why.
-        gate: Gate,
+        #[serde(rename = "gate")]
+        outcome: FilterOutcome,
     },
     /// Closes the holes of a project.
-    Project(Project),
+    Project(ProjectSummary),
 }
 
 /// What was found in one project.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Project {
+pub struct ProjectSummary {
     /// Its name.
     pub name: String,
     /// Its version, where it has one.
@@ -95,24 +69,13 @@ pub struct Project {
     pub n_runs: usize,
 }
 
-/// What a contestant says to a hole. Everything but `text` may be absent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
-    /// Text for the hole; `None` where it stays silent.
-    pub text: Option<String>,
-    /// Tokens generated, shown or not.
-    pub tokens: Option<usize>,
-    /// How sure it is, 0..=1.
-    pub confidence: Option<f64>,
-}
-
 /// A line of `generated.jsonl`: one answer of one system.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generated {
     /// [`Hole::id`].
     pub hole_id: String,
-    /// The contestant's name.
+    /// The system's name.
     pub system: String,
     /// Its answer, up to the end of one thing of the hole's kind; `None` where it stayed silent.
     pub text: Option<String>,
@@ -132,7 +95,7 @@ pub struct Generated {
 pub struct Timing {
     /// [`Hole::id`].
     pub hole_id: String,
-    /// The contestant's name.
+    /// The system's name.
     pub system: String,
     /// From the hole to its answer.
     pub latency_ms: f64,
@@ -144,7 +107,7 @@ pub struct Timing {
 pub struct Scored {
     /// [`Hole::id`].
     pub hole_id: String,
-    /// The contestant's name.
+    /// The system's name.
     pub system: String,
     /// It was answered at all.
     pub answered: bool,
@@ -166,7 +129,7 @@ pub struct Scored {
     pub degenerate: bool,
     /// The compiler did not finish in time.
     pub timed_out: bool,
-    /// As the contestant stated it.
+    /// As the system stated it.
     pub confidence: Option<f64>,
 }
 
@@ -181,13 +144,13 @@ pub struct Findings {
     pub rustc: String,
     /// What the sandbox held off.
     pub sandbox: String,
-    /// What contestants knew besides the file at hand.
+    /// What systems knew besides the file at hand.
     pub known: Knowledge,
     /// In the suite's order.
-    pub projects: Vec<Project>,
+    pub projects: Vec<ProjectSummary>,
     /// Every hole that was tried, in the suite's order, and what became of it.
-    pub gated: Vec<(Hole, Gate)>,
-    /// The contestants' names in the order in which they are shown.
+    pub filtered: Vec<(Hole, FilterOutcome)>,
+    /// The systems' names in the order in which they are shown.
     pub systems: Vec<String>,
     /// By project, system and hole.
     pub generated: Vec<Generated>,
@@ -197,15 +160,9 @@ pub struct Findings {
     pub scored: Vec<Scored>,
 }
 
-impl From<Option<String>> for Answer {
-    fn from(text: Option<String>) -> Self {
-        Self { text, ..Self::default() }
-    }
-}
-
 impl Findings {
     /// The holes that are used.
     pub fn holes(&self) -> impl Iterator<Item = &Hole> {
-        self.gated.iter().filter(|(_, gate)| *gate == Gate::Passed).map(|(hole, _)| hole)
+        self.filtered.iter().filter(|(_, outcome)| *outcome == FilterOutcome::Passed).map(|(hole, _)| hole)
     }
 }

@@ -7,16 +7,17 @@
 //!
 //! A report is a function of the records. Only `timings` and `latency_curves` differ from run to run.
 
-mod baseline;
 mod build;
-mod compare;
 mod table;
+mod compare;
+mod baseline;
+pub mod html;
 
 use serde::{Deserialize, Serialize};
 
 use crate::holes::HoleKind;
-use crate::known::Knowledge;
 use crate::stats::{McNemar, Value};
+use crate::suite::Knowledge;
 
 pub use baseline::{Baseline, BaselineError, Moved};
 pub use compare::{CompareError, Comparison, Contrast, Verdict};
@@ -37,7 +38,7 @@ pub struct Report {
     pub rustc: String,
     /// What the sandbox held off.
     pub sandbox: String,
-    /// What contestants knew besides the file at hand.
+    /// What systems knew besides the file at hand.
     pub known: Knowledge,
     /// Holes that passed the gates: what every figure below is about.
     pub holes: usize,
@@ -58,7 +59,7 @@ pub struct Report {
     /// Crates without a figure.
     pub skipped_crates: Vec<SkippedCrate>,
     /// In the run's order; within a system all holes first, then by kind.
-    pub systems: Vec<System>,
+    pub systems: Vec<SystemScores>,
     /// What each system but the controls gains over each other on the same holes; the product's (or, without one, the last
     /// system's) gains first.
     pub differences: Vec<Difference>,
@@ -119,9 +120,9 @@ pub struct SkippedCrate {
     pub why: String,
 }
 
-/// One contestant on one kind of hole. Shares are 0..=1.
+/// One system on one kind of hole. Shares are 0..=1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct System {
+pub struct SystemScores {
     /// Its name.
     pub name: String,
     /// The kind of hole; absent for all kinds together.
@@ -282,7 +283,7 @@ pub struct Outcomes {
 
 impl Report {
     /// The row of a system and kind.
-    pub fn system(&self, name: &str, kind: Option<HoleKind>) -> Option<&System> {
+    pub fn system(&self, name: &str, kind: Option<HoleKind>) -> Option<&SystemScores> {
         self.systems.iter().find(|system| system.name == name && system.kind == kind)
     }
 

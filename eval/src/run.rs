@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! gates: cut → order → truth, garbage, nothing → holes     gates.jsonl
-//! generate: every contestant fills every hole              generated.jsonl, timings.jsonl
+//! generate: every system fills every hole              generated.jsonl, timings.jsonl
 //! score: grammar → fillers → compiler                      scored.jsonl, costs.jsonl
 //! ```
 //!
 //! Each stage appends to its file and goes on where that ends, so a killed run comes to the same bytes. Only
 //! `timings.jsonl` and `costs.jsonl` differ between two runs of one plan.
 
-mod gates;
+mod filters;
 mod generate;
-mod merge;
+mod degenerate;
 mod score;
+mod audit;
+mod merge;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -23,17 +25,17 @@ use serde::{Deserialize, Serialize};
 use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::Fingerprint;
 
-use crate::audit::{Audit, audit};
 use crate::check::{CheckError, CheckOptions, Checker, beside};
-use crate::contestant::Contestant;
-use crate::holes::short_hash;
-use crate::known::Knowledge;
-use crate::record::{Findings, Gated, Generated, Scored, Timing};
+use crate::holes::hole::short_hash;
+use crate::record::{Filtered, Findings, Generated, Scored, Timing};
+use crate::record::{RecordError, log};
 use crate::sandbox::{Mode, hash_of_copy};
-use crate::stage::{self, StageError};
+use crate::suite::Knowledge;
 use crate::suite::{Group, Project, Shard, Suite};
+use crate::system::System;
 use crate::{EvalError, Event};
 
+pub use audit::{Audit, Differing};
 pub use merge::merge;
 
 /// Compilers at once: each takes up to a gigabyte and a copy of the tree.
@@ -81,7 +83,7 @@ struct Header {
     shard: Option<Shard>,
     /// All of the suite, in order.
     projects: Vec<String>,
-    /// What contestants may know besides the file at hand.
+    /// What systems may know besides the file at hand.
     known: Knowledge,
     /// Of the texts that holes are cut from, what may be known, what is copied from beside the root, and what the
     /// checkpoint was trained on.
@@ -101,36 +103,36 @@ const FORMAT: u32 = 2;
 /// As [`evaluate`], and then compiles up to `n` answers again, each alone: see [`Audit`].
 pub fn evaluate_and_audit(
     plan: &Plan<'_>,
-    contestants: &mut [&mut dyn Contestant],
+    systems: &mut [&mut dyn System],
     n: usize,
     events: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<(Findings, Audit), EvalError> {
     let mut run = Run::open(plan, events, cancel)?;
-    let findings = stages(&mut run, contestants)?;
-    let audit = audit(&mut run, &findings, n)?;
+    let findings = stages(&mut run, systems)?;
+    let audit = audit::audit(&mut run, &findings, n)?;
     Ok((findings, audit))
 }
 
-/// Runs what is left of the plan: the contestants fill every hole of the suite, and the compiler judges. The first
-/// ones must be truth, empty and so on as the caller wants them; a contestant named `truth` must score 100 % and one
+/// Runs what is left of the plan: the systems fill every hole of the suite, and the compiler judges. The first
+/// ones must be truth, empty and so on as the caller wants them; a system named `truth` must score 100 % and one
 /// named `empty` 0 %, or the run is void.
 pub fn evaluate(
     plan: &Plan<'_>,
-    contestants: &mut [&mut dyn Contestant],
+    systems: &mut [&mut dyn System],
     events: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Findings, EvalError> {
-    stages(&mut Run::open(plan, events, cancel)?, contestants)
+    stages(&mut Run::open(plan, events, cancel)?, systems)
 }
 
-fn stages(run: &mut Run<'_, '_>, contestants: &mut [&mut dyn Contestant]) -> Result<Findings, EvalError> {
-    let holes = gates::run(run)?;
+fn stages(run: &mut Run<'_, '_>, systems: &mut [&mut dyn System]) -> Result<Findings, EvalError> {
+    let holes = filters::run(run)?;
     if run.plan.shard.is_none() && holes.iter().all(|(_, holes)| holes.is_empty()) {
         return Err(EvalError::NoHoles);
     }
-    generate::run(run, &holes, contestants)?;
-    let names: Vec<String> = contestants.iter().map(|contestant| contestant.name().to_owned()).collect();
+    generate::run(run, &holes, systems)?;
+    let names: Vec<String> = systems.iter().map(|system| system.name().to_owned()).collect();
     score::run(run, &holes, &names)?;
     Findings::load(run.plan.folder)
 }
@@ -162,11 +164,11 @@ impl<'a, 'e> Run<'a, 'e> {
             Duration::try_from_secs_f64(seconds).map_err(|_| EvalError::Timeout { seconds })?;
         }
         cancel.check()?;
-        let failed = |source| StageError::Io { path: plan.folder.to_path_buf(), source };
+        let failed = |source| RecordError::Io { path: plan.folder.to_path_buf(), source };
         std::fs::create_dir_all(plan.folder).map_err(failed)?;
         let lock = Lock(File::create(plan.folder.join("lock")).map_err(failed)?);
         lock.0.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => StageError::Busy { path: plan.folder.to_path_buf() },
+            TryLockError::WouldBlock => RecordError::Busy { path: plan.folder.to_path_buf() },
             TryLockError::Error(source) => failed(source),
         })?;
         let header = Header {
@@ -252,15 +254,15 @@ impl Findings {
             known: header.known,
             ..Self::default()
         };
-        for line in stage::read::<Gated>(&folder.join("gates.jsonl"))? {
+        for line in log::read::<Filtered>(&folder.join("gates.jsonl"))? {
             match line {
-                Gated::Hole { hole, gate } => findings.gated.push((hole, gate)),
-                Gated::Project(project) => findings.projects.push(project),
+                Filtered::Hole { hole, outcome } => findings.filtered.push((hole, outcome)),
+                Filtered::Project(project) => findings.projects.push(project),
             }
         }
-        findings.generated = stage::read::<Generated>(&folder.join("generated.jsonl"))?;
-        findings.timings = stage::read::<Timing>(&folder.join("timings.jsonl"))?;
-        findings.scored = stage::read::<Scored>(&folder.join("scored.jsonl"))?;
+        findings.generated = log::read::<Generated>(&folder.join("generated.jsonl"))?;
+        findings.timings = log::read::<Timing>(&folder.join("timings.jsonl"))?;
+        findings.scored = log::read::<Scored>(&folder.join("scored.jsonl"))?;
         for record in &findings.generated {
             if !findings.systems.contains(&record.system) {
                 findings.systems.push(record.system.clone());
@@ -303,14 +305,14 @@ fn settle<T: Serialize + for<'de> Deserialize<'de> + PartialEq>(
         if there == *value {
             return Ok(());
         }
-        return Err(StageError::Foreign { path: folder.to_path_buf(), what: differs(&there) }.into());
+        return Err(RecordError::Foreign { path: folder.to_path_buf(), what: differs(&there) }.into());
     }
     write_json(&path, value)
 }
 
 /// Whole or not at all: a killed run leaves no half of it.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), EvalError> {
-    let failed = |source| StageError::Io { path: path.to_path_buf(), source };
+    let failed = |source| RecordError::Io { path: path.to_path_buf(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
     let new = path.with_extension("new");
@@ -318,10 +320,10 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), EvalError> {
     Ok(())
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<T, StageError> {
+fn read_json<T: for<'de> Deserialize<'de>>(folder: &Path, name: &str) -> Result<T, RecordError> {
     let path = folder.join(name);
-    let bytes = std::fs::read(&path).map_err(|source| StageError::Io { path: path.clone(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| StageError::Record {
+    let bytes = std::fs::read(&path).map_err(|source| RecordError::Io { path: path.clone(), source })?;
+    serde_json::from_slice(&bytes).map_err(|error| RecordError::Record {
         path,
         line: error.line(),
         reason: error.to_string(),

@@ -12,18 +12,20 @@ use std::time::Duration;
 
 use nanochat_engine::{Cancel, Cancelled};
 
-mod copy;
-#[cfg(target_os = "linux")]
-mod helper;
-mod layers;
-mod live;
-mod output;
+mod copy; // of a workspace, into the sandbox
+mod layers; // what holds a command in, by name
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only the helper takes orders"))]
-mod policy;
-mod probe;
-mod run;
+mod policy; // what a command may do
 #[cfg(target_os = "linux")]
-mod survivors;
+mod helper_program; // which program becomes the helper
+#[cfg(target_os = "linux")]
+mod helper; // the process that confines itself and starts the command
+mod run; // one command from start to end
+mod output; // what it writes, up to a limit
+mod live; // what to kill and remove when this process ends
+#[cfg(target_os = "linux")]
+mod survivors; // processes that a command left
+mod probe; // which layers this machine has
 
 pub use layers::{Layer, Level, Mode};
 pub(crate) use live::Folder as RemovedAtExit;
@@ -40,7 +42,7 @@ pub struct Sandbox {
     n_trees: usize,
     level: Level,
     words: String,
-    places: policy::Places, // of the first tree
+    paths: policy::SandboxPaths, // of the first tree
     _removed_at_exit: live::Folder,
     _folder: tempfile::TempDir, // dropped last: it removes `base`
 }
@@ -124,7 +126,7 @@ pub fn become_helper_if_asked() {
     #[cfg(target_os = "linux")]
     {
         helper::become_helper_if_asked();
-        probe::this_program_is_the_helper();
+        helper_program::set_to_this_program();
     }
 }
 
@@ -162,7 +164,7 @@ impl Sandbox {
         // Paths that the compiler reports are compared with ours: no link may stand between them.
         let base = folder.path().canonicalize().map_err(failed(folder.path()))?;
         let (read, cargo_home) = policy::readable(|name| std::env::var_os(name));
-        let places = policy::Places {
+        let paths = policy::SandboxPaths {
             is_root: probe::is_root(),
             root_at: base.join("root"),
             tree: base.join("tree-0"),
@@ -179,7 +181,7 @@ impl Sandbox {
             n_trees: n_trees.max(1),
             level: Level::default(),
             words: String::new(),
-            places,
+            paths,
             _folder: folder,
         };
         for tree_idx in 0..sandbox.n_trees {
@@ -189,14 +191,14 @@ impl Sandbox {
             let scratch = sandbox.scratch(tree_idx);
             std::fs::create_dir_all(&scratch).map_err(failed(&scratch))?;
         }
-        for folder in [&sandbox.places.root_at, &sandbox.places.target, &sandbox.places.temp] {
+        for folder in [&sandbox.paths.root_at, &sandbox.paths.target, &sandbox.paths.temp] {
             std::fs::create_dir_all(folder).map_err(failed(folder))?;
         }
         // What root's commands run as must be able to read them. Where that user does not exist, as in a user namespace
         // with one id, no command becomes them either.
         let is_handed_over =
-            sandbox.places.is_root && mode != Mode::Off && copy::hand_over(&sandbox.base, policy::UNPRIVILEGED).is_ok();
-        sandbox.level = probe::level(mode, &sandbox.places);
+            sandbox.paths.is_root && mode != Mode::Off && copy::hand_over(&sandbox.base, policy::UNPRIVILEGED).is_ok();
+        sandbox.level = probe::level(mode, &sandbox.paths);
         sandbox.words = sandbox.level.to_string();
         if is_handed_over && !sandbox.level.on.contains(&Layer::Processes) {
             copy::hand_over(&sandbox.base, 0).map_err(failed(&sandbox.base))?;
@@ -249,7 +251,7 @@ impl Sandbox {
         let (on, off) = self.level.on.iter().partition(|layer| layers.contains(layer));
         let off: Vec<Layer> = off;
         self.level.on = on;
-        if self.places.is_root && off.contains(&Layer::Processes) {
+        if self.paths.is_root && off.contains(&Layer::Processes) {
             let failed = |source| SandboxError::Copy { path: self.base.clone(), source };
             copy::hand_over(&self.base, 0).map_err(failed)?;
         }
@@ -273,7 +275,7 @@ impl Sandbox {
         cancel: &Cancel,
     ) -> Result<Finished, SandboxError> {
         let finished = run::run(self, access, invocation, timeout, cancel)?;
-        if access == Access::Build && self.places.is_root && self.level.on.contains(&Layer::Processes) {
+        if access == Access::Build && self.paths.is_root && self.level.on.contains(&Layer::Processes) {
             let failed = |source| SandboxError::Copy { path: self.target(), source };
             copy::hand_over(&self.target(), policy::UNPRIVILEGED).map_err(failed)?;
         }
@@ -281,10 +283,10 @@ impl Sandbox {
     }
 
     /// The folders that a command in `folder` is about.
-    fn places_of(&self, folder: &Path) -> policy::Places {
+    fn paths_of(&self, folder: &Path) -> policy::SandboxPaths {
         let is_in = |idx: &usize| folder.starts_with(self.whole(*idx)) || folder.starts_with(self.scratch(*idx));
         let idx = (0..self.n_trees).find(is_in).unwrap_or(0);
-        policy::Places { tree: self.whole(idx), scratch: self.scratch(idx), ..self.places.clone() }
+        policy::SandboxPaths { tree: self.whole(idx), scratch: self.scratch(idx), ..self.paths.clone() }
     }
 }
 

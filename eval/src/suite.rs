@@ -1,9 +1,10 @@
 //! What is evaluated on: projects with the files that holes are cut from, and how they are built.
 
+mod known;
 mod crates;
-mod history;
 mod humaneval;
 mod listed;
+mod history;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -11,12 +12,14 @@ use std::path::{Component, Path, PathBuf};
 use nanochat_engine::Sources;
 use nanochat_engine::workspace::sources::{Package, Role, SourceFile, unix_lines};
 
-use crate::known::{Knowledge, known_files, slashed};
-use crate::record::Hole;
+use crate::holes::Hole;
 use crate::sandbox::RemovedAtExit;
+use known::slashed;
 
 pub use crates::CrateList;
 pub use history::touched_last;
+pub(crate) use known::Library;
+pub use known::{Knowledge, Known, known_files, memory_of};
 pub use listed::{List, ListError, Workspace};
 
 /// A named set of projects.
@@ -26,7 +29,7 @@ pub struct Suite {
     pub name: String,
     /// Projects that are built together.
     pub groups: Vec<Group>,
-    /// What contestants may know besides the file at hand.
+    /// What systems may know besides the file at hand.
     pub knowledge: Knowledge,
 }
 
@@ -70,7 +73,7 @@ pub struct Project {
     pub version: String,
     /// Holes are cut from these; name relative to the group's root, and text.
     pub texts: BTreeMap<String, String>,
-    /// The project's files that contestants may know besides the one at hand, by name.
+    /// The project's files that systems may know besides the one at hand, by name.
     pub known: Vec<SourceFile>,
     /// What it depends on, whose sources they may know too.
     pub dependencies: Vec<Package>,
@@ -148,7 +151,7 @@ impl Suite {
         self.groups.iter().flat_map(|group| group.projects.iter().map(move |project| (group, project)))
     }
 
-    /// Takes from contestants what they are not to know.
+    /// Takes from systems what they are not to know.
     pub fn limit(&mut self, knowledge: Knowledge) {
         self.knowledge = knowledge;
         for project in self.groups.iter_mut().flat_map(|group| &mut group.projects) {

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Sources};
-use nanochat_eval::contestant::{Contestant, Copy, Empty, FillError, Task, Truth};
-use nanochat_eval::record::Answer;
 use nanochat_eval::sandbox::Mode;
 use nanochat_eval::suite::Suite;
+use nanochat_eval::system::{Completion, Copy, Empty, System, SystemError, Task, Truth};
 use nanochat_eval::{Plan, evaluate};
 
 const LIB: &str = "/// The sum of squares.\npub fn squares(values: &[u64]) -> u64 {\n    let mut total = 0;\n    \
@@ -64,20 +63,19 @@ fn victim() {
         trained_on: None,
         cache: None,
     };
-    let contestants: &mut [&mut dyn Contestant] =
-        &mut [&mut Truth::default(), &mut Empty, &mut Copy::default(), &mut Slow];
-    evaluate(&plan, contestants, &mut |_| {}, &Cancel::new()).expect("it ends if it is let");
+    let systems: &mut [&mut dyn System] = &mut [&mut Truth::default(), &mut Empty, &mut Copy::default(), &mut Slow];
+    evaluate(&plan, systems, &mut |_| {}, &Cancel::new()).expect("it ends if it is let");
 }
 
 /// Takes its time, so that kills come between its answers.
 struct Slow;
 
-impl Contestant for Slow {
+impl System for Slow {
     fn name(&self) -> &str {
         "slow"
     }
 
-    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Completion, SystemError> {
         std::thread::sleep(Duration::from_millis(20));
         Ok(Some(format!("total + {} as u64", task.prefix.len())).into())
     }

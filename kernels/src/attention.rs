@@ -14,19 +14,20 @@
 //! query and the keys before it, not on the rows that are computed beside it. Four rows share each load of a key, and a
 //! tile of tokens each block while it is in the first cache.
 
-mod plain;
+mod dots;
+mod exact;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::isa::{Isa, compiled_per_isa};
-use crate::lanes::{LANES, Lanes, exp2, head, head_mut, sum};
-use crate::memory::{AlignedBytes, Parts};
-use crate::pool::Pool;
-use crate::routine::dots::{Dots, GROUP, POSITIONS};
+use crate::lanes::{F32x16, LANES, exp2, first_lanes, first_lanes_mut, sum};
 use crate::rows::quantize_row;
+use crate::runtime::memory::{AlignedBytes, DisjointMut};
+use crate::runtime::pool::Pool;
 use crate::vector;
-use plain::Plain;
+use dots::{Dots, POSITIONS, QUERY_ROWS};
+use exact::ExactCache;
 
 /// Tokens whose queries pass a block of keys together.
 const TOKENS: usize = 8;
@@ -89,7 +90,7 @@ pub struct KvCache {
     /// `[blocks][n_kv_heads]`; shared with forks until one of them writes.
     slabs: Vec<Arc<Slab>>,
     /// Instead of slabs, where 32 bits are asked for.
-    plain: Option<Plain>,
+    exact: Option<ExactCache>,
 }
 
 /// 64 positions of one key and value head.
@@ -120,14 +121,14 @@ impl Slab {
 impl KvCache {
     /// Room for `capacity` positions.
     pub fn new(heads: Heads, capacity: usize, bits: KvBits) -> Self {
-        let plain = (bits == KvBits::ThirtyTwo).then(|| Plain::new(heads));
-        Self { heads, capacity, slabs: Vec::new(), plain }
+        let exact = (bits == KvBits::ThirtyTwo).then(|| ExactCache::new(heads));
+        Self { heads, capacity, slabs: Vec::new(), exact }
     }
 
     /// Bytes of the blocks that have been written to; those that are shared count for each that shares them.
     pub fn n_bytes(&self) -> usize {
-        let plain = self.plain.as_ref().map_or(0, Plain::n_bytes);
-        plain + self.slabs.iter().map(|slab| slab.bytes.as_slice().len() + size_of::<Slab>()).sum::<usize>()
+        let exact = self.exact.as_ref().map_or(0, ExactCache::n_bytes);
+        exact + self.slabs.iter().map(|slab| slab.bytes.as_slice().len() + size_of::<Slab>()).sum::<usize>()
     }
 
     /// A cache of positions `0..len`. Blocks are shared until one of the two writes into them: a fork costs next to nothing, and
@@ -137,13 +138,13 @@ impl KvCache {
     /// If fewer positions have been written.
     pub fn fork(&self, len: usize) -> Self {
         let Self { heads, capacity, .. } = *self;
-        if let Some(plain) = &self.plain {
-            return Self { heads, capacity, slabs: Vec::new(), plain: Some(plain.prefix(len)) };
+        if let Some(exact) = &self.exact {
+            return Self { heads, capacity, slabs: Vec::new(), exact: Some(exact.prefix(len)) };
         }
-        Self { heads, capacity, slabs: self.slabs[..len.div_ceil(POSITIONS) * heads.n_kv_heads].to_vec(), plain: None }
+        Self { heads, capacity, slabs: self.slabs[..len.div_ceil(POSITIONS) * heads.n_kv_heads].to_vec(), exact: None }
     }
 
-    /// Writes keys, which are turned by `rope` first, and values: each row is `[k, v]`, `n_kv_heads · head_dim` each.
+    /// Writes keys, which are rotated by `rope` first, and values: each row is `[k, v]`, `n_kv_heads · head_dim` each.
     ///
     /// # Panics
     /// If a position is beyond the capacity or the rope, or rows are too short.
@@ -151,8 +152,8 @@ impl KvCache {
         let Heads { n_kv_heads, head_dim, .. } = self.heads;
         let Rows { x, stride, n, first } = rows;
         assert!(first + n <= self.capacity, "{n} positions from {first} of {}", self.capacity);
-        if let Some(plain) = &mut self.plain {
-            return plain.append(isa, rows, rope);
+        if let Some(exact) = &mut self.exact {
+            return exact.append(isa, rows, rope);
         }
         let width = self.heads.width();
         let n_slabs = (first + n).div_ceil(POSITIONS) * n_kv_heads;
@@ -160,7 +161,7 @@ impl KvCache {
             self.slabs.resize_with(n_slabs, || Arc::new(Slab::new(width)));
         }
         let blocks = first / POSITIONS..(first + n).div_ceil(POSITIONS);
-        let slabs = Parts::new(&mut self.slabs);
+        let slabs = DisjointMut::new(&mut self.slabs);
         let write = |piece_idx: usize| {
             let (block, kv_head) = (blocks.start + piece_idx / n_kv_heads, piece_idx % n_kv_heads);
             // SAFETY: each slab is one piece's, and the slabs are borrowed until `for_each` returns.
@@ -179,7 +180,7 @@ impl KvCache {
         }
     }
 
-    /// out `[n, n_heads · head_dim]`: attention of queries, which are turned by `rope` first, each over its own position
+    /// out `[n, n_heads · head_dim]`: attention of queries, which are rotated by `rope` first, each over its own position
     /// and what stands before it.
     ///
     /// # Panics
@@ -189,8 +190,8 @@ impl KvCache {
         let Rows { n, first, .. } = queries;
         let row_len = n_heads * head_dim;
         assert_eq!(out.len(), n * row_len, "{} numbers for {n} rows", out.len());
-        if let Some(plain) = &self.plain {
-            return plain.attend(isa, pool, queries, rope, out);
+        if let Some(exact) = &self.exact {
+            return exact.attend(isa, pool, queries, rope, out);
         }
         assert!((first + n).div_ceil(POSITIONS) * n_kv_heads <= self.slabs.len(), "{n} queries from {first}");
         let per_kv = n_heads / n_kv_heads;
@@ -199,7 +200,7 @@ impl KvCache {
         let per_piece = if whole { per_kv } else { per_kv.div_ceil(2) };
         let pieces_per_kv = per_kv.div_ceil(per_piece);
         let n_tiles = n.div_ceil(TOKENS);
-        let out = Parts::new(out);
+        let out = DisjointMut::new(out);
         // Measured: a row takes about 50 ns for each block of 64 keys of 64 features.
         let n_blocks = n * n_heads * (first + n).div_ceil(POSITIONS) * self.heads.width().div_ceil(64);
         pool.share(n_tiles * n_kv_heads * pieces_per_kv, 50 * n_blocks as u64, |piece_idx| {
@@ -246,16 +247,16 @@ struct Scratch {
     width: usize,
     /// `[rows, width]`
     queries: Vec<i8>,
-    states: Vec<State>,
+    states: Vec<RowState>,
     /// `[rows, width]`
     outputs: Vec<f32>,
-    turned: Vec<f32>,
+    rotated: Vec<f32>,
     sums: Vec<i32>,
 }
 
 /// A row on its way through the blocks.
 #[derive(Clone, Copy)]
-struct State {
+struct RowState {
     /// Keys that it sees.
     n_keys: usize,
     /// Scale of the query · log₂e / √hd.
@@ -279,12 +280,12 @@ impl Scratch {
     }
 
     fn load_query(&mut self, isa: Isa, row_idx: usize, q: &[f32], position: usize, rope: Rope<'_>) {
-        self.turned.clear();
-        self.turned.extend_from_slice(q);
-        rotate(isa, rope, &mut self.turned);
+        self.rotated.clear();
+        self.rotated.extend_from_slice(q);
+        rotate(isa, rope, &mut self.rotated);
         let values = &mut self.queries[row_idx * self.width..][..self.width];
-        let scale = quantize_row(isa, &self.turned, values, &mut self.sums);
-        self.states.push(State {
+        let scale = quantize_row(isa, &self.rotated, values, &mut self.sums);
+        self.states.push(RowState {
             n_keys: position + 1,
             scale: scale * std::f32::consts::LOG2_E / (q.len() as f32).sqrt(),
             query_sum: self.sums.iter().sum(),
@@ -296,15 +297,15 @@ impl Scratch {
 
 fn write_position(isa: Isa, slab: &mut Slab, lane: usize, width: usize, key: &[f32], value: &[f32], rope: Rope<'_>) {
     SCRATCH.with_borrow_mut(|scratch| {
-        let Scratch { turned, queries, sums, .. } = scratch;
-        turned.clear();
-        turned.extend_from_slice(key);
-        rotate(isa, rope, turned);
+        let Scratch { rotated, queries, sums, .. } = scratch;
+        rotated.clear();
+        rotated.extend_from_slice(key);
+        rotate(isa, rope, rotated);
         queries.resize(width.max(queries.len()), 0);
         sums.resize(width / LANES, 0);
         let rounded = &mut queries[..width];
         let (keys, values) = slab.bytes.as_mut_slice().split_at_mut(POSITIONS * width);
-        slab.key_scales[lane] = quantize_row(isa, turned, rounded, sums);
+        slab.key_scales[lane] = quantize_row(isa, rotated, rounded, sums);
         for (keys, four) in keys.chunks_exact_mut(POSITIONS * 4).zip(rounded.as_chunks::<4>().0) {
             keys[lane * 4..][..4].copy_from_slice(&four.map(|x| x as u8 ^ 128));
         }
@@ -330,14 +331,14 @@ compiled_per_isa! {
         let Scratch { width, queries, states, outputs, .. } = scratch;
         let width = *width;
         let n_keys = states.iter().map(|state| state.n_keys).max().unwrap_or(0);
-        let mut dot = [[0i32; POSITIONS]; GROUP];
-        let mut weights = [[0u8; POSITIONS]; GROUP];
-        let mut steps = [Step::default(); GROUP];
-        let mut sums = vec![0i32; GROUP * width];
+        let mut dot = [[0i32; POSITIONS]; QUERY_ROWS];
+        let mut weights = [[0u8; POSITIONS]; QUERY_ROWS];
+        let mut steps = [BlockUpdate::default(); QUERY_ROWS];
+        let mut sums = vec![0i32; QUERY_ROWS * width];
         for (block, slabs) in slabs.chunks_exact(n_kv_heads).take(n_keys.div_ceil(POSITIONS)).enumerate() {
             let slab = &slabs[kv_head];
-            let rows = states.chunks_mut(GROUP).zip(queries.chunks(GROUP * width));
-            for ((states, queries), outputs) in rows.zip(outputs.chunks_mut(GROUP * width)) {
+            let rows = states.chunks_mut(QUERY_ROWS).zip(queries.chunks(QUERY_ROWS * width));
+            for ((states, queries), outputs) in rows.zip(outputs.chunks_mut(QUERY_ROWS * width)) {
                 let n = states.len();
                 // Rows are in the order of their tokens: the last sees most.
                 if states[n - 1].n_keys <= block * POSITIONS {
@@ -346,7 +347,7 @@ compiled_per_isa! {
                 dots.scores(slab.keys(), queries, states.iter().map(|state| state.query_sum), &mut dot[..n]);
                 for (((state, dot), weights), step) in states.iter_mut().zip(&dot).zip(&mut weights).zip(&mut steps) {
                     let n_seen = state.n_keys.saturating_sub(block * POSITIONS).min(POSITIONS);
-                    *step = weigh::<V>(state, dot, slab, n_seen, weights);
+                    *step = softmax_block::<V>(state, dot, slab, n_seen, weights);
                 }
                 let sums = &mut sums[..n * width];
                 dots.weighted(slab.values(), &weights[..n], sums);
@@ -370,13 +371,13 @@ compiled_per_isa! {
 
 /// What a block does to a row's output: o = keep·o + scale·(w8 · v8).
 #[derive(Clone, Copy, Default)]
-struct Step {
+struct BlockUpdate {
     keep: f32,
     scale: f32,
 }
 
 /// From `POSITIONS - n` on: n ones, then zeros.
-const SEEN: [f32; 2 * POSITIONS] = {
+const VISIBLE: [f32; 2 * POSITIONS] = {
     let mut seen = [0.0; 2 * POSITIONS];
     let mut i = 0;
     while i < POSITIONS {
@@ -386,7 +387,7 @@ const SEEN: [f32; 2 * POSITIONS] = {
     seen
 };
 /// The same, of 0 and −∞: added to a score it hides it.
-const HIDDEN: [f32; 2 * POSITIONS] = {
+const MASKED: [f32; 2 * POSITIONS] = {
     let mut hidden = [0.0; 2 * POSITIONS];
     let mut i = POSITIONS;
     while i < 2 * POSITIONS {
@@ -398,28 +399,28 @@ const HIDDEN: [f32; 2 * POSITIONS] = {
 
 /// The middle lines of the pseudo-code above.
 #[inline(always)]
-fn weigh<V: Lanes>(
-    state: &mut State,
+fn softmax_block<V: F32x16>(
+    state: &mut RowState,
     dot: &[i32; POSITIONS],
     slab: &Slab,
     n_seen: usize,
     weights: &mut [u8; POSITIONS],
-) -> Step {
+) -> BlockUpdate {
     const PARTS: usize = POSITIONS / LANES;
     let (dot, weights) = (dot.as_chunks().0, weights.as_chunks_mut().0);
     if n_seen == 0 {
         weights.fill([0; LANES]);
-        return Step { keep: 1.0, scale: 0.0 };
+        return BlockUpdate { keep: 1.0, scale: 0.0 };
     }
     let scale = V::splat(state.scale);
     let mut scores = [V::splat(0.0); PARTS];
     for part in 0..PARTS {
-        let key_scales = V::load(head(&slab.key_scales[part * LANES..]));
+        let key_scales = V::load(first_lanes(&slab.key_scales[part * LANES..]));
         scores[part] = V::from_i32(&dot[part]).mul(key_scales.mul(scale));
     }
     if n_seen < POSITIONS {
         for part in 0..PARTS {
-            scores[part] = scores[part].add(V::load(head(&HIDDEN[POSITIONS - n_seen + part * LANES..])));
+            scores[part] = scores[part].add(V::load(first_lanes(&MASKED[POSITIONS - n_seen + part * LANES..])));
         }
     }
     let top = scores[0].max(scores[1]).max(scores[2].max(scores[3])).largest();
@@ -434,23 +435,23 @@ fn weigh<V: Lanes>(
         let mut p = exp2(scores[part].add(top));
         if n_seen < POSITIONS {
             // A power is never quite 0, and what is not seen must not be felt.
-            p = p.mul(V::load(head(&SEEN[POSITIONS - n_seen + part * LANES..])));
+            p = p.mul(V::load(first_lanes(&VISIBLE[POSITIONS - n_seen + part * LANES..])));
         }
         total = total.add(p);
-        scores[part] = p.mul(V::load(head(&slab.value_scales[part * LANES..])));
+        scores[part] = p.mul(V::load(first_lanes(&slab.value_scales[part * LANES..])));
     }
-    total.store(head_mut(&mut state.total));
+    total.store(first_lanes_mut(&mut state.total));
     let largest = scores[0].max(scores[1]).max(scores[2].max(scores[3])).largest();
     // Weights too small to have an inverse are zero.
     if largest < f32::MIN_POSITIVE * 255.0 {
         weights.fill([0; LANES]);
-        return Step { keep, scale: 0.0 };
+        return BlockUpdate { keep, scale: 0.0 };
     }
     let steps = V::splat(255.0 / largest);
     for part in 0..PARTS {
         scores[part].mul(steps).store_u8(&mut weights[part]);
     }
-    Step { keep, scale: largest / 255.0 }
+    BlockUpdate { keep, scale: largest / 255.0 }
 }
 
 #[cfg(test)]

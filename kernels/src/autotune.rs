@@ -14,8 +14,8 @@ mod measure;
 use serde::{Deserialize, Serialize};
 
 use crate::isa::Isa;
-use crate::matrix::{ScaleGroup, Shape};
-use crate::plan::Plan;
+use crate::ternary::matrix::{ScaleGroup, Shape};
+use crate::ternary::plan::Plan;
 
 pub use machine::Machine;
 pub use measure::{Candidate, Effort, Measured, measure, slowdown};

@@ -96,7 +96,7 @@ macro_rules! compiled_per_isa {
         $(#[$meta])*
         $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<$lanes: $crate::lanes::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$lanes: $crate::lanes::F32x16>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
@@ -108,7 +108,7 @@ macro_rules! compiled_per_isa {
                 body::<$crate::lanes::Avx512>($($arg),*)
             }
             match isa.level() {
-                $crate::isa::Level::Scalar => body::<$crate::lanes::Plain>($($arg),*),
+                $crate::isa::Level::Scalar => body::<$crate::lanes::Portable>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: this level exists only where `Isa::available` found AVX2 and FMA.
                 $crate::isa::Level::Avx2 | $crate::isa::Level::AvxVnni => unsafe { avx2($($arg),*) },
@@ -117,9 +117,34 @@ macro_rules! compiled_per_isa {
                 $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
                 // Every aarch64 has NEON: the compiler uses it for the plain body.
-                $crate::isa::Level::NeonDotprod => body::<$crate::lanes::Plain>($($arg),*),
+                $crate::isa::Level::NeonDotprod => body::<$crate::lanes::Portable>($($arg),*),
             }
         }
     };
 }
 pub(crate) use compiled_per_isa;
+
+/// How far ahead of the bytes in use a software prefetch reaches, in bytes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const PREFETCH: usize = 8192;
+
+/// acc + dot4(w, four columns of x).
+#[cfg(target_arch = "aarch64")]
+macro_rules! dot4 {
+    ($acc:expr, $w:expr, $x:expr, $lane:literal) => {{
+        let mut acc: std::arch::aarch64::int32x4_t = $acc;
+        // SAFETY: registers only; the functions that use this have the feature.
+        unsafe {
+            std::arch::asm!(
+                concat!("sdot {acc:v}.4s, {w:v}.16b, {x:v}.4b[", $lane, "]"),
+                acc = inout(vreg) acc,
+                w = in(vreg) $w,
+                x = in(vreg) $x,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        acc
+    }};
+}
+#[cfg(target_arch = "aarch64")]
+pub(crate) use dot4;

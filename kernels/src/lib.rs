@@ -13,34 +13,43 @@
 
 #![expect(unsafe_code, reason = "intrinsics, and workers that borrow their caller's data")]
 
-pub mod attention;
-pub mod autotune;
-pub mod base3;
-pub mod ceiling;
-pub mod dense;
+// CPUs and the sixteen-wide values that loops are written over.
 pub mod isa;
 mod lanes;
-pub mod matrix;
-mod memory;
-pub mod numa;
-pub mod plan;
-pub mod pool;
-pub mod prepared;
-pub mod product;
-mod routine;
-pub mod rows;
-pub mod streams;
 pub mod vector;
 
+// Threads, memory nodes and buffers.
+pub mod runtime;
+
+// Operands and products of them.
+mod output;
+pub mod rows;
+pub mod ternary;
+pub mod gemm;
+
+// The parts of a model that need loops of their own.
+pub mod attention;
+pub mod head;
+pub mod streams;
+
+// What this machine can do, measured.
+pub mod autotune;
+pub mod ceiling;
+
+/// Buffers between pages that fault, for tests of what reads and writes through pointers.
+#[cfg(all(test, target_os = "linux"))]
+mod guarded;
+
 pub use attention::{KvBits, KvCache};
-pub use base3::Base3Matrix;
-pub use dense::{HeadBits, PreparedHead};
+pub use gemm::{Gemm, Lhs, PackBuffer, PackedLhs, PackedMatrix, Panels, Precision};
+pub use head::{HeadBits, PreparedHead};
 pub use isa::Isa;
-pub use matrix::{PackError, ScaleGroup, Shape, Ternary, TernaryMatrix};
-pub use memory::{LargeBytes, as_i8};
-pub use plan::Plan;
-pub use pool::Pool;
-pub use prepared::{Prepared, Write};
-pub use product::{Aside, Laid, Left, Panels, Precision, Product, Strips};
+pub use output::Write;
 pub use rows::{Activation, Int8Rows, Norm};
+pub use runtime::memory::{LargeBytes, as_i8};
+pub use runtime::pool::Pool;
 pub use streams::{Mixer, Streams};
+pub use ternary::base3::Base3Matrix;
+pub use ternary::matrix::{PackError, ScaleGroup, Shape, Ternary, TernaryMatrix};
+pub use ternary::plan::Plan;
+pub use ternary::prepared::Prepared;

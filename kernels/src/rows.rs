@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::isa::{Isa, compiled_per_isa};
-use crate::lanes::{LANES, Lanes, exp, load_part, sum};
-use crate::memory::{AlignedBytes, Parts};
-use crate::pool::Pool;
+use crate::lanes::{Chunk, F32x16, LANES, exp, for_each_chunk, inverse_root, sum};
+use crate::runtime::memory::{AlignedBytes, DisjointMut};
+use crate::runtime::pool::Pool;
 
 /// Columns that share one entry of `sums`, and what rows are padded to.
 pub(crate) const BLOCK: usize = LANES;
@@ -95,7 +95,7 @@ impl Int8Rows {
         let cols = self.cols;
         assert_eq!(norm.gain.len(), cols, "{} gains for {cols} columns", norm.gain.len());
         let n_rows = x.len() / (2 * cols);
-        let x = Parts::new(x);
+        let x = DisjointMut::new(x);
         self.fill(pool, n_rows, |row_idx, values, sums| {
             // SAFETY: each row is handed to one piece, and `x` is borrowed until `fill` returns.
             let row = unsafe { x.part(row_idx * 2 * cols, 2 * cols) };
@@ -158,9 +158,9 @@ impl Int8Rows {
         let values = self.values.as_mut_slice();
         // SAFETY: u8 and i8 have the same layout; the borrow stays unique.
         let values = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<i8>(), values.len()) };
-        let values = Parts::new(values);
-        let scales = Parts::new(&mut self.scales);
-        let sums = Parts::new(&mut self.sums);
+        let values = DisjointMut::new(values);
+        let scales = DisjointMut::new(&mut self.scales);
+        let sums = DisjointMut::new(&mut self.sums);
         // One piece holds several rows: a claim costs as much as a short row.
         const ROWS: usize = 8;
         // Measured: a column takes about 0.3 ns.
@@ -229,19 +229,19 @@ compiled_per_isa! {
     /// If there are too few places, or they are not 16 for each sum.
     pub fn quantize_row<V>(x: &[f32], values: &mut [i8], sums: &mut [i32]) -> f32 {
         let mut absmax = V::splat(0.0);
-        each::<V>(x.len(), #[inline(always)] |part| absmax = part.load::<V>(x).abs().max(absmax));
-        quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |part| part.load(x))
+        for_each_chunk::<V>(x.len(), #[inline(always)] |chunk| absmax = chunk.load::<V>(x).abs().max(absmax));
+        quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |chunk| chunk.load(x))
     }
 }
 
 compiled_per_isa! {
     fn scaled_row<V>(x: &[f32], factors: &[f32], values: &mut [i8], sums: &mut [i32]) -> f32 {
         let mut absmax = V::splat(0.0);
-        each::<V>(x.len(), #[inline(always)] |part| {
-            absmax = part.load::<V>(x).mul(part.load(factors)).abs().max(absmax);
+        for_each_chunk::<V>(x.len(), #[inline(always)] |chunk| {
+            absmax = chunk.load::<V>(x).mul(chunk.load(factors)).abs().max(absmax);
         });
-        quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |part| {
-            part.load::<V>(x).mul(part.load(factors))
+        quantize_with::<V>(x.len(), absmax.largest(), 1.0, values, sums, #[inline(always)] |chunk| {
+            chunk.load::<V>(x).mul(chunk.load(factors))
         })
     }
 }
@@ -250,14 +250,14 @@ compiled_per_isa! {
     pub(crate) fn norm_row<V>(x: &[f32], norm: Norm<'_>, values: &mut [i8], sums: &mut [i32]) -> f32 {
         let gain = norm.gain;
         let (mut squares, mut absmax) = (V::splat(0.0), V::splat(0.0));
-        each::<V>(x.len(), #[inline(always)] |part| {
-            let x = part.load::<V>(x);
+        for_each_chunk::<V>(x.len(), #[inline(always)] |chunk| {
+            let x = chunk.load::<V>(x);
             squares = x.mul_add(x, squares);
-            absmax = x.mul(part.load(gain)).abs().max(absmax);
+            absmax = x.mul(chunk.load(gain)).abs().max(absmax);
         });
-        let rms = inverse(sum(squares), x.len(), norm.eps);
+        let rms = inverse_root(sum(squares), x.len(), norm.eps);
         // What all entries share goes into the scale; the rounded numbers do not change with it.
-        quantize_with::<V>(x.len(), absmax.largest(), rms, values, sums, #[inline(always)] |part| part.load::<V>(x).mul(part.load(gain)))
+        quantize_with::<V>(x.len(), absmax.largest(), rms, values, sums, #[inline(always)] |chunk| chunk.load::<V>(x).mul(chunk.load(gain)))
     }
 }
 
@@ -282,7 +282,7 @@ compiled_per_isa! {
 
 /// gate ← f(gate) ∘ up, and its norm. Inlined, so that it is compiled for what calls it.
 #[inline(always)]
-fn gated_norm_row<V: Lanes>(
+fn gated_norm_row<V: F32x16>(
     gate: &mut [f32],
     up: &[f32],
     norm: Norm<'_>,
@@ -292,17 +292,17 @@ fn gated_norm_row<V: Lanes>(
 ) -> f32 {
     let gain = norm.gain;
     let (mut squares, mut absmax) = (V::splat(0.0), V::splat(0.0));
-    each::<V>(
+    for_each_chunk::<V>(
         up.len(),
         #[inline(always)]
-        |part| {
-            let x = f(part.load::<V>(gate)).mul(part.load(up));
-            part.store(x, gate);
+        |chunk| {
+            let x = f(chunk.load::<V>(gate)).mul(chunk.load(up));
+            chunk.store(x, gate);
             squares = x.mul_add(x, squares);
-            absmax = x.mul(part.load(gain)).abs().max(absmax);
+            absmax = x.mul(chunk.load(gain)).abs().max(absmax);
         },
     );
-    let (gate, rms) = (&*gate, inverse(sum(squares), up.len(), norm.eps));
+    let (gate, rms) = (&*gate, inverse_root(sum(squares), up.len(), norm.eps));
     quantize_with::<V>(
         up.len(),
         absmax.largest(),
@@ -310,81 +310,19 @@ fn gated_norm_row<V: Lanes>(
         values,
         sums,
         #[inline(always)]
-        |part| part.load::<V>(gate).mul(part.load(gain)),
+        |chunk| chunk.load::<V>(gate).mul(chunk.load(gain)),
     )
 }
 
-/// Sixteen columns of a row, or what is left at its end.
-#[derive(Clone, Copy)]
-pub(crate) struct Part {
-    pub(crate) from: usize,
-    len: usize,
-}
-
-impl Part {
-    /// Columns that are not there are 0.
-    #[inline(always)]
-    pub(crate) fn load<V: Lanes>(self, x: &[f32]) -> V {
-        match x[self.from..].first_chunk() {
-            Some(whole) if self.len == LANES => V::load(whole),
-            _ => load_part(&x[self.from..][..self.len], 0.0),
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn store<V: Lanes>(self, x: V, out: &mut [f32]) {
-        match out[self.from..].first_chunk_mut() {
-            Some(whole) if self.len == LANES => x.store(whole),
-            _ => {
-                let mut lanes = [0.0; LANES];
-                x.store(&mut lanes);
-                out[self.from..][..self.len].copy_from_slice(&lanes[..self.len]);
-            }
-        }
-    }
-}
-
-/// Calls `body` for the parts of a row, in order. A body is `#[inline(always)]`: called, it could not use the registers
-/// of the instruction set that it is compiled for.
+/// Rounds `load(chunk)`, whose largest magnitude is `absmax`; returns the scale of `factor` times that.
 #[inline(always)]
-pub(crate) fn each<V: Lanes>(len: usize, mut body: impl FnMut(Part)) {
-    for from in (0..len / LANES * LANES).step_by(LANES) {
-        body(Part { from, len: LANES });
-    }
-    if !len.is_multiple_of(LANES) {
-        body(Part { from: len / LANES * LANES, len: len % LANES });
-    }
-}
-
-/// 1 / √(mean x² + eps), summed over fixed lanes.
-#[inline(always)]
-pub(crate) fn inverse_rms<V: Lanes>(x: &[f32], eps: f32) -> f32 {
-    let mut squares = V::splat(0.0);
-    each::<V>(
-        x.len(),
-        #[inline(always)]
-        |part| {
-            let x = part.load::<V>(x);
-            squares = x.mul_add(x, squares);
-        },
-    );
-    inverse(sum(squares), x.len(), eps)
-}
-
-#[inline(always)]
-pub(crate) fn inverse(squares: f32, len: usize, eps: f32) -> f32 {
-    1.0 / (squares / len as f32 + eps).sqrt()
-}
-
-/// Rounds `load(part)`, whose largest magnitude is `absmax`; returns the scale of `factor` times that.
-#[inline(always)]
-pub(crate) fn quantize_with<V: Lanes>(
+pub(crate) fn quantize_with<V: F32x16>(
     len: usize,
     absmax: f32,
     factor: f32,
     values: &mut [i8],
     sums: &mut [i32],
-    load: impl Fn(Part) -> V,
+    load: impl Fn(Chunk) -> V,
 ) -> f32 {
     let n_blocks = len.div_ceil(BLOCK);
     assert!(values.len() == sums.len() * BLOCK && n_blocks <= sums.len(), "{} places for {len}", values.len());
@@ -396,13 +334,13 @@ pub(crate) fn quantize_with<V: Lanes>(
     }
     let steps = V::splat(127.0 / absmax);
     let (blocks, _) = values.as_chunks_mut::<BLOCK>();
-    each::<V>(
+    for_each_chunk::<V>(
         len,
         #[inline(always)]
-        |part| {
-            let block = part.from / BLOCK;
+        |chunk| {
+            let block = chunk.from / BLOCK;
             // 127 / absmax may be rounded up, and x times it beyond 127.5 never: the rounded product is within ±127.
-            sums[block] = load(part).mul(steps).store_i8(&mut blocks[block]);
+            sums[block] = load(chunk).mul(steps).store_i8(&mut blocks[block]);
         },
     );
     blocks[n_blocks..].as_flattened_mut().fill(0);

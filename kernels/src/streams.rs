@@ -12,10 +12,10 @@
 //! One token's streams are in the first cache from the first line to the last, so each is read from further away once.
 
 use crate::isa::{Isa, compiled_per_isa};
-use crate::lanes::{LANES, Lanes, exp, sum};
-use crate::memory::Parts;
-use crate::pool::Pool;
-use crate::rows::{Int8Rows, Norm, Part, each, inverse, quantize_with};
+use crate::lanes::{Chunk, F32x16, LANES, exp, for_each_chunk, inverse_root, sum};
+use crate::rows::{Int8Rows, Norm, quantize_with};
+use crate::runtime::memory::DisjointMut;
+use crate::runtime::pool::Pool;
 use crate::vector::softmax_body;
 
 /// Outputs whose sums are carried together.
@@ -99,8 +99,8 @@ impl Int8Rows {
         assert_eq!((self.cols(), norm.gain.len()), (d, d), "columns and gains");
         assert_eq!(streams.x.len(), n_tokens * width, "streams of {n_tokens} tokens");
         assert_eq!(streams.coefficients.len(), n_tokens * n_coefficients, "coefficients of {n_tokens} tokens");
-        let (x, hidden) = (Parts::new(streams.x), Parts::new(streams.hidden));
-        let coefficients = Parts::new(streams.coefficients);
+        let (x, hidden) = (DisjointMut::new(streams.x), DisjointMut::new(streams.hidden));
+        let coefficients = DisjointMut::new(streams.coefficients);
         self.fill(pool, n_tokens, |row_idx, values, sums| {
             // SAFETY: each token is handed to one piece, and the buffers are borrowed until `fill` returns.
             let token = unsafe {
@@ -153,32 +153,32 @@ compiled_per_isa! {
 
 compiled_per_isa! {
     fn leave_2<V>(x: &[f32], f: &[f32], coefficients: &[f32], out: &mut [f32]) {
-        each::<V>(f.len(), #[inline(always)] |part| {
-            let mixed = mixed::<V, 2>(part, x, f, coefficients);
+        for_each_chunk::<V>(f.len(), #[inline(always)] |chunk| {
+            let mixed = mixed::<V, 2>(chunk, x, f, coefficients);
             let mut total = mixed[0];
             for x in &mixed[1..] {
                 total = total.add(*x);
             }
-            part.store(total, out);
+            chunk.store(total, out);
         });
     }
 }
 
 compiled_per_isa! {
     fn leave_4<V>(x: &[f32], f: &[f32], coefficients: &[f32], out: &mut [f32]) {
-        each::<V>(f.len(), #[inline(always)] |part| {
-            let mixed = mixed::<V, 4>(part, x, f, coefficients);
+        for_each_chunk::<V>(f.len(), #[inline(always)] |chunk| {
+            let mixed = mixed::<V, 4>(chunk, x, f, coefficients);
             let mut total = mixed[0];
             for x in &mixed[1..] {
                 total = total.add(*x);
             }
-            part.store(total, out);
+            chunk.store(total, out);
         });
     }
 }
 
 #[inline(always)]
-fn enter<V: Lanes, const N: usize>(
+fn enter<V: F32x16, const N: usize>(
     mixer: &Mixer,
     token: Streams<'_>,
     has_output: bool,
@@ -190,42 +190,42 @@ fn enter<V: Lanes, const N: usize>(
     let d = hidden.len();
     let mut squares = V::splat(0.0);
     if has_output {
-        each::<V>(
+        for_each_chunk::<V>(
             d,
             #[inline(always)]
-            |part| {
-                let mixed = mixed::<V, N>(part, x, hidden, coefficients);
+            |chunk| {
+                let mixed = mixed::<V, N>(chunk, x, hidden, coefficients);
                 for (mixed, x) in mixed.into_iter().zip(x.chunks_exact_mut(d)) {
-                    part.store(mixed, x);
+                    chunk.store(mixed, x);
                     squares = mixed.mul_add(mixed, squares);
                 }
             },
         );
     } else {
-        each::<V>(
+        for_each_chunk::<V>(
             d,
             #[inline(always)]
-            |part| {
+            |chunk| {
                 for stream in x.chunks_exact(d) {
-                    let x = part.load::<V>(stream);
+                    let x = chunk.load::<V>(stream);
                     squares = x.mul_add(x, squares);
                 }
             },
         );
     }
-    let inverse_rms = inverse(sum(squares), x.len(), mixer.eps);
+    let inverse_rms = inverse_root(sum(squares), x.len(), mixer.eps);
     let mut outputs = [0.0f32; 4 * AT_ONCE]; // n + n + n! of them: 32 for four streams
     let per_block = d.div_ceil(LANES) * N * AT_ONCE * LANES;
     for (outputs, weights) in outputs.chunks_exact_mut(AT_ONCE).zip(mixer.weights.chunks_exact(per_block)) {
         let (weights, _) = weights.as_chunks::<LANES>();
         let mut acc = [V::splat(0.0); AT_ONCE];
-        each::<V>(
+        for_each_chunk::<V>(
             d,
             #[inline(always)]
-            |part| {
-                let weights = &weights[part.from / LANES * N * AT_ONCE..][..N * AT_ONCE];
+            |chunk| {
+                let weights = &weights[chunk.from / LANES * N * AT_ONCE..][..N * AT_ONCE];
                 for stream in 0..N {
-                    let x = part.load::<V>(&x[stream * d..][..d]);
+                    let x = chunk.load::<V>(&x[stream * d..][..d]);
                     for output in 0..AT_ONCE {
                         acc[output] = V::load(&weights[stream * AT_ONCE + output]).mul_add(x, acc[output]);
                     }
@@ -256,20 +256,20 @@ fn enter<V: Lanes, const N: usize>(
         }
     }
     let (mut squares, mut absmax) = (V::splat(0.0), V::splat(0.0));
-    each::<V>(
+    for_each_chunk::<V>(
         d,
         #[inline(always)]
-        |part| {
+        |chunk| {
             let mut h = V::splat(0.0);
             for stream in 0..N {
-                h = V::splat(gates[stream]).mul_add(part.load(&x[stream * d..][..d]), h);
+                h = V::splat(gates[stream]).mul_add(chunk.load(&x[stream * d..][..d]), h);
             }
-            part.store(h, hidden);
+            chunk.store(h, hidden);
             squares = h.mul_add(h, squares);
-            absmax = h.mul(part.load(norm.gain)).abs().max(absmax);
+            absmax = h.mul(chunk.load(norm.gain)).abs().max(absmax);
         },
     );
-    let rms = inverse(sum(squares), d, norm.eps);
+    let rms = inverse_root(sum(squares), d, norm.eps);
     let hidden = &*hidden;
     quantize_with::<V>(
         d,
@@ -278,19 +278,19 @@ fn enter<V: Lanes, const N: usize>(
         values,
         sums,
         #[inline(always)]
-        |part| part.load::<V>(hidden).mul(part.load(norm.gain)),
+        |chunk| chunk.load::<V>(hidden).mul(chunk.load(norm.gain)),
     )
 }
 
 /// X_i = post_i · F + Σ_j res_ij · X_j, for sixteen columns.
 #[inline(always)]
-fn mixed<V: Lanes, const N: usize>(part: Part, x: &[f32], f: &[f32], coefficients: &[f32]) -> [V; N] {
+fn mixed<V: F32x16, const N: usize>(chunk: Chunk, x: &[f32], f: &[f32], coefficients: &[f32]) -> [V; N] {
     let d = f.len();
     let (post, res) = coefficients.split_at(N);
-    let f = part.load::<V>(f);
+    let f = chunk.load::<V>(f);
     let mut streams = [f; N];
     for stream in 0..N {
-        streams[stream] = part.load(&x[stream * d..][..d]);
+        streams[stream] = chunk.load(&x[stream * d..][..d]);
     }
     let mut mixed = [f; N];
     for to in 0..N {

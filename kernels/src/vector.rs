@@ -1,10 +1,10 @@
 //! Small float routines over fixed lanes, the same on every instruction set.
 
 use crate::isa::{Isa, compiled_per_isa};
-use crate::lanes::{self, LANES, Lanes, ROUND, head, head_mut, load_part, sum};
+use crate::lanes::{self, F32x16, LANES, ROUND, first_lanes, first_lanes_mut, load_padded, sum};
 
 #[inline(always)]
-fn dot_body<V: Lanes>(x: &[f32], y: &[f32]) -> f32 {
+fn dot_body<V: F32x16>(x: &[f32], y: &[f32]) -> f32 {
     let n_whole = x.len() / LANES * LANES;
     let mut tail = [[0.0f32; LANES]; 2];
     for (tail, rest) in tail.iter_mut().zip([&x[n_whole..], &y[n_whole..]]) {
@@ -12,7 +12,7 @@ fn dot_body<V: Lanes>(x: &[f32], y: &[f32]) -> f32 {
     }
     let mut acc = V::load(&tail[0]).mul(V::load(&tail[1]));
     for (x, y) in x.chunks_exact(LANES).zip(y.chunks_exact(LANES)) {
-        acc = V::load(head(x)).mul_add(V::load(head(y)), acc);
+        acc = V::load(first_lanes(x)).mul_add(V::load(first_lanes(y)), acc);
     }
     sum(acc)
 }
@@ -36,7 +36,7 @@ compiled_per_isa! {
 compiled_per_isa! {
     /// 1 / √(mean x² + eps).
     pub fn inverse_rms<V>(x: &[f32], eps: f32) -> f32 {
-        crate::rows::inverse_rms::<V>(x, eps)
+        lanes::inverse_rms::<V>(x, eps)
     }
 }
 
@@ -48,11 +48,11 @@ compiled_per_isa! {
 }
 
 #[inline(always)]
-pub(crate) fn softmax_body<V: Lanes>(logits: &mut [f32]) -> f32 {
+pub(crate) fn softmax_body<V: F32x16>(logits: &mut [f32]) -> f32 {
     let n_whole = logits.len() / LANES * LANES;
-    let mut top = load_part::<V>(&logits[n_whole..], f32::NEG_INFINITY);
+    let mut top = load_padded::<V>(&logits[n_whole..], f32::NEG_INFINITY);
     for chunk in logits[..n_whole].chunks_exact(LANES) {
-        top = V::load(head(chunk)).max(top);
+        top = V::load(first_lanes(chunk)).max(top);
     }
     let top = top.largest();
     let mut rest = [0.0; LANES];
@@ -63,9 +63,9 @@ pub(crate) fn softmax_body<V: Lanes>(logits: &mut [f32]) -> f32 {
     }
     let mut total = V::load(&rest);
     for chunk in logits[..n_whole].chunks_exact_mut(LANES) {
-        let weights = lanes::exp(V::load(head(chunk)).add(V::splat(-top)));
+        let weights = lanes::exp(V::load(first_lanes(chunk)).add(V::splat(-top)));
         total = total.add(weights);
-        weights.store(head_mut(chunk));
+        weights.store(first_lanes_mut(chunk));
     }
     let total = sum(total);
     let inverse = 1.0 / total;
@@ -121,8 +121,8 @@ pub fn exp2(x: f32) -> f32 {
 compiled_per_isa! {
     fn maximum<V>(x: &[f32]) -> f32 {
         let mut top = V::splat(f32::NEG_INFINITY);
-        crate::rows::each::<V>(x.len() / LANES * LANES, #[inline(always)] |part| top = part.load::<V>(x).max(top));
-        load_part::<V>(&x[x.len() / LANES * LANES..], f32::NEG_INFINITY).max(top).largest()
+        lanes::for_each_chunk::<V>(x.len() / LANES * LANES, #[inline(always)] |chunk| top = chunk.load::<V>(x).max(top));
+        load_padded::<V>(&x[x.len() / LANES * LANES..], f32::NEG_INFINITY).max(top).largest()
     }
 }
 
@@ -138,9 +138,9 @@ mod tests {
 
     compiled_per_isa! {
         fn exp_all<V>(x: &mut [f32]) {
-            crate::rows::each::<V>(x.len(), #[inline(always)] |part| {
-                let y = part.load::<V>(x);
-                part.store(lanes::exp(y).add(lanes::exp2(y)), x);
+            lanes::for_each_chunk::<V>(x.len(), #[inline(always)] |chunk| {
+                let y = chunk.load::<V>(x);
+                chunk.store(lanes::exp(y).add(lanes::exp2(y)), x);
             });
         }
     }

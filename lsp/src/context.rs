@@ -1,4 +1,4 @@
-//! Documents and cursor to what the model may look at: the text around the cursor and snippets of other files.
+//! Documents and a cursor to what the engine may look at: the text around the cursor, and snippets of other files.
 
 use std::path::PathBuf;
 
@@ -7,61 +7,62 @@ use ropey::Rope;
 
 use crate::documents::{Document, Documents, Encoding};
 
-/// Files that give a snippet at most.
+/// Most files that a snippet is taken from.
 const MAX_SNIPPETS: usize = 3;
-/// Bytes of one snippet at most: about 250 tokens.
-const SNIPPET_BYTES: usize = 800;
+/// Most bytes of one snippet: about 250 tokens.
+const MAX_SNIPPET_BYTES: usize = 800;
 /// Lines shown before and after the last edit of another file.
 const LINES_AROUND: usize = 8;
-/// How an item begins whose first line says how to use it.
+/// Starts of the items whose first line says how to use them.
 const ITEMS: [&str; 6] = ["fn ", "struct ", "enum ", "trait ", "impl ", "type "];
 
-/// A question to the engine, free of the documents it came from. Line ends are `\n` where the document has
+/// A request to the engine, independent of the documents it came from. Line ends are `\n` where the document has
 /// `\r\n`, as in training.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
-    /// The live file, if it is one.
+    /// The path of the document, if it is a file.
     pub(crate) path: Option<PathBuf>,
-    /// Pieces of other files, most important last.
+    /// Pieces of other files, the most important last.
     pub(crate) snippets: Vec<(PathBuf, String)>,
-    /// Text before the cursor.
+    /// The document's text before the cursor.
     pub(crate) prefix: String,
-    /// Text after the cursor.
+    /// The document's text after the cursor.
     pub(crate) suffix: String,
     /// The other open files, the last edited first. Their texts are shared with the documents.
     pub(crate) open: Vec<(PathBuf, Rope)>,
 }
 
-/// The question at a cursor. With an item of the menu selected, the text is as if that item were accepted.
-pub(crate) fn query(documents: &Documents, address: &str, cursor: usize, selected: Option<&Selected>) -> Option<Query> {
-    let document = documents.get(address)?;
-    let recent = documents.recent(address).into_iter().take(MAX_SNIPPETS);
+/// The query at a cursor. With an item of the editor's menu selected, the text is as if that item were accepted.
+pub(crate) fn query(documents: &Documents, uri: &str, cursor: usize, selected: Option<&SelectedItem>) -> Option<Query> {
+    let document = documents.get(uri)?;
+    let recent = documents.recently_edited(uri).into_iter().take(MAX_SNIPPETS);
     let mut snippets: Vec<(PathBuf, String)> =
         recent.filter_map(|document| Some((document.path.clone()?, snippet(document)))).collect();
     snippets.retain(|(_, text)| !text.is_empty());
     snippets.reverse();
     let (before, after) = selected.map_or((cursor, cursor), |selected| (selected.start, selected.end.max(cursor)));
-    let mut prefix = plain(&document.text, 0..before);
+    let mut prefix = unix_text(&document.text, 0..before);
     prefix.push_str(selected.map_or("", |selected| &selected.text));
-    let suffix = plain(&document.text, after..document.text.len_bytes());
-    let open = documents.others(address).into_iter().filter(|document| document.in_step);
+    let suffix = unix_text(&document.text, after..document.text.len_bytes());
+    let open = documents.others(uri).into_iter().filter(|document| document.is_in_sync);
     let open = open.filter_map(|document| Some((document.path.clone()?, document.text.clone()))).collect();
     Some(Query { path: document.path.clone(), snippets, prefix, suffix, open })
 }
 
-/// The item that is selected in the editor's menu, in bytes.
+/// The item that is selected in the editor's completion menu; its range is in bytes of the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Selected {
-    /// Where it begins to replace.
+pub(crate) struct SelectedItem {
+    /// The first byte that it replaces.
     pub(crate) start: usize,
-    /// Where that ends.
+    /// The end of what it replaces.
     pub(crate) end: usize,
-    /// What it puts there.
+    /// The text that it inserts there.
     pub(crate) text: String,
 }
 
-impl Selected {
-    /// The selection, if it can be continued at this cursor: it begins on its line, and at or before it.
+impl SelectedItem {
+    /// The selected item, if it can be continued at this cursor: its range is on the cursor's line and starts at or
+    /// before it.
     pub(crate) fn new(
         info: &SelectedCompletionInfo,
         document: &Document,
@@ -75,26 +76,26 @@ impl Selected {
     }
 }
 
-/// A stretch of the text with `\n` where it has `\r\n`, as [`nanochat_engine::Sources::collect`] reads files.
-pub(crate) fn plain(text: &Rope, bytes: std::ops::Range<usize>) -> String {
+/// A range of the text with `\n` where it has `\r\n`, as [`nanochat_engine::Sources::collect`] reads files.
+fn unix_text(text: &Rope, bytes: std::ops::Range<usize>) -> String {
     let text = text.byte_slice(bytes).to_string();
     if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
 }
 
-/// The lines around a document's last edit, after the first lines of its items above them, as far as they fit.
+/// The lines around a document's last edit, preceded by the first lines of the items above them, as far as they fit.
 fn snippet(document: &Document) -> String {
     let text = &document.text;
     let first = document.edited_line.saturating_sub(LINES_AROUND);
     let last = (document.edited_line + LINES_AROUND + 1).min(text.len_lines());
-    let line = |line_idx: usize| plain(text, text.line_to_byte(line_idx)..text.line_to_byte(line_idx + 1));
+    let line = |line_idx: usize| unix_text(text, text.line_to_byte(line_idx)..text.line_to_byte(line_idx + 1));
     let mut around = String::new();
     for line_idx in first..last {
         let line = line(line_idx);
-        // The edit's own line comes first in importance: lines before it give way.
-        while around.len() + line.len() > SNIPPET_BYTES && line_idx <= document.edited_line && !around.is_empty() {
+        // The edited line matters most: lines before it are dropped to make room for it.
+        while around.len() + line.len() > MAX_SNIPPET_BYTES && line_idx <= document.edited_line && !around.is_empty() {
             around.drain(..=around.find('\n').unwrap_or(around.len() - 1));
         }
-        if around.len() + line.len() > SNIPPET_BYTES {
+        if around.len() + line.len() > MAX_SNIPPET_BYTES {
             break;
         }
         around.push_str(&line);
@@ -102,7 +103,7 @@ fn snippet(document: &Document) -> String {
     let mut items = String::new();
     for line_idx in 0..first {
         let line = line(line_idx);
-        if is_item(&line) && items.len() + around.len() + line.len() <= SNIPPET_BYTES {
+        if is_item(&line) && items.len() + around.len() + line.len() <= MAX_SNIPPET_BYTES {
             items.push_str(&line);
         }
     }
@@ -121,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn insert(documents: &mut Documents, address: &str, line: u32, text: &str) {
+    fn insert(documents: &mut Documents, uri: &str, line: u32, text: &str) {
         let at = Position { line, character: 0 };
         #[expect(deprecated, reason = "the field must be given a value")]
         let part = TextDocumentContentChangePartial {
@@ -129,7 +130,7 @@ mod tests {
             range_length: None,
             text: text.to_owned(),
         };
-        documents.change(address, 2, &[part.into()], Encoding::Utf8);
+        documents.change(uri, 2, &[part.into()], Encoding::Utf8);
     }
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
         let snippet = &query.snippets[0].1;
         assert!(snippet.starts_with("pub fn first(x: u8) -> u8 {\n    let filler"), "{snippet}");
         assert!(snippet.contains("let edited = 2;"));
-        assert!(snippet.len() <= SNIPPET_BYTES);
+        assert!(snippet.len() <= MAX_SNIPPET_BYTES);
         assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x\n", "y\n"));
     }
 
@@ -171,7 +172,7 @@ mod tests {
         let mut documents = Documents::default();
         documents.open("file:///a.rs", 1, "");
         documents.open("file:///b.rs", 1, "");
-        insert(&mut documents, "file:///a.rs", 0, &"é".repeat(SNIPPET_BYTES));
+        insert(&mut documents, "file:///a.rs", 0, &"é".repeat(MAX_SNIPPET_BYTES));
         assert_eq!(query(&documents, "file:///b.rs", 0, None).expect("it is open").snippets, []);
     }
 
@@ -182,10 +183,10 @@ mod tests {
         let document = documents.get("file:///a.rs").expect("opened above");
         let at = |character| Position { line: 0, character };
         let info = SelectedCompletionInfo { range: Range { start: at(2), end: at(5) }, text: "unwrap".to_owned() };
-        let selected = Selected::new(&info, document, at(5), Encoding::Utf8).expect("it fits");
+        let selected = SelectedItem::new(&info, document, at(5), Encoding::Utf8).expect("it can be continued");
         let query = query(&documents, "file:///a.rs", 5, Some(&selected)).expect("it is open");
         assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x.unwrap", ";"));
         let elsewhere = Position { line: 7, character: 0 };
-        assert_eq!(Selected::new(&info, document, elsewhere, Encoding::Utf8), None);
+        assert_eq!(SelectedItem::new(&info, document, elsewhere, Encoding::Utf8), None);
     }
 }

@@ -11,19 +11,19 @@ use ropey::{Rope, RopeSlice};
 
 use crate::uri;
 
-/// What a column counts.
+/// The unit in which positions count columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// Bytes.
+    /// Bytes of UTF-8.
     Utf8,
-    /// 16-bit units, what every client can do.
+    /// 16-bit units of UTF-16, the one encoding that every client supports.
     Utf16,
-    /// Characters.
+    /// Unicode scalar values.
     Utf32,
 }
 
 impl Encoding {
-    /// Picks from what a client offers: bytes where possible, and 16-bit units where nothing is said.
+    /// Chooses from what a client offers: UTF-8 where possible, and UTF-16 where the client offers nothing.
     pub(crate) fn negotiate(offered: Option<&[PositionEncodingKind]>) -> Self {
         let offered = offered.unwrap_or_default();
         if offered.contains(&PositionEncodingKind::UTF8) {
@@ -35,7 +35,7 @@ impl Encoding {
         }
     }
 
-    /// Its name in the protocol.
+    /// The protocol's name for it.
     pub(crate) fn kind(self) -> PositionEncodingKind {
         match self {
             Self::Utf8 => PositionEncodingKind::UTF8,
@@ -48,23 +48,23 @@ impl Encoding {
 /// One open document.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
-    /// Its text.
+    /// The current text. Clones share it.
     pub(crate) text: Rope,
-    /// The version that the editor gave last.
+    /// The version in the last notification that was applied.
     pub(crate) version: i32,
-    /// Where it lies, if it is a file.
+    /// The path, if it is a file on this machine.
     pub(crate) path: Option<PathBuf>,
-    /// Line of the last edit.
+    /// The line on which the last edit ended.
     pub(crate) edited_line: usize,
-    /// When it was last edited, counted in edits of all documents; 0 is never.
+    /// The number of edits to all documents up to its own last one; 0 if it was never edited.
     pub(crate) edited_at: u64,
-    /// False once an edit came that is older than this text, until the document is sent whole. Positions that do
-    /// not fit are clamped.
-    pub(crate) in_step: bool,
+    /// False after an edit arrived that is older than the text, until the document is sent whole. Positions out of
+    /// range are clamped and do not count.
+    pub(crate) is_in_sync: bool,
 }
 
 impl Document {
-    /// The byte that a position names, clamped into the text and to a character's start.
+    /// The byte offset of a position, clamped to the text and to the start of a character.
     pub(crate) fn offset(&self, position: Position, encoding: Encoding) -> usize {
         let line_idx = position.line as usize;
         if line_idx >= self.text.len_lines() {
@@ -86,10 +86,10 @@ impl Document {
         self.text.line_to_byte(line_idx) + column
     }
 
-    /// The position of a byte.
+    /// The position of a byte offset.
     ///
     /// # Panics
-    /// If `offset` is beyond the text.
+    /// If `offset` is past the end of the text.
     pub(crate) fn position(&self, offset: usize, encoding: Encoding) -> Position {
         let line_idx = self.text.byte_to_line(offset);
         let column = offset - self.text.line_to_byte(line_idx);
@@ -99,14 +99,14 @@ impl Document {
             Encoding::Utf16 => line.char_to_utf16_cu(line.byte_to_char(column)),
             Encoding::Utf32 => line.byte_to_char(column),
         };
-        // A document of 4 GiB cannot be sent; saturating keeps this total all the same.
+        // No editor sends 4 GiB; saturating keeps this function total.
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Position { line: narrow(line_idx), character: narrow(column) }
     }
 
     fn replace(&mut self, range: Range, text: &str, encoding: Encoding) {
         let (start, end) = (self.offset(range.start, encoding), self.offset(range.end, encoding));
-        // Editors that send the ends swapped mean the same range.
+        // Editors that send start and end swapped mean the same range.
         let (start, end) = (start.min(end), start.max(end));
         let start_char = self.text.byte_to_char(start);
         self.text.remove(start_char..self.text.byte_to_char(end));
@@ -115,18 +115,18 @@ impl Document {
     }
 }
 
-/// What became of an edit.
+/// What an edit did to its document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
-    /// The text is the editor's.
-    Yes,
-    /// No such document is open.
+pub(crate) enum EditOutcome {
+    /// The text equals the editor's.
+    Applied,
+    /// Nothing: the document is not open.
     NotOpen,
-    /// The edit is older than the text; nothing is suggested there until the document is sent whole.
+    /// Nothing, because it is older than the text; there are no suggestions until the document is sent whole.
     Stale,
 }
 
-/// All open documents, by their address.
+/// All open documents, by URI.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     open: HashMap<String, Document>,
@@ -134,59 +134,59 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// Opens a document, or replaces it.
-    pub(crate) fn open(&mut self, address: &str, version: i32, text: &str) {
+    /// Opens a document, or replaces it if it is open already.
+    pub(crate) fn open(&mut self, uri: &str, version: i32, text: &str) {
         let document = Document {
             text: Rope::from_str(text),
             version,
-            path: uri::to_path(address),
+            path: uri::to_path(uri),
             edited_line: 0,
             edited_at: 0,
-            in_step: true,
+            is_in_sync: true,
         };
-        self.open.insert(address.to_owned(), document);
+        self.open.insert(uri.to_owned(), document);
     }
 
-    /// Forgets a document.
-    pub(crate) fn close(&mut self, address: &str) {
-        self.open.remove(address);
+    /// Closes a document.
+    pub(crate) fn close(&mut self, uri: &str) {
+        self.open.remove(uri);
     }
 
-    /// An open document.
-    pub(crate) fn get(&self, address: &str) -> Option<&Document> {
-        self.open.get(address)
+    /// The open document at a URI.
+    pub(crate) fn get(&self, uri: &str) -> Option<&Document> {
+        self.open.get(uri)
     }
 
-    /// The folders that open files lie in.
+    /// The folders of the open files.
     pub(crate) fn folders(&self) -> BTreeSet<PathBuf> {
         let paths = self.open.values().filter_map(|document| document.path.as_ref());
         paths.filter_map(|path| Some(path.parent()?.to_owned())).collect()
     }
 
-    /// The documents but one, the last edited first.
-    pub(crate) fn others(&self, but: &str) -> Vec<&Document> {
-        let mut others: Vec<(&String, &Document)> = self.open.iter().filter(|(address, _)| *address != but).collect();
-        others.sort_by_key(|(address, document)| (std::cmp::Reverse(document.edited_at), *address));
+    /// All documents except one, the last edited first.
+    pub(crate) fn others(&self, except: &str) -> Vec<&Document> {
+        let mut others: Vec<(&String, &Document)> = self.open.iter().filter(|(uri, _)| *uri != except).collect();
+        others.sort_by_key(|(uri, document)| (std::cmp::Reverse(document.edited_at), *uri));
         others.into_iter().map(|(_, document)| document).collect()
     }
 
-    /// As [`Documents::others`], without those never edited.
-    pub(crate) fn recent(&self, but: &str) -> Vec<&Document> {
-        let mut others = self.others(but);
+    /// Like [`Documents::others`], without those never edited.
+    pub(crate) fn recently_edited(&self, except: &str) -> Vec<&Document> {
+        let mut others = self.others(except);
         others.retain(|document| document.edited_at > 0);
         others
     }
 
-    /// Applies the changes of one notification in their order.
+    /// Applies the changes of one notification in order.
     pub(crate) fn change(
         &mut self,
-        address: &str,
+        uri: &str,
         version: i32,
         changes: &[TextDocumentContentChangeEvent],
         encoding: Encoding,
-    ) -> Applied {
-        let Some(document) = self.open.get_mut(address) else {
-            return Applied::NotOpen;
+    ) -> EditOutcome {
+        let Some(document) = self.open.get_mut(uri) else {
+            return EditOutcome::NotOpen;
         };
         self.n_edits += 1;
         let is_stale = version < document.version;
@@ -195,24 +195,24 @@ impl Documents {
                 TextDocumentContentChangeEvent::TextDocumentContentChangeWholeDocument(whole) if !is_stale => {
                     document.text = Rope::from_str(&whole.text);
                     document.edited_line = 0;
-                    document.in_step = true;
+                    document.is_in_sync = true;
                 }
                 TextDocumentContentChangeEvent::TextDocumentContentChangePartial(part) if !is_stale => {
                     document.replace(part.range, &part.text, encoding);
                 }
-                _ => document.in_step = false,
+                _ => document.is_in_sync = false,
             }
         }
         if is_stale {
-            return Applied::Stale;
+            return EditOutcome::Stale;
         }
         document.version = version;
         document.edited_at = self.n_edits;
-        Applied::Yes
+        EditOutcome::Applied
     }
 }
 
-/// A line without what ends it.
+/// A line without its line ending.
 fn content(line: RopeSlice<'_>) -> RopeSlice<'_> {
     let mut n_chars = line.len_chars();
     while n_chars > 0 && matches!(line.char(n_chars - 1), '\n' | '\r') {

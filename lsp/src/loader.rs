@@ -1,4 +1,8 @@
 //! The thread that reads workspace, checkpoint and memory while the server already answers.
+//!
+//! ```text
+//! LoaderCommand → EngineSource::load → engine → worker; readiness → state
+//! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -11,151 +15,160 @@ use crate::settings::Settings;
 use crate::tuner::{Tuner, Tuning};
 use crate::worker::{Engine, Update, Worker};
 
-/// What there is to read.
+/// What decides which engine is loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Setup {
-    /// Folders that may lie in a workspace; the first that does is taken.
+    /// Folders that may be in a workspace; the first that is in one is used.
     pub(crate) folders: Vec<PathBuf>,
     /// The editor's settings.
     pub(crate) settings: Settings,
 }
 
-/// Reads engines. The server's is [`crate::local::LocalSource`].
-pub(crate) trait Source: Send + 'static {
+/// Loads engines. The server's is [`crate::completion::source::WorkspaceSource`]; the protocol's tests bring their own.
+pub(crate) trait EngineSource: Send + 'static {
     /// A fresh engine, or why there is none.
-    fn load(&mut self, setup: &Setup) -> Result<Box<dyn Engine>, Silence>;
-    /// Whether `load` would read another checkpoint than the last time. Cheap.
+    fn load(&mut self, setup: &Setup) -> Result<Box<dyn Engine>, SilenceReason>;
+    /// Whether `load` would read another checkpoint than the last time. Cheap enough for each request.
     fn has_changed(&mut self) -> bool;
     /// What the last engine computes, where it can be tuned to the machine.
     fn tuning(&self) -> Option<Tuning>;
-    /// What the workspace's files say now; `None` before there is an engine.
+    /// A memory of the workspace's files as they are now; `None` before there is an engine.
     fn memory(&mut self) -> Option<Arc<Memory>>;
 }
 
-/// Why nothing is suggested, for the user to read; ends with what to do.
+/// Why nothing is suggested, as the user reads it; ends with what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Silence {
+pub(crate) enum SilenceReason {
     /// No folder is in a cargo workspace.
     #[error("{0}")]
     NoWorkspace(String),
-    /// The engine failed too often; nothing starts it again.
-    #[error("the engine failed again and again and is off; restart the language server to try once more")]
+    /// The engine panicked too often; it is not restarted.
+    #[error("the engine crashed repeatedly and is off; restart the language server to try again")]
     Off,
     /// Anything else: no checkpoint, one that cannot be used, loading that failed.
     #[error("{0}")]
     Other(String),
 }
 
-/// Whether questions are answered.
+/// Whether requests are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Not yet.
+    /// Not yet: an engine is being loaded.
     Loading,
-    /// Yes.
+    /// The worker has an engine.
     Ready,
-    /// No.
-    Silent(Silence),
+    /// With nothing, for this reason.
+    Silent(SilenceReason),
 }
 
-/// A wish of the server.
-enum Wish {
+/// What the server asks the loader to do.
+enum LoaderCommand {
+    /// Load an engine for this setup.
     Load(Setup),
+    /// Load an engine for the last setup.
     Reload,
-    Check,
-    Remember,
+    /// Reload if the checkpoint's file has changed.
+    ReloadIfChanged,
+    /// Give the engine a memory of the workspace's files as they are now.
+    RefreshMemory,
+    /// End the thread.
     Stop,
 }
 
 /// A handle on the thread, which ends with the last of its clones.
 #[derive(Clone)]
-pub(crate) struct Loader(Arc<Sender<Wish>>);
+pub(crate) struct Loader(Arc<Sender<LoaderCommand>>);
 
 impl Loader {
-    /// Starts the thread. It gives engines to `worker`, and `tell` hears of each change of readiness.
-    pub(crate) fn spawn(source: impl Source, worker: Worker, tell: impl Fn(Readiness) + Send + 'static) -> Self {
-        let (wishes, inbox) = channel();
-        let wishes = Arc::new(wishes);
-        let reload = Arc::downgrade(&wishes);
+    /// Starts the thread. It gives engines to `worker`, and calls `on_readiness` after each load.
+    pub(crate) fn spawn(
+        source: impl EngineSource,
+        worker: Worker,
+        on_readiness: impl Fn(Readiness) + Send + 'static,
+    ) -> Self {
+        let (commands, inbox) = channel();
+        let commands = Arc::new(commands);
+        let weak = Arc::downgrade(&commands);
         std::thread::Builder::new()
             .name("nanochat-loader".to_owned())
-            .spawn(move || run(source, &inbox, &worker, &tell, &reload))
-            .expect("the system gives one thread");
-        Self(wishes)
+            .spawn(move || run(source, &inbox, &worker, &on_readiness, &weak))
+            .expect("the system can start one thread");
+        Self(commands)
     }
 
-    /// Reads everything anew.
+    /// Loads everything for a new setup.
     pub(crate) fn load(&self, setup: Setup) {
-        self.wish(Wish::Load(setup));
+        self.send(LoaderCommand::Load(setup));
     }
-    /// Reads everything anew, as set up before.
+    /// Loads everything again for the last setup.
     pub(crate) fn reload(&self) {
-        self.wish(Wish::Reload);
+        self.send(LoaderCommand::Reload);
     }
-    /// Reads the checkpoint anew if its file changed.
-    pub(crate) fn check(&self) {
-        self.wish(Wish::Check);
+    /// Loads everything again if the checkpoint's file has changed.
+    pub(crate) fn reload_if_changed(&self) {
+        self.send(LoaderCommand::ReloadIfChanged);
     }
-    /// Reads the workspace's files anew.
-    pub(crate) fn remember(&self) {
-        self.wish(Wish::Remember);
+    /// Reads the workspace's files again into the engine's memory.
+    pub(crate) fn refresh_memory(&self) {
+        self.send(LoaderCommand::RefreshMemory);
     }
 
-    /// Ends the thread; wishes after this one are not met.
+    /// Ends the thread; it ignores later commands.
     pub(crate) fn stop(&self) {
-        self.wish(Wish::Stop);
+        self.send(LoaderCommand::Stop);
     }
 
-    fn wish(&self, wish: Wish) {
+    fn send(&self, command: LoaderCommand) {
         // The thread catches panics and outlives this handle, unless it was stopped.
-        let _ = self.0.send(wish);
+        let _ = self.0.send(command);
     }
 }
 
 fn run(
-    mut source: impl Source,
-    inbox: &Receiver<Wish>,
+    mut source: impl EngineSource,
+    inbox: &Receiver<LoaderCommand>,
     worker: &Worker,
-    tell: &impl Fn(Readiness),
-    wishes: &Weak<Sender<Wish>>,
+    on_readiness: &impl Fn(Readiness),
+    commands: &Weak<Sender<LoaderCommand>>,
 ) {
     let mut setup = None;
     let tuner = Tuner::default();
     while let Ok(first) = inbox.recv() {
-        // Wishes that came in the meantime are met together.
-        let (mut load, mut check, mut remember) = (false, false, false);
-        for wish in std::iter::once(first).chain(inbox.try_iter()) {
-            match wish {
-                Wish::Load(new) => (setup, load) = (Some(new), true),
-                Wish::Reload => load = true,
-                Wish::Check => check = true,
-                Wish::Remember => remember = true,
-                Wish::Stop => return,
+        // Commands that arrived during the last one are carried out together.
+        let (mut load, mut check, mut refresh) = (false, false, false);
+        for command in std::iter::once(first).chain(inbox.try_iter()) {
+            match command {
+                LoaderCommand::Load(new) => (setup, load) = (Some(new), true),
+                LoaderCommand::Reload => load = true,
+                LoaderCommand::ReloadIfChanged => check = true,
+                LoaderCommand::RefreshMemory => refresh = true,
+                LoaderCommand::Stop => return,
             }
         }
         let Some(setup) = &setup else { continue };
         let done = catch_unwind(AssertUnwindSafe(|| {
             if load || (check && source.has_changed()) {
-                tell(match source.load(setup) {
+                on_readiness(match source.load(setup) {
                     Ok(engine) => {
                         worker.update(Update::Engine(engine));
                         if let Some(tuning) = source.tuning() {
-                            let wishes = wishes.clone();
+                            let commands = commands.clone();
                             tuner.loaded(tuning, worker, move || {
                                 // The loader may have been stopped meanwhile.
-                                let _ = wishes.upgrade().map(|wishes| wishes.send(Wish::Reload));
+                                let _ = commands.upgrade().map(|commands| commands.send(LoaderCommand::Reload));
                             });
                         }
                         Readiness::Ready
                     }
-                    Err(silence) => Readiness::Silent(silence),
+                    Err(reason) => Readiness::Silent(reason),
                 });
-            } else if remember && let Some(memory) = source.memory() {
+            } else if refresh && let Some(memory) = source.memory() {
                 worker.update(Update::Memory(memory));
             }
         }));
         if done.is_err() {
-            let failed = "loading failed inside nanochat; its log on stderr says where".to_owned();
-            tell(Readiness::Silent(Silence::Other(failed)));
+            let text = "loading crashed; the server's log on stderr has the location".to_owned();
+            on_readiness(Readiness::Silent(SilenceReason::Other(text)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The language server by itself: what an editor starts.
+//! The language server as a program of its own, for editors to start.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,19 +11,19 @@ use nanochat_lsp::{ServeOptions, log_to_stderr, serve};
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Speak over stdin and stdout; the only way there is, accepted because editors say it.
+    /// Communicate over stdin and stdout. This is the only transport; editors pass the flag by convention.
     #[arg(long)]
     stdio: bool,
-    /// End when this process ends.
+    /// Exit when this process ends.
     #[arg(long = "clientProcessId", value_name = "PID", alias = "client-process-id")]
     client_process_id: Option<i32>,
-    /// The data directory, in place of the platform's.
+    /// The data directory, instead of the platform's.
     #[arg(long, env = "NANOCHAT_HOME", value_name = "FOLDER")]
     home: Option<PathBuf>,
     /// Threads that compute; 0 is one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// What to log to stderr, as in `warn,nanochat_lsp=debug`.
+    /// What to log to stderr, for example `warn,nanochat_lsp=debug`.
     #[arg(long, env = "NANOCHAT_LOG", value_name = "FILTER")]
     log: Option<String>,
 }
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match Store::default_root(home) {
         Ok(store) => serve(ServeOptions { store, threads, client_process_id }),
         Err(error) => {
-            tracing::error!(%error, "no data directory");
+            tracing::error!(%error, "cannot find the data directory");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! From stdin to stdout until the editor goes: the server's life.
+//! Serves one editor over stdin and stdout, until the editor goes away.
 
 use std::io;
 use std::pin::Pin;
@@ -13,98 +13,100 @@ use tokio::sync::Notify;
 use tower_lsp::{LspService, Server};
 use tracing_subscriber::EnvFilter;
 
-use crate::loader::Source;
-use crate::local::LocalSource;
-use crate::server::{Desk, Nanochat, tell_client};
+use crate::completion::source::WorkspaceSource;
+use crate::lifecycle;
+use crate::loader::EngineSource;
+use crate::server::NanochatServer;
+use crate::state::{ServerState, forward_notices};
 
-/// How often to see whether the editor still lives.
+/// How often to check that the editor's process is alive.
 const PARENT_PERIOD: Duration = Duration::from_secs(1);
-/// How long answers may still be written after the input ended.
+/// How long responses may still be written after the end of the input.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the command line says.
+/// What the command line decides about a server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Where keys and checkpoints lie.
+    /// The data directory with keys and checkpoints, where the settings do not name another.
     pub store: Store,
-    /// Threads that compute, where the settings do not say; 0 is one per core.
+    /// Threads that compute, where the settings do not set it; 0 is one per core.
     pub threads: usize,
-    /// The editor's process, beside what it says itself; the server ends when it does.
+    /// The editor's process, where `initialize` does not name one; the server ends when it does.
     pub client_process_id: Option<i32>,
 }
 
-/// Serves one editor over stdin and stdout. Ends on `exit`, at the end of the input and with the editor's process:
-/// 0 after `shutdown`, 1 without.
+/// Serves one editor over stdin and stdout until `exit`, the end of the input, or the end of the editor's process.
+/// Returns success if `shutdown` came before that, and failure otherwise.
 pub fn serve(options: ServeOptions) -> ExitCode {
-    // A panic's message can quote the text it met, which is the user's; its place cannot.
+    // A panic's message can quote the user's code; its location cannot.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panic");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "panic");
     }));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "the system refuses what a server needs");
+            tracing::error!(%error, "cannot start the async runtime");
             return ExitCode::FAILURE;
         }
     };
-    let source = LocalSource::new(options.store, options.threads);
+    let source = WorkspaceSource::new(options.store, options.threads);
     let is_clean = runtime.block_on(run(tokio::io::stdin(), tokio::io::stdout(), source, options.client_process_id));
-    // A read of stdin may still be under way; it ends with the process.
+    // A read of stdin may still be blocked; it ends with the process.
     runtime.shutdown_background();
     if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Logs to stderr, as `filter` says (`NANOCHAT_LOG`, in the form of `RUST_LOG`); warnings where it says nothing.
-/// User code is logged at `trace` at most.
+/// Logs to stderr what `filter` selects, in the syntax of `RUST_LOG`; the default is the information of this crate and
+/// the command, and the warnings of everything else. User code is logged at `trace` only.
 pub fn log_to_stderr(filter: Option<&str>) {
     let filter = EnvFilter::try_new(filter.unwrap_or("warn,nanochat=info,nanochat_lsp=info"))
         .unwrap_or_else(|_| EnvFilter::new("warn"));
-    // Only the first subscriber of a process counts, and it may be there already.
+    // A process has one subscriber, and it may be set already.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
 }
 
-/// Serves one client. Returns whether it said `shutdown`.
+/// Serves one client. Returns whether it sent `shutdown`.
 pub(crate) async fn run(
     input: impl AsyncRead + Unpin,
     output: impl AsyncWrite,
-    source: impl Source,
+    source: impl EngineSource,
     client_process_id: Option<i32>,
 ) -> bool {
-    let (desk, notices) = Desk::new(source);
+    let (state, notices) = ServerState::new(source);
     if let Some(id) = client_process_id {
-        desk.watch(id);
+        lifecycle::watch_editor(&state, id);
     }
     let (service, socket) = LspService::new(|client| {
-        tokio::spawn(tell_client(client, notices));
-        Nanochat::new(Arc::clone(&desk))
+        tokio::spawn(forward_notices(client, notices));
+        NanochatServer::new(Arc::clone(&state))
     });
     let ended = Arc::new(Notify::new());
-    let input = Ending { input, ended: Arc::clone(&ended) };
+    let input = NotifyingInput { input, ended: Arc::clone(&ended) };
     tokio::select! {
         () = Server::new(input, output, socket).concurrency_level(1024).serve(service) => {}
         () = async {
             ended.notified().await;
-            desk.worker().abandon_all();
+            state.worker().abandon_all();
             tokio::time::sleep(GRACE).await;
-        } => tracing::warn!("the input ended and the output is stuck"),
+        } => tracing::warn!("the input ended, but the output is blocked"),
         () = async {
-            while desk.editor_lives() {
+            while lifecycle::editor_lives(&state) {
                 tokio::time::sleep(PARENT_PERIOD).await;
             }
         } => tracing::warn!("the editor's process ended"),
     }
-    desk.worker().close();
-    desk.is_shut_down()
+    state.worker().close();
+    lifecycle::is_shut_down(&state)
 }
 
-/// An input that says when it ended, so that answers under way are given up.
-struct Ending<R> {
+/// An input that reports its end, so that completions under way can be cancelled.
+struct NotifyingInput<R> {
     input: R,
     ended: Arc<Notify>,
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Ending<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for NotifyingInput<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let n_before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.input).poll_read(cx, buf));

@@ -1,12 +1,12 @@
-//! The thread that measures, while nobody asks, which plans suit this machine.
+//! The thread that measures, while there are no requests, which plans are fastest on this machine.
 //!
 //! ```text
-//! loaded → 10 s without a question → due? → measure → tune.toml → loaded anew where the plans differ
-//!            ↑                          a question: stop at once
-//!            └── every hour the same
+//! loaded → 10 s without a request → due? → measure → tune.toml → reload where the plans differ
+//!            ↑                        a request: stop at once
+//!            └── again after an hour
 //! ```
 //!
-//! It has a low priority, and measures on threads of its own.
+//! It runs at low priority, and measures on threads of its own.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,23 +17,23 @@ use nanochat_engine::{Cancel, Cancelled};
 
 use crate::worker::Worker;
 
-/// Quiet for this long, and the user is reading.
-const QUIET: Duration = Duration::from_secs(10);
-/// Between two looks at whether the machine is as fast as it was.
+/// Time without a request after which the user is taken to be reading.
+const IDLE: Duration = Duration::from_secs(10);
+/// Time between two checks that the machine is as fast as when it was measured.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// What the engine that is loaded computes, and how.
+/// What the loaded engine computes, and with which plans.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tuning {
-    /// The table.
+    /// The file that measurements are kept in.
     pub(crate) path: PathBuf,
-    /// Its products.
+    /// The matrix products of the engine's model.
     pub(crate) workload: Workload,
-    /// What it was loaded with.
+    /// The plans that the engine was loaded with.
     pub(crate) plans: Plans,
 }
 
-/// A handle on the thread, which is started by the first engine and ends with the worker.
+/// A handle on the thread, which starts with the first engine and ends with the worker.
 #[derive(Clone, Default)]
 pub(crate) struct Tuner(Arc<Mutex<State>>);
 
@@ -44,67 +44,68 @@ struct State {
 }
 
 impl Tuner {
-    /// An engine was loaded. `reload` is called, on the thread, when another would be faster.
+    /// Tells the thread that an engine was loaded. It calls `reload` when other plans are faster.
     pub(crate) fn loaded(&self, tuning: Tuning, worker: &Worker, reload: impl Fn() + Send + 'static) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.tuning = Some(tuning);
         if !state.is_started {
             let (tuner, worker) = (self.clone(), worker.clone());
             let thread = std::thread::Builder::new().name("nanochat-tuner".to_owned());
-            // Without one, plans stay as they are.
+            // Without the thread, plans stay as they are.
             state.is_started = thread.spawn(move || tuner.run(&worker, &reload)).is_ok();
         }
     }
 
     fn run(&self, worker: &Worker, reload: &impl Fn()) {
         lower_priority();
-        let mut wait = QUIET;
+        let mut wait = IDLE;
         loop {
-            let quiet = worker.until_asked();
+            let idle = worker.cancelled_by_next_job();
             std::thread::sleep(wait);
             if worker.is_closed() {
                 return;
             }
-            wait = QUIET;
-            if quiet.is_cancelled() {
+            wait = IDLE;
+            if idle.is_cancelled() {
                 continue;
             }
             let tuning = self.0.lock().unwrap_or_else(PoisonError::into_inner).tuning.clone();
             let Some(tuning) = tuning else { continue };
-            match step(&tuning, tune::TIME, &quiet) {
+            match step(&tuning, tune::TIME, &idle) {
                 Ok(is_faster) => {
                     wait = PERIOD;
                     if is_faster {
                         reload();
                     }
                 }
-                Err(Cancelled) => tracing::debug!("measuring gave way to a question"),
+                Err(Cancelled) => tracing::debug!("measuring stopped for a request"),
             }
         }
     }
 }
 
 /// Measures if that is due. Returns whether the plans differ from those in use.
-fn step(tuning: &Tuning, time: Duration, quiet: &Cancel) -> Result<bool, Cancelled> {
+fn step(tuning: &Tuning, time: Duration, idle: &Cancel) -> Result<bool, Cancelled> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if !tune::is_due(&tuning.path, &tuning.workload, now, quiet)? {
+    if !tune::is_due(&tuning.path, &tuning.workload, now, idle)? {
         return Ok(false);
     }
-    let tuned = tune::measure(&tuning.workload, Effort { time, now }, &mut |_| (), quiet)?.tuned;
+    let tuned = tune::measure(&tuning.workload, Effort { time, now }, &mut |_| (), idle)?.tuned;
     let plans = tuned.plans();
     tracing::info!(token_us = tuned.token_us, prompt_batch = tuned.prompt_batch, "measured this machine");
     if let Err(error) = tune::remember(&tuning.path, tuned) {
-        tracing::warn!(%error, "the measurement is not kept");
+        tracing::warn!(%error, "cannot store the measurement");
         return Ok(false);
     }
     Ok(plans != tuning.plans)
 }
 
 fn lower_priority() {
-    // On Linux a priority is a thread's, and threads inherit it; elsewhere it would be the whole server's.
+    // On Linux each thread has its own priority, inherited by the threads it starts; elsewhere this would lower the
+    // priority of the whole server.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "measuring keeps the server's priority");
+        tracing::debug!(%error, "cannot lower the priority of the measuring thread");
     }
 }
 
@@ -125,22 +126,22 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut tuning = tuning(&folder);
         let time = Duration::from_millis(1);
-        let is_faster = step(&tuning, time, &Cancel::new()).expect("nobody asked");
+        let is_faster = step(&tuning, time, &Cancel::new()).expect("nothing cancels it");
         let found = tune::find(&tuning.path, &tuning.workload).expect("a sound table").expect("it was written");
         assert_eq!(is_faster, found.plans() != Plans::default());
         // With these plans in use there is nothing to gain, measured again or not.
         tuning.plans = found.plans();
-        let again = step(&tuning, time, &Cancel::new()).expect("nobody asked");
+        let again = step(&tuning, time, &Cancel::new()).expect("nothing cancels it");
         let found = tune::find(&tuning.path, &tuning.workload).expect("a sound table").expect("it is there");
         assert_eq!(again, found.plans() != tuning.plans);
     }
 
     #[test]
-    fn a_question_stops_it_before_it_has_written_anything() {
+    fn a_request_stops_it_before_it_has_written_anything() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (tuning, quiet) = (tuning(&folder), Cancel::new());
-        quiet.cancel();
-        assert_eq!(step(&tuning, Duration::from_secs(3600), &quiet), Err(Cancelled));
+        let (tuning, idle) = (tuning(&folder), Cancel::new());
+        idle.cancel();
+        assert_eq!(step(&tuning, Duration::from_secs(3600), &idle), Err(Cancelled));
         assert!(!tuning.path.exists());
     }
 

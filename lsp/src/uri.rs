@@ -1,8 +1,8 @@
-//! `file:` addresses to paths.
+//! `file:` URIs to paths.
 
 use std::path::PathBuf;
 
-/// The local path that a `file:` address names; `None` for other schemes, other hosts and bad escapes.
+/// The local path that a `file:` URI names; `None` for other schemes, other hosts and bad escapes.
 pub(crate) fn to_path(uri: &str) -> Option<PathBuf> {
     let rest = uri.strip_prefix("file://")?;
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
@@ -10,7 +10,7 @@ pub(crate) fn to_path(uri: &str) -> Option<PathBuf> {
         return None;
     }
     let path = String::from_utf8(unescape(path)?).ok()?;
-    // `/c:/code` is how an address writes `c:/code`.
+    // A URI writes `c:/code` as `/c:/code`.
     let drive = path.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic) && path.as_bytes().get(2) == Some(&b':');
     Some(PathBuf::from(if drive { &path[1..] } else { &path }))
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_become_paths() {
+    fn uris_become_paths() {
         let path = |uri| to_path(uri).map(|path| path.to_string_lossy().into_owned());
         assert_eq!(path("file:///a/b%20c/%C3%A9.rs").as_deref(), Some("/a/b c/é.rs"));
         assert_eq!(path("file://localhost/a.rs").as_deref(), Some("/a.rs"));

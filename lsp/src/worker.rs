@@ -1,10 +1,10 @@
-//! The thread that computes. A newer question about a document takes the place of the older one.
+//! The thread that runs the engine. A newer request for a document replaces the older one.
 //!
 //! ```text
-//! submit → slot of the document (the older is cancelled) → Engine::complete → answer
+//! submit → the document's slot (the older job is cancelled) → Engine::complete → answer
 //! ```
 //!
-//! Questions that come before there is an engine wait for it.
+//! Jobs that arrive before there is an engine wait for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,87 +17,88 @@ use tokio::sync::oneshot;
 
 use crate::context::Query;
 
-/// What answers questions. The server's is [`crate::local::Local`]; the protocol's tests bring their own.
+/// Computes completions. The server's is [`crate::completion::engine::WorkspaceEngine`]; the protocol's tests bring
+/// their own.
 pub(crate) trait Engine: Send {
-    /// A completion, or `None` where silence is better.
+    /// A completion, or `None` where it is better to suggest nothing.
     fn complete(
         &mut self,
         query: &Query,
         limits: &Limits,
         cancel: &Cancel,
     ) -> Result<Option<Completion>, CompleteError>;
-    /// Replaces what it remembers of the workspace.
+    /// Replaces the memory of the workspace's files.
     fn set_memory(&mut self, memory: Arc<Memory>);
 }
 
-/// News for the worker from the loader.
+/// What the loader changes in the worker.
 pub(crate) enum Update {
-    /// Answers from now on.
+    /// A new engine, for this job and all later ones.
     Engine(Box<dyn Engine>),
-    /// The workspace's text changed.
+    /// A new memory of the workspace's files, for the engine that is there.
     Memory(Arc<Memory>),
 }
 
-/// One question.
+/// One request for a completion.
 pub(crate) struct Job {
-    /// The document it is about.
+    /// The URI of its document.
     pub(crate) document: String,
-    /// The question.
+    /// What the engine may look at.
     pub(crate) query: Query,
-    /// When to stop.
+    /// How long the completion may get.
     pub(crate) limits: Limits,
-    /// Set when nobody wants the answer any more.
+    /// Set when the answer is no longer wanted.
     pub(crate) cancel: Cancel,
-    /// Where the answer goes; dropped without one when the question is superseded.
+    /// Where the answer goes; dropped without one when the job is superseded.
     pub(crate) answer: oneshot::Sender<Option<Completion>>,
 }
 
-/// A handle on the thread. Clones share it.
+/// A handle on the thread; its clones share the thread.
 #[derive(Clone)]
 pub(crate) struct Worker(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    news: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     updates: VecDeque<Update>,
-    /// Oldest first, at most one a document.
+    /// Oldest first, at most one per document.
     jobs: Vec<Job>,
     /// The flag of the newest job of each document, waiting or running.
     latest: HashMap<String, Cancel>,
     is_closed: bool,
-    /// Set by the next question.
-    quiet: Option<Cancel>,
+    /// Set by the next job, for whoever works only while there is none.
+    idle: Option<Cancel>,
 }
 
 impl Worker {
-    /// Starts the thread. `on_panic` is called on it when the engine panicked and was dropped.
+    /// Starts the thread, which calls `on_panic` after the engine has panicked and was dropped.
     pub(crate) fn spawn(on_panic: impl Fn() + Send + 'static) -> Self {
-        let shared = Arc::new(Shared { queue: Mutex::default(), news: Condvar::new() });
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let worker = Self(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("nanochat-worker".to_owned())
             .spawn(move || run(&shared, &on_panic))
-            .expect("the system gives one thread");
+            .expect("the system can start one thread");
         worker
     }
 
-    /// Asks a question, and forgets the one before about the same document.
+    /// Queues a job, and cancels the one before it for the same document.
     pub(crate) fn submit(&self, job: Job) {
         let mut queue = self.0.lock();
-        queue.disturb();
+        queue.end_idle();
         if let Some(older) = queue.latest.insert(job.document.clone(), job.cancel.clone()) {
             older.cancel();
         }
         queue.jobs.retain(|waiting| waiting.document != job.document);
         queue.jobs.push(job);
-        self.0.news.notify_one();
+        self.0.changed.notify_one();
     }
 
-    /// Forgets what was asked about a document.
+    /// Cancels the job for a document, if there is one.
     pub(crate) fn abandon(&self, document: &str) {
         let mut queue = self.0.lock();
         if let Some(cancel) = queue.latest.remove(document) {
@@ -106,43 +107,43 @@ impl Worker {
         queue.jobs.retain(|waiting| waiting.document != document);
     }
 
-    /// Forgets everything that was asked.
+    /// Cancels all jobs.
     pub(crate) fn abandon_all(&self) {
         let mut queue = self.0.lock();
         queue.latest.drain().for_each(|(_, cancel)| cancel.cancel());
         queue.jobs.clear();
     }
 
-    /// Brings news; it is taken in before the next question.
+    /// Applies an update before the next job.
     pub(crate) fn update(&self, update: Update) {
         self.0.lock().updates.push_back(update);
-        self.0.news.notify_one();
+        self.0.changed.notify_one();
     }
 
-    /// Ends the thread after the question it is at.
+    /// Ends the thread after the job that it is running.
     pub(crate) fn close(&self) {
         self.abandon_all();
         let mut queue = self.0.lock();
-        queue.disturb();
+        queue.end_idle();
         queue.is_closed = true;
-        self.0.news.notify_one();
+        self.0.changed.notify_one();
     }
 
-    /// Whether it was closed.
+    /// Whether [`Worker::close`] was called.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.lock().is_closed
     }
 
-    /// A flag that the next question sets, and closing.
-    pub(crate) fn until_asked(&self) -> Cancel {
-        self.0.lock().quiet.insert(Cancel::new()).clone()
+    /// A flag that the next job sets, and so does closing.
+    pub(crate) fn cancelled_by_next_job(&self) -> Cancel {
+        self.0.lock().idle.insert(Cancel::new()).clone()
     }
 }
 
 impl Queue {
-    fn disturb(&mut self) {
-        if let Some(quiet) = self.quiet.take() {
-            quiet.cancel();
+    fn end_idle(&mut self) {
+        if let Some(idle) = self.idle.take() {
+            idle.cancel();
         }
     }
 }
@@ -153,7 +154,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to do next; `None` once closed. Of several documents, the one asked about last is where the user is.
+    /// What to do next; `None` once closed. Of several documents, the one with the newest job is where the user is.
     fn next(&self, has_engine: bool) -> Option<Next> {
         let mut queue = self.lock();
         loop {
@@ -166,7 +167,7 @@ impl Shared {
             if has_engine && let Some(job) = queue.jobs.pop() {
                 return Some(Next::Job(job));
             }
-            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -193,7 +194,7 @@ fn run(shared: &Shared, on_panic: &impl Fn()) {
             }
         }));
         if done.is_err() {
-            // Its caches may be half written; a fresh one is asked for.
+            // Its caches may be half written; the state has a fresh one loaded.
             engine = None;
             on_panic();
         }
@@ -208,7 +209,7 @@ fn answer(job: Job, engine: &mut dyn Engine) {
     let completion = match engine.complete(&job.query, &job.limits, &job.cancel) {
         Ok(completion) => completion,
         Err(error) => {
-            tracing::debug!(%error, "no answer");
+            tracing::debug!(%error, "no completion");
             None
         }
     };
@@ -216,6 +217,6 @@ fn answer(job: Job, engine: &mut dyn Engine) {
     if let Some(Completion { n_reused, n_prompt, n_generated, confidence, .. }) = completion {
         tracing::debug!(n_reused, n_prompt, n_generated, confidence, milliseconds, "answered");
     }
-    // Whoever asked may be gone; then nobody minds.
+    // The request may have been dropped; then nobody reads the answer.
     let _ = job.answer.send(completion);
 }

@@ -17,11 +17,12 @@ use std::process::Command;
 use candle_core::{Device, Result, Tensor, Var};
 use common::{Clock, RATE, Setting};
 use nanochat_train::Recipe;
-use nanochat_train::model::{Batch, Graph, Kind, Param, Params};
+use nanochat_train::backend::candle::{CandleModel, Leaves};
+use nanochat_train::data::Batch;
+use nanochat_train::model::{Graph, Param, ParamKind, Params};
 use nanochat_train::optim::Optimizer;
 use nanochat_train::optim::lion::Lion;
 use nanochat_train::optim::muon::Muon;
-use nanochat_train::plain::{Leaves, Model};
 
 /// candle reads its number of threads from the environment, which only a new process can be given.
 const THREADS: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
@@ -29,7 +30,7 @@ const THREADS: [&str; 2] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"];
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let mut setting = Setting::from_args()?;
     // Whatever is asked for: candle has no bf16 products on a CPU.
-    setting.products = nanochat_kernels::Precision::F32.into();
+    setting.matmul = nanochat_kernels::Precision::F32.into();
     let n_threads = setting.n_threads.to_string();
     if THREADS.iter().any(|name| std::env::var(name).ok().as_ref() != Some(&n_threads)) {
         let mut measuring = Command::new(std::env::current_exe()?);
@@ -47,7 +48,7 @@ fn measure(shape: &str, setting: &Setting) -> std::result::Result<(), Box<dyn Er
     let config = setting.config(shape)?;
     let params = Params::init(&config, 1);
     let optimizer = Recipe::load("adapt")?.optimizer;
-    let model = Model::new(&config, setting.seq_len, &Device::Cpu)?;
+    let model = CandleModel::new(&config, setting.seq_len, &Device::Cpu)?;
     let mut masters: Vec<Master> = params.list.iter().map(|param| Master::new(&model, param)).collect::<Result<_>>()?;
     let batches = setting.batches(&config);
     compare(&model, &masters, &params, &batches[0])?;
@@ -74,7 +75,7 @@ fn measure(shape: &str, setting: &Setting) -> std::result::Result<(), Box<dyn Er
 /// Refuses to time a model that is not ours: both losses of a micro-batch are the same, and so are the directions of all
 /// gradients, but for the few activations that fall on the other side of a rounding.
 fn compare(
-    model: &Model,
+    model: &CandleModel,
     masters: &[Master],
     params: &Params,
     batch: &Batch,
@@ -107,7 +108,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 /// A parameter and its momentum. Matrices over the same input are parts, each a tensor of its own.
 struct Master {
-    kind: Kind,
+    kind: ParamKind,
     parts: Vec<Part>,
 }
 
@@ -117,12 +118,12 @@ struct Part {
 }
 
 impl Master {
-    fn new(model: &Model, param: &Param) -> Result<Self> {
+    fn new(model: &CandleModel, param: &Param) -> Result<Self> {
         let parts = model.masters(param)?.into_iter().map(|w| Ok(Part { m: w.zeros_like()?, w }));
         Ok(Self { kind: param.kind.clone(), parts: parts.collect::<Result<_>>()? })
     }
 
-    fn leaves(&self, model: &Model) -> Result<Vec<Var>> {
+    fn leaves(&self, model: &CandleModel) -> Result<Vec<Var>> {
         self.parts.iter().map(|part| model.leaf(&self.kind, &part.w)).collect()
     }
 
@@ -132,9 +133,9 @@ impl Master {
         };
         for (part, g) in self.parts.iter_mut().zip(gradients) {
             match self.kind {
-                Kind::Hidden { .. } => part.muon(g, muon, muon.lr * RATE)?,
-                Kind::Embedding => part.lion(g, lion, lion.lr * RATE, f64::from(lion.weight_decay))?,
-                Kind::Norm | Kind::Mhc => part.lion(g, lion, lion.lr_gains * RATE, 0.0)?,
+                ParamKind::Hidden { .. } => part.muon(g, muon, muon.lr * RATE)?,
+                ParamKind::Embedding => part.lion(g, lion, lion.lr * RATE, f64::from(lion.weight_decay))?,
+                ParamKind::Norm | ParamKind::Mhc => part.lion(g, lion, lion.lr_gains * RATE, 0.0)?,
             }
         }
         Ok(())

@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use nanochat_engine::Sources;
 use nanochat_engine::workspace::sources::{Package, Role};
-use nanochat_train::corpus::licence::{Allowed, PERMISSIVE};
-use nanochat_train::corpus::shards::{FILE_NAME, Shards};
-use nanochat_train::corpus::{Corpus, Files};
-use nanochat_train::learned::Forgotten;
+use nanochat_train::data::corpus::{Corpus, GatheredFiles};
+use nanochat_train::data::forgotten::Forgotten;
+use nanochat_train::data::licence::{Allowed, PERMISSIVE};
+use nanochat_train::data::shards::{FILE_NAME, Shards};
+use nanochat_train::data::tokenizer;
 use nanochat_train::pool::Pool;
-use nanochat_train::tokenizer;
 
 // As the product has it.
 #[global_allocator]
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let allowed = Allowed::new(PERMISSIVE)?;
     let clock = Clock::start(n_threads);
-    let gathered = Files::gather(&sources, Some(&allowed), &Forgotten::default(), &pool);
+    let gathered = GatheredFiles::gather(&sources, Some(&allowed), &Forgotten::default(), &pool);
     let gathering = clock.stop();
     report("files to filtered, scrubbed text", megabytes, gathering);
 

@@ -12,7 +12,7 @@ use std::error::Error;
 
 use common::{Clock, RATE, Setting};
 use nanochat_train::Recipe;
-use nanochat_train::gradients::Gradients;
+use nanochat_train::backend::Backend;
 use nanochat_train::model::{Graph, Params};
 use nanochat_train::optim::Update;
 use nanochat_train::pool::Pool;
@@ -36,18 +36,18 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let pool = Pool::new(setting.n_threads)?;
     let mut moments = optimizer.moments(&params);
     let batches = setting.batches(&config);
-    let mut gradients = Gradients::new(&params, batches.len());
+    let mut backend = Backend::fused(&params, batches.len());
     let mut clock = Clock::default();
     for step_idx in 0..=setting.n_steps {
         let mut step = clock.begin();
-        let graph = Graph::with_pool(&params, setting.products, &pool);
+        let graph = Graph::with_pool(&params, setting.matmul, &pool);
         step.lap("round");
-        let loss = gradients.take_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;
+        let loss = backend.gradients_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;
         step.lap("gradients");
         let rounded = graph.into_rounded();
-        let sum = gradients.sum(&pool);
+        let sum = backend.sum(&pool);
         step.lap("sum");
-        let update = Update { factor: RATE, precision: setting.products.precision, step: step_idx + 1 };
+        let update = Update { factor: RATE, precision: setting.matmul.precision, step: step_idx + 1 };
         optimizer.step(&mut params, &mut moments, sum, update, &pool);
         step.lap("optimizer");
         drop(rounded);

@@ -18,19 +18,21 @@ use nanochat_engine::rng::Rng;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::{Config, Sources, Tokenizer};
 use nanochat_kernels::{Activation, ScaleGroup};
-use nanochat_train::corpus::Corpus;
-use nanochat_train::documents::Documents;
-use nanochat_train::gradients::Gradients;
-use nanochat_train::measure::Watch;
-use nanochat_train::model::{Batch, Graph, Params};
+use nanochat_train::Recipe;
+use nanochat_train::backend::Backend;
+use nanochat_train::data::Batch;
+use nanochat_train::data::corpus::Corpus;
+use nanochat_train::data::documents::Documents;
+use nanochat_train::data::packages::Packages;
+use nanochat_train::data::tokenizer;
+use nanochat_train::measure::ValidationSet;
+use nanochat_train::model::{Graph, Params};
 use nanochat_train::optim::lion::Lion;
-use nanochat_train::optim::moments::Format;
+use nanochat_train::optim::moments::MomentFormat;
 use nanochat_train::optim::{Method, Moments, Update};
-use nanochat_train::packages::Packages;
 use nanochat_train::pool::Pool;
-use nanochat_train::quantize::Weights;
-use nanochat_train::recipe::Precision;
-use nanochat_train::{Recipe, tokenizer};
+use nanochat_train::quantize::WeightFormat;
+use nanochat_train::recipe::StepPrecision;
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
@@ -51,11 +53,11 @@ type Change = fn(&mut Recipe);
 /// Group, name, what it changes.
 const VARIANTS: &[(&str, &str, Change)] = &[
     ("recipe", "base", |_| {}),
-    ("precision", "bf16", |r| r.precision = Precision::Bf16),
-    ("precision", "f32", |r| r.precision = Precision::F32),
-    ("weights", "full", |r| r.weights = Weights::Full),
-    ("weights", "int8", |r| r.weights = Weights::Int8),
-    ("weights", "int4", |r| r.weights = Weights::Int4),
+    ("precision", "bf16", |r| r.precision = StepPrecision::Bf16),
+    ("precision", "f32", |r| r.precision = StepPrecision::F32),
+    ("weights", "full", |r| r.weights = WeightFormat::Full),
+    ("weights", "int8", |r| r.weights = WeightFormat::Int8),
+    ("weights", "int4", |r| r.weights = WeightFormat::Int4),
     ("scales", "row", |r| r.model.scales = ScaleGroup::Row),
     ("scales", "columns128", |r| r.model.scales = ScaleGroup::Columns(128)),
     ("streams", "2", |r| r.model.n_streams = 2),
@@ -67,7 +69,7 @@ const VARIANTS: &[(&str, &str, Change)] = &[
     ("optimizer", "muon+adamw 0.012", |r| adamw(r, Method::Muon, 0.012)),
     ("optimizer", "adamw 0.003", |r| adamw(r, Method::AdamW, 0.003)),
     ("optimizer", "adamw 0.006", |r| adamw(r, Method::AdamW, 0.006)),
-    ("optimizer", "8 bits", |r| r.optimizer.moments = Format::Int8),
+    ("optimizer", "8 bits", |r| r.optimizer.moments = MomentFormat::Int8),
     ("optimizer", "ema 0.98", |r| r.optimizer.ema = 0.98),
     ("rates", "half", |r| rates(r, 0.5)),
     ("rates", "twice", |r| rates(r, 2.0)),
@@ -174,7 +176,7 @@ struct Trial {
     params: Params,
     moments: Moments,
     averages: Vec<Vec<f32>>,
-    gradients: Gradients,
+    backend: Backend,
     step: usize,
 }
 
@@ -214,7 +216,7 @@ impl Bench {
             documents: Documents::new(tokenizer, &self.corpus.train, self.packages.clone(), &recipe.data, seed),
             moments: recipe.optimizer.moments(&params),
             averages: params.list.iter().map(|param| param.values.clone()).collect(),
-            gradients: Gradients::new(&params, recipe.data.sequences / recipe.data.micro_sequences),
+            backend: Backend::fused(&params, recipe.data.sequences / recipe.data.micro_sequences),
             params,
             recipe: recipe.clone(),
             step: 0,
@@ -258,9 +260,9 @@ impl Bench {
         }
         let tokenizer = self.tokenizer(recipe.model.vocab_size)?;
         let graph = Graph::new(&trial.params, recipe.precision.resolve());
-        let watch = Watch::new(&tokenizer, &self.corpus.held_out, SEQ_LEN, 200);
+        let watch = ValidationSet::new(&tokenizer, &self.corpus.held_out, SEQ_LEN, 200);
         let bits = watch.bits_per_byte(&graph, &self.pool)?;
-        let holes = Watch::of(&tokenizer, holes(&tokenizer, &self.corpus.held_out));
+        let holes = ValidationSet::of(&tokenizer, holes(&tokenizer, &self.corpus.held_out));
         let n_tokens = recipe.schedule.steps * recipe.data.sequences * recipe.data.seq_len;
         Ok((n_tokens, bits, holes.bits_per_byte(&graph, &self.pool)?))
     }
@@ -269,15 +271,15 @@ impl Bench {
 impl Trial {
     fn step(&mut self, factor: f64, pool: &Pool) -> Result<(), Box<dyn Error>> {
         let Recipe { data, optimizer, entropy, .. } = &self.recipe;
-        let (micro, products) = (data.micro_sequences, self.recipe.precision.resolve());
-        self.gradients.entropy = *entropy;
+        let (micro, matmul) = (data.micro_sequences, self.recipe.precision.resolve());
+        self.backend.entropy = *entropy;
         let parts = 0..data.sequences / micro;
         let batches: Vec<Batch> =
             parts.map(|part| self.documents.batch(self.step, part * micro..(part + 1) * micro)).collect();
         let weight: f32 = batches.iter().map(Batch::weight).sum();
-        self.gradients.take(&self.params, products, &batches, 1.0 / weight, pool)?;
-        let update = Update { factor, precision: products.precision, step: self.step + 1 };
-        optimizer.step(&mut self.params, &mut self.moments, self.gradients.sum(pool), update, pool);
+        self.backend.gradients(&self.params, matmul, &batches, 1.0 / weight, pool)?;
+        let update = Update { factor, precision: matmul.precision, step: self.step + 1 };
+        optimizer.step(&mut self.params, &mut self.moments, self.backend.sum(pool), update, pool);
         if optimizer.ema > 0.0 {
             for (average, param) in self.averages.iter_mut().zip(&self.params.list) {
                 nanochat_train::optim::moments::average(average, &param.values, optimizer.ema, self.step);

@@ -1,21 +1,37 @@
 //! How the loss fell, as a drawing.
 
+use std::path::{Path, PathBuf};
+
+use nanochat_engine::workspace::store::write_durably;
 use plotters::prelude::*;
 
-use crate::journal::Entry;
+use crate::journal::StepEntry;
+use crate::state_dir::StateError;
+
+/// Name of the drawing in the state folder.
+pub const FILE_NAME: &str = "curve.svg";
 
 const SIZE: (u32, u32) = (880, 440);
 /// Of the steps, how many a point of the smoothed line is the mean of.
 const WINDOW: usize = 50;
 
+/// Draws the steps of a run into its state folder. Returns the path of the drawing.
+pub fn save(folder: &Path, entries: &[StepEntry]) -> Result<PathBuf, StateError> {
+    let path = folder.join(FILE_NAME);
+    let svg = draw(entries);
+    write_durably(&path, |out| out.write_all(svg.as_bytes()))
+        .map_err(|source| StateError::Io { path: path.clone(), source })?;
+    Ok(path)
+}
+
 /// An SVG: each step's loss, their running mean, and the held-out bits per byte where they were measured.
-pub fn draw(entries: &[Entry]) -> String {
+pub fn draw(entries: &[StepEntry]) -> String {
     let mut svg = String::new();
     try_draw(&mut svg, entries).expect("a drawing in memory meets no file system");
     svg
 }
 
-fn try_draw(svg: &mut String, entries: &[Entry]) -> Result<(), Box<dyn std::error::Error>> {
+fn try_draw(svg: &mut String, entries: &[StepEntry]) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let measured: Vec<(f64, f64)> =
@@ -79,7 +95,7 @@ mod tests {
 
     #[test]
     fn nothing_and_one_step_are_drawn_too() {
-        let one = Entry { step: 1, tokens: 4096, loss: 9.0, bits_per_byte: None };
+        let one = StepEntry { step: 1, tokens: 4096, loss: 9.0, bits_per_byte: None };
         for entries in [vec![], vec![one]] {
             assert!(draw(&entries).contains("</svg>"));
         }

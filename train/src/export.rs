@@ -8,25 +8,25 @@ use nanochat_engine::model::weights::{
 };
 use nanochat_kernels::TernaryMatrix;
 
-use crate::model::params::{MhcPlaces, Places};
+use crate::model::params::{MhcLayout, ParamLayout};
 use crate::model::{Graph, Params};
 
 /// The weights that the training graph computes with.
 pub fn weights(params: &Params) -> Weights {
     let graph = Graph::new(params, nanochat_kernels::Precision::F32);
-    let places = Places::of(&params.config);
-    let values = |place: usize| params.list[place].values.clone();
-    let parts = |place: usize| -> std::vec::IntoIter<TernaryMatrix> {
-        graph.stack(place).expect("the place is of a hidden matrix").parts.clone().into_iter()
+    let layout = ParamLayout::of(&params.config);
+    let values = |param_idx: usize| params.list[param_idx].values.clone();
+    let parts = |param_idx: usize| -> std::vec::IntoIter<TernaryMatrix> {
+        graph.stack(param_idx).expect("a hidden matrix has a stack").parts.clone().into_iter()
     };
-    let mut blocks = Vec::with_capacity(places.blocks.len());
-    for places in &places.blocks {
-        let (attn, mlp) = (&places.attn, &places.mlp);
+    let mut blocks = Vec::with_capacity(layout.blocks.len());
+    for layout in &layout.blocks {
+        let (attn, mlp) = (&layout.attn, &layout.mlp);
         let [mut qkv, mut o, mut gate_up, mut down] = [attn.qkv, attn.o, mlp.gate_up, mlp.down].map(&parts);
         let next = |parts: &mut std::vec::IntoIter<TernaryMatrix>| parts.next().expect("as many parts as named");
         blocks.push(BlockWeights {
             attn: AttentionWeights {
-                mhc: attn.mhc.as_ref().map(|places| mhc(params, places)),
+                mhc: attn.mhc.as_ref().map(|layout| mhc(params, layout)),
                 norm: values(attn.norm),
                 q: next(&mut qkv),
                 k: next(&mut qkv),
@@ -35,7 +35,7 @@ pub fn weights(params: &Params) -> Weights {
                 o: next(&mut o),
             },
             mlp: MlpWeights {
-                mhc: mlp.mhc.as_ref().map(|places| mhc(params, places)),
+                mhc: mlp.mhc.as_ref().map(|layout| mhc(params, layout)),
                 norm: values(mlp.norm),
                 gate: next(&mut gate_up),
                 up: next(&mut gate_up),
@@ -48,14 +48,14 @@ pub fn weights(params: &Params) -> Weights {
         config: params.config.clone(),
         embed: Arc::unwrap_or_clone(graph.head().rows.clone()),
         blocks,
-        norm_final: values(places.norm_final),
+        norm_final: values(layout.norm_final),
     }
 }
 
-fn mhc(params: &Params, places: &MhcPlaces) -> MhcWeights {
+fn mhc(params: &Params, layout: &MhcLayout) -> MhcWeights {
     let n = params.config.n_streams;
     let width = 2 * n + n_permutations(n);
-    let [alpha, w, b] = [places.alpha, places.w, places.b].map(|place| &params.list[place].values);
+    let [alpha, w, b] = [layout.alpha, layout.w, layout.b].map(|param_idx| &params.list[param_idx].values);
     let columns = |range: std::ops::Range<usize>| -> Vec<f32> {
         w.chunks_exact(width).flat_map(|row| row[range.clone()].iter().copied()).collect()
     };

@@ -7,18 +7,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::curve;
-use crate::state::StateError;
+use crate::state_dir::StateError;
 
 /// The lines.
 pub const FILE_NAME: &str = "steps.jsonl";
-/// The drawing.
-pub const CURVE_NAME: &str = "curve.svg";
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct StepEntry {
     /// Steps done.
     pub step: usize,
     /// Tokens seen so far.
@@ -34,7 +31,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
-    entries: Vec<Entry>,
+    entries: Vec<StepEntry>,
     file: Option<BufWriter<File>>,
 }
 
@@ -54,7 +51,7 @@ impl Journal {
                 .lines()
                 .map_while(Result::ok)
                 .filter_map(|line| serde_json::from_str(&line).ok())
-                .filter(|entry: &Entry| entry.step <= step)
+                .filter(|entry: &StepEntry| entry.step <= step)
                 .collect(),
             Err(_) => Vec::new(),
         };
@@ -72,24 +69,20 @@ impl Journal {
     }
 
     /// Adds a line.
-    pub fn push(&mut self, entry: &Entry) -> Result<(), StateError> {
+    pub fn push(&mut self, entry: &StepEntry) -> Result<(), StateError> {
         self.entries.push(entry.clone());
         let Some(file) = &mut self.file else { return Ok(()) };
         let written = line(file, entry).and_then(|()| file.flush());
         written.map_err(|source| StateError::Io { path: self.folder.join(FILE_NAME), source })
     }
 
-    /// Draws the steps so far. Returns where.
-    pub fn draw(&self) -> Result<PathBuf, StateError> {
-        let path = self.folder.join(CURVE_NAME);
-        let svg = curve::draw(&self.entries);
-        nanochat_engine::workspace::store::write_durably(&path, |out| out.write_all(svg.as_bytes()))
-            .map_err(|source| StateError::Io { path: path.clone(), source })?;
-        Ok(path)
+    /// All steps so far.
+    pub fn entries(&self) -> &[StepEntry] {
+        &self.entries
     }
 }
 
-fn line(out: &mut impl Write, entry: &Entry) -> std::io::Result<()> {
+fn line(out: &mut impl Write, entry: &StepEntry) -> std::io::Result<()> {
     serde_json::to_writer(&mut *out, entry)?;
     out.write_all(b"\n")
 }
@@ -98,8 +91,13 @@ fn line(out: &mut impl Write, entry: &Entry) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn entry(step: usize) -> Entry {
-        Entry { step, tokens: 10 * step, loss: 9.0 / step as f64, bits_per_byte: step.is_multiple_of(2).then_some(1.5) }
+    fn entry(step: usize) -> StepEntry {
+        StepEntry {
+            step,
+            tokens: 10 * step,
+            loss: 9.0 / step as f64,
+            bits_per_byte: step.is_multiple_of(2).then_some(1.5),
+        }
     }
 
     #[test]
@@ -116,9 +114,10 @@ mod tests {
         journal.begin(3).expect("writable");
         journal.push(&entry(4)).expect("writable");
         let text = std::fs::read_to_string(&path).expect("it was written");
-        let read: Vec<Entry> = text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect();
+        let read: Vec<StepEntry> = text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect();
         assert_eq!(read, [1, 2, 3, 4].map(entry));
-        let drawn = std::fs::read_to_string(journal.draw().expect("writable")).expect("it was written");
+        let drawn = std::fs::read_to_string(crate::curve::save(folder.path(), journal.entries()).expect("writable"))
+            .expect("it was written");
         assert!(drawn.contains("<svg") && drawn.contains("held out"), "{drawn}");
     }
 }

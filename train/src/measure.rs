@@ -11,20 +11,19 @@ use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Cancel, Cancelled, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::stats::{self, Value};
 
-use crate::HeldOut;
-use crate::corpus::shards::{Shards, Split};
-use crate::documents::windows;
-use crate::model::{Batch, Graph};
-use crate::ops::head::NO_TARGET;
+use crate::data::batch::{Batch, NO_TARGET};
+use crate::data::documents::windows;
+use crate::data::shards::{Shards, Split};
+use crate::model::Graph;
 use crate::pool::Pool;
 
 /// Held-out windows for measuring while training.
-pub struct Watch {
+pub struct ValidationSet {
     batches: Vec<Batch>,
     n_bytes: usize,
 }
 
-impl Watch {
+impl ValidationSet {
     /// At most `n_windows` of `seq_len` tokens, spread evenly over the files.
     pub fn new(tokenizer: &Tokenizer, files: &[SourceFile], seq_len: usize, n_windows: usize) -> Self {
         let all: Vec<Batch> = files.iter().flat_map(|file| windows(tokenizer, file.text.as_bytes(), seq_len)).collect();
@@ -108,6 +107,24 @@ pub fn calibrate(
     let mut blend = checkpoint.blend.clone();
     blend.calibrate(&beside, &alone, Schedule::ADAPT);
     Ok(blend)
+}
+
+/// Bits per byte of the held-out text that neither training nor the calibration of the blend has seen (half of the held-out
+/// files), as the engine scores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct HeldOut {
+    /// Of the model alone.
+    pub model: f64,
+    /// Of the memory alone, which indexes the training files.
+    pub memory: f64,
+    /// Of the blend of both.
+    pub blend: f64,
+    /// Of the unigram distribution of the held-out tokens themselves: a lower bound for a model that has learned
+    /// nothing but token frequencies.
+    pub unigram: f64,
+    /// Of the model alone on held-out files of dependencies, where dependencies are replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub general: Option<f64>,
 }
 
 /// What a held-out file costs, in bits.
@@ -268,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_watch_counts_the_bytes_of_its_targets() {
-        let watch = Watch::new(&Tokenizer::bytes(), &[file("a", "fn main() {}\n")], 8, 100);
+        let watch = ValidationSet::new(&Tokenizer::bytes(), &[file("a", "fn main() {}\n")], 8, 100);
         assert_eq!(watch.n_bytes, 13);
         assert_eq!(watch.batches.iter().map(Batch::n_targets).sum::<usize>(), 13);
     }

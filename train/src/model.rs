@@ -4,14 +4,10 @@
 //! Params (f32 masters) → Graph (rounded once per step) → loss, gradients      export reads the same roundings
 //! ```
 
-pub mod attention;
-pub mod block;
-pub mod embed;
-pub mod mhc;
-pub mod mlp;
-pub mod norm;
 pub mod params;
 pub mod rope;
+pub mod mhc;
+pub mod forward;
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,57 +15,19 @@ use candle_core::{Device, Result, Tensor, Var};
 use nanochat_engine::Config;
 use nanochat_kernels::Precision;
 
-pub use params::{Kind, Param, Params};
+pub use params::{Param, ParamKind, Params};
 
-use crate::ops::Products;
+use crate::data::Batch;
+use crate::ops::MatmulPrecision;
 use crate::ops::head::{CrossEntropy, Int8Head};
 use crate::ops::linear::TernaryStack;
 use crate::pool::Pool;
-use params::Places;
-
-/// Packed sequences; all fields are `[N]` with N a multiple of `seq_len`.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// What is read.
-    pub tokens: Arc<Vec<u32>>,
-    /// What should follow, or [`crate::ops::head::NO_TARGET`].
-    pub targets: Arc<Vec<u32>>,
-    /// How much each target counts.
-    pub weights: Arc<Vec<f32>>,
-    /// Where, in its sequence, the document of each row begins: attention does not look before it.
-    pub starts: Arc<Vec<u32>>,
-    /// Rows in one sequence.
-    pub seq_len: usize,
-}
-
-impl Batch {
-    /// One document by itself, without targets.
-    pub fn single(tokens: &[u16]) -> Self {
-        Self {
-            tokens: Arc::new(tokens.iter().map(|t| u32::from(*t)).collect()),
-            targets: Arc::new(vec![crate::ops::head::NO_TARGET; tokens.len()]),
-            weights: Arc::new(vec![1.0; tokens.len()]),
-            starts: Arc::new(vec![0; tokens.len()]),
-            seq_len: tokens.len(),
-        }
-    }
-
-    /// Rows that have a target.
-    pub fn n_targets(&self) -> usize {
-        self.targets.iter().filter(|t| **t != crate::ops::head::NO_TARGET).count()
-    }
-
-    /// How much all targets count together.
-    pub fn weight(&self) -> f32 {
-        let with_target = self.targets.iter().zip(&*self.weights).filter(|(t, _)| **t != crate::ops::head::NO_TARGET);
-        with_target.map(|(_, weight)| weight).sum()
-    }
-}
+use params::ParamLayout;
 
 /// The parameters of one step with their roundings, and as candle variables where these are asked for.
 pub struct Graph<'a> {
     params: &'a Params,
-    places: Places,
+    layout: ParamLayout,
     vars: OnceLock<Vec<Var>>,
     stacks: Vec<Option<Arc<TernaryStack>>>,
     head: Arc<Int8Head>,
@@ -78,7 +36,7 @@ pub struct Graph<'a> {
 }
 
 /// Memory that the next [`Graph`] takes over when this is dropped.
-pub struct Kept {
+pub struct RoundedBuffers {
     _stacks: Vec<Option<Arc<TernaryStack>>>,
     _head: Arc<Int8Head>,
 }
@@ -91,32 +49,32 @@ enum Rounded {
 }
 
 impl<'a> Graph<'a> {
-    /// Rounds the masters. The products that follow are made as `products` says; those of rounded numbers are exact
+    /// Rounds the masters. The products that follow are made as `matmul` says; those of rounded numbers are exact
     /// always.
-    pub fn new(params: &'a Params, products: impl Into<Products>) -> Self {
-        let products = products.into();
-        let rounded = (0..params.list.len()).map(|place| Self::round(params, place, products));
+    pub fn new(params: &'a Params, matmul: impl Into<MatmulPrecision>) -> Self {
+        let matmul = matmul.into();
+        let rounded = (0..params.list.len()).map(|param_idx| Self::round(params, param_idx, matmul));
         Self::of(params, rounded.collect())
     }
 
     /// The same, spread over workers.
-    pub fn with_pool(params: &'a Params, products: impl Into<Products>, pool: &Pool) -> Self {
-        let products = products.into();
-        Self::of(params, pool.map(params.list.len(), |place| Self::round(params, place, products)))
+    pub fn with_pool(params: &'a Params, matmul: impl Into<MatmulPrecision>, pool: &Pool) -> Self {
+        let matmul = matmul.into();
+        Self::of(params, pool.map(params.list.len(), |param_idx| Self::round(params, param_idx, matmul)))
     }
 
-    fn round(params: &Params, place: usize, products: Products) -> Rounded {
-        let (param, config) = (&params.list[place], &params.config);
+    fn round(params: &Params, param_idx: usize, matmul: MatmulPrecision) -> Rounded {
+        let (param, config) = (&params.list[param_idx], &params.config);
         match &param.kind {
-            Kind::Hidden { part_rows } => {
+            ParamKind::Hidden { part_rows } => {
                 let (values, cols) = (&param.values, param.shape[1]);
-                Rounded::Hidden(params.weights.round(values, part_rows, cols, config.scales, products))
+                Rounded::Hidden(params.weights.round(values, part_rows, cols, config.scales, matmul))
             }
-            Kind::Embedding => {
-                let (values, precision) = (&param.values, products.precision);
+            ParamKind::Embedding => {
+                let (values, precision) = (&param.values, matmul.precision);
                 Rounded::Embedding(Int8Head::quantize(values, config.vocab_size, config.d_model, precision))
             }
-            Kind::Norm | Kind::Mhc => Rounded::Not,
+            ParamKind::Norm | ParamKind::Mhc => Rounded::Not,
         }
     }
 
@@ -133,18 +91,18 @@ impl<'a> Graph<'a> {
             });
         }
         let head = head.expect("a model has an embedding");
-        Self { params, places: Places::of(&params.config), vars: OnceLock::new(), stacks, head, entropy: 0.0 }
+        Self { params, layout: ParamLayout::of(&params.config), vars: OnceLock::new(), stacks, head, entropy: 0.0 }
     }
 
     /// What the masters were rounded to. Whoever keeps it until the masters are rounded again gives that its memory: in
     /// between, the allocator would give it back, and new pages cost more than the rounding.
-    pub fn into_rounded(self) -> Kept {
-        Kept { _stacks: self.stacks, _head: self.head }
+    pub fn into_rounded(self) -> RoundedBuffers {
+        RoundedBuffers { _stacks: self.stacks, _head: self.head }
     }
 
     /// The rounded matrices of a hidden parameter.
-    pub fn stack(&self, place: usize) -> Option<&Arc<TernaryStack>> {
-        self.stacks[place].as_ref()
+    pub fn stack(&self, param_idx: usize) -> Option<&Arc<TernaryStack>> {
+        self.stacks[param_idx].as_ref()
     }
 
     /// The rounded embedding.
@@ -162,23 +120,23 @@ impl<'a> Graph<'a> {
         &self.params.config
     }
 
-    /// Where each parameter stands.
-    pub fn places(&self) -> &Places {
-        &self.places
+    /// Where each parameter is in the list.
+    pub fn layout(&self) -> &ParamLayout {
+        &self.layout
     }
 
     /// Replaces the rounding of one parameter; the parity test plants an error this way.
-    pub fn set_stack(&mut self, place: usize, stack: TernaryStack) {
-        self.stacks[place] = Some(Arc::new(stack));
+    pub fn set_stack(&mut self, param_idx: usize, stack: TernaryStack) {
+        self.stacks[param_idx] = Some(Arc::new(stack));
     }
 
     /// The last residual `[N, d]`, before the final norm, and the streams `[N, n, d]` if there are several.
     pub fn hidden(&self, batch: &Batch) -> Result<(Tensor, Option<Tensor>)> {
         let rope = rope::table(self.config(), batch.seq_len);
-        let embedded = embed::lookup(self, batch)?;
+        let embedded = forward::lookup(self, batch)?;
         let mut streams = mhc::Streams::new(embedded, self.config().n_streams)?;
-        for block in &self.places.blocks {
-            streams = block::forward(self, block, streams, batch, &rope)?;
+        for block in &self.layout.blocks {
+            streams = forward::block(self, block, streams, batch, &rope)?;
         }
         streams.sum()
     }
@@ -190,13 +148,13 @@ impl<'a> Graph<'a> {
         let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config().norm_eps, train);
         op.entropy = if train { self.entropy } else { 0.0 };
         op.weights = Arc::clone(&batch.weights);
-        x.apply_op3(self.var(self.places.norm_final)?, self.var(self.places.embed)?, op)
+        x.apply_op3(self.var(self.layout.norm_final)?, self.var(self.layout.embed)?, op)
     }
 
     /// Logits `[N, vocab_size]`.
     pub fn logits(&self, batch: &Batch) -> Result<Vec<f32>> {
         let (x, _) = self.hidden(batch)?;
-        let gain = self.var(self.places.norm_final)?.to_vec1::<f32>()?;
+        let gain = self.var(self.layout.norm_final)?.to_vec1::<f32>()?;
         self.head.logits(&x, &gain, self.config().norm_eps)
     }
 
@@ -225,7 +183,7 @@ impl<'a> Graph<'a> {
         Ok(self.vars.get().expect("they were set"))
     }
 
-    fn var(&self, place: usize) -> Result<&Tensor> {
-        Ok(&self.vars()?[place])
+    fn var(&self, param_idx: usize) -> Result<&Tensor> {
+        Ok(&self.vars()?[param_idx])
     }
 }

@@ -1,4 +1,4 @@
-//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::pass`] strings together
+//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::backend::fused`] strings together
 //! over buffers that it keeps, and as candle operations around the same loops.
 //!
 //! Products of rounded numbers are the kernels' own, in integers, so that a forward pass makes the same numbers as the
@@ -7,17 +7,17 @@
 
 pub mod attention;
 pub mod embed;
-pub mod gate;
+pub mod glu;
 pub mod head;
 pub mod linear;
 pub mod simd;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
-use nanochat_kernels::{Aside, Int8Rows, Isa, Panels, Pool, Precision, Strips};
+use nanochat_kernels::{Int8Rows, Isa, PackBuffer, PackedMatrix, Panels, Pool, Precision};
 
 /// What the products of a step are made in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Products {
+pub struct MatmulPrecision {
     /// All but those below.
     pub precision: Precision,
     /// Gradients of what goes into ternary matrices are made by integers, of rows of int8, where a row has one scale.
@@ -25,7 +25,7 @@ pub struct Products {
     pub int8_gradients: bool,
 }
 
-impl Products {
+impl MatmulPrecision {
     /// Whatever this CPU multiplies fastest.
     pub fn fastest() -> Self {
         let precision = Precision::fastest();
@@ -33,7 +33,7 @@ impl Products {
     }
 }
 
-impl From<Precision> for Products {
+impl From<Precision> for MatmulPrecision {
     fn from(precision: Precision) -> Self {
         Self { precision, int8_gradients: false }
     }
@@ -51,12 +51,12 @@ pub struct Scratch {
     /// One thread: a step is spread over cores by its sequences.
     pub(crate) pool: Pool,
     /// Left sides that a product lays out.
-    aside: Aside,
+    aside: PackBuffer,
     /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
     right: Panels,
     /// Left sides that are used twice.
-    strips: Strips,
+    strips: PackedMatrix,
     rows: [Vec<f32>; 4],
     /// Of a gradient.
     quantized: Int8Rows,
@@ -67,10 +67,10 @@ impl Default for Scratch {
         Self {
             isa: Isa::best(),
             pool: Pool::new(1),
-            aside: Aside::default(),
+            aside: PackBuffer::default(),
             panels: Default::default(),
             right: Panels::default(),
-            strips: Strips::default(),
+            strips: PackedMatrix::default(),
             rows: Default::default(),
             quantized: Int8Rows::new(0),
         }

@@ -5,14 +5,14 @@
 use nanochat_kernels::{ScaleGroup, Shape};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Products;
+use crate::ops::MatmulPrecision;
 use crate::ops::linear::TernaryStack;
 
 /// What hidden matrices are rounded to, symmetrically about zero; gradients go straight through. Activations are int8
 /// always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Weights {
+pub enum WeightFormat {
     /// −1, 0 or 1 times the mean magnitude: 1.58 bits.
     #[default]
     Ternary,
@@ -24,7 +24,7 @@ pub enum Weights {
     Full,
 }
 
-impl Weights {
+impl WeightFormat {
     /// Rounds `weights` `[Σ part_rows, cols]`, each run of rows by itself, with a scale per `group`.
     pub fn round(
         self,
@@ -32,14 +32,14 @@ impl Weights {
         part_rows: &[usize],
         cols: usize,
         group: ScaleGroup,
-        products: impl Into<Products>,
+        matmul: impl Into<MatmulPrecision>,
     ) -> TernaryStack {
-        let products = products.into();
+        let matmul = matmul.into();
         let levels = match self {
-            Self::Ternary => return TernaryStack::quantize(weights, part_rows, cols, group, products),
+            Self::Ternary => return TernaryStack::quantize(weights, part_rows, cols, group, matmul),
             Self::Int4 => 7.0,
             Self::Int8 => 127.0,
-            Self::Full => return TernaryStack::from_values(weights, cols, products.precision),
+            Self::Full => return TernaryStack::from_values(weights, cols, matmul.precision),
         };
         let mut rounded = Vec::with_capacity(weights.len());
         let mut rest = weights;
@@ -52,7 +52,7 @@ impl Weights {
             }
             rest = after;
         }
-        TernaryStack::from_values(&rounded, cols, products.precision)
+        TernaryStack::from_values(&rounded, cols, matmul.precision)
     }
 }
 
@@ -73,19 +73,19 @@ mod tests {
         let scratch = &mut Scratch::default();
         let mut q = Int8Rows::new(cols);
         q.quantize(scratch.isa, &scratch.pool, &x);
-        let mut product = |format: Weights, group| {
+        let mut product = |format: WeightFormat, group| {
             let mut y = vec![0.0; n * rows];
             let stack = format.round(&weights, &[16, 8], cols, group, Precision::F32);
             stack.forward(&q, &mut y, Write::Store, scratch);
             y
         };
-        let exact = product(Weights::Full, ScaleGroup::Matrix);
+        let exact = product(WeightFormat::Full, ScaleGroup::Matrix);
         for group in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(16)] {
             let mut error = |format| -> f32 {
                 let squares = product(format, group).iter().zip(&exact).map(|(y, e)| (y - e).powi(2)).sum::<f32>();
                 (squares / exact.iter().map(|e| e * e).sum::<f32>()).sqrt()
             };
-            let errors = [Weights::Int8, Weights::Int4, Weights::Ternary].map(&mut error);
+            let errors = [WeightFormat::Int8, WeightFormat::Int4, WeightFormat::Ternary].map(&mut error);
             // Of a normal distribution: steps of 3.5 / 127 and 3.5 / 7 by their √12, and what three levels leave.
             assert!(
                 errors[0] < 0.01 && (0.02..0.2).contains(&errors[1]) && (0.3..0.7).contains(&errors[2]),

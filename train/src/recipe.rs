@@ -5,9 +5,10 @@ use std::path::Path;
 use nanochat_engine::Config;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::Products;
+use crate::data::DataRecipe;
+use crate::ops::MatmulPrecision;
 use crate::optim::{Method, Optimizer};
-use crate::quantize::Weights;
+use crate::quantize::WeightFormat;
 use crate::schedule::Schedule;
 
 /// One run.
@@ -17,15 +18,15 @@ pub struct Recipe {
     /// Initial weights, batches and split follow from it.
     pub seed: u64,
     /// What products are made in.
-    pub precision: Precision,
+    pub precision: StepPrecision,
     /// What hidden matrices are rounded to.
-    pub weights: Weights,
+    pub weights: WeightFormat,
     /// What is taken off the loss for each nat of a prediction's entropy (arXiv 1701.06548); 0: nothing.
     pub entropy: f32,
     /// Architecture; `vocab_size` is an upper bound that a small workspace may not reach.
     pub model: Config,
     /// What is shown to it.
-    pub data: Data,
+    pub data: DataRecipe,
     /// How long.
     pub schedule: Schedule,
     /// How it learns.
@@ -38,7 +39,7 @@ pub struct Recipe {
 /// rounded numbers exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StepPrecision {
     /// The same bits on every CPU with as many threads.
     F32,
     /// Both sides rounded to bf16 before they are multiplied: the same bits on CPUs with the same bf16 instructions.
@@ -49,39 +50,17 @@ pub enum Precision {
     Fastest,
 }
 
-impl Precision {
+impl StepPrecision {
     /// What it comes to on this CPU.
-    pub fn resolve(self) -> Products {
+    pub fn resolve(self) -> MatmulPrecision {
         use nanochat_kernels::Precision;
         match self {
             Self::F32 => Precision::F32.into(),
             Self::Bf16 => Precision::Bf16.into(),
-            Self::Int8 => Products { precision: Precision::Bf16, int8_gradients: true },
-            Self::Fastest => Products::fastest(),
+            Self::Int8 => MatmulPrecision { precision: Precision::Bf16, int8_gradients: true },
+            Self::Fastest => MatmulPrecision::fastest(),
         }
     }
-}
-
-/// What is shown to the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// Tokens in one packed sequence.
-    pub seq_len: usize,
-    /// Sequences in one step.
-    pub sequences: usize,
-    /// Sequences whose gradients are taken together on one core; divides `sequences`.
-    pub micro_sequences: usize,
-    /// Share of the documents that are cut as holes, suffix first.
-    pub fim_rate: f32,
-    /// Share of the holes that come behind a snippet of another file of the package.
-    pub snippet_rate: f32,
-    /// Share of the holes that come behind what the types nearby have.
-    pub declared_rate: f32,
-    /// Share of the bytes that is held out, in whole files.
-    pub held_out_share: f64,
-    /// Share of the sequences that come from the sources of dependencies, so that what a base knows is not forgotten.
-    pub replay_share: f32,
 }
 
 /// How training is watched.
@@ -224,8 +203,8 @@ impl Recipe {
     /// Refuses what the engine cannot run.
     pub fn check_served(&self, name: &str) -> Result<(), RecipeError> {
         match self.weights {
-            Weights::Ternary => Ok(()),
-            Weights::Int4 | Weights::Int8 | Weights::Full => Err(RecipeError::NotServed {
+            WeightFormat::Ternary => Ok(()),
+            WeightFormat::Int4 | WeightFormat::Int8 | WeightFormat::Full => Err(RecipeError::NotServed {
                 name: name.to_owned(),
                 reason: "the engine multiplies ternary weights only: write weights = \"ternary\"; what others would gain \
                          is measured by `cargo run --release -p nanochat-train --example ablate`",

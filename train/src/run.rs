@@ -9,26 +9,32 @@ use nanochat_engine::checkpoint::{Fingerprint, Manifest, PackedWeights, Record, 
 use nanochat_engine::memory::Blend;
 use nanochat_engine::{Cancel, Checkpoint, Config, Tokenizer};
 
-use crate::corpus::licence::{self, Allowed};
-use crate::corpus::shards::{self, Shards, Split};
-use crate::corpus::{Corpus, Wanted};
-use crate::documents::Documents;
-use crate::gradients::Gradients;
-use crate::journal::{Entry, Journal};
-use crate::learned::{Changes, Forgotten, Learned};
-use crate::measure::{self, Figures, Watch};
-use crate::mixture::Mixture;
-use crate::model::{Batch, Graph, Params};
-use crate::ops::Products;
+use crate::backend::Backend;
+use crate::data::Batch;
+use crate::data::corpus::{CollectRequest, Corpus};
+use crate::data::documents::Documents;
+use crate::data::forgotten::Forgotten;
+use crate::data::learned::{Changes, Learned};
+use crate::data::licence::{self, Allowed};
+use crate::data::mixture::Mixture;
+use crate::data::packages::Packages;
+use crate::data::shards::{self, Shards, Split};
+use crate::data::tokenizer::{self, TokenizerError};
+use crate::journal::{Journal, StepEntry};
+use crate::lr_finder::RangeTest;
+use crate::measure::{self, Figures, ValidationSet};
+use crate::model::{Graph, Params};
+use crate::ops::MatmulPrecision;
 use crate::optim::{Moments, Update, moments};
-use crate::packages::Packages;
 use crate::pool::Pool;
-use crate::schedule::{RangeTest, Schedule};
-use crate::state::{self, Best, Lock, Shapes, Snapshot, State};
-use crate::{Device, Event, Options, Outcome, Packed, Recipe, TrainError, export, tokenizer};
+use crate::schedule::Schedule;
+use crate::state::{self, Best, Shapes, Snapshot, State};
+use crate::state_dir::Lock;
+use crate::{Device, Event, Options, Outcome, PackedCorpus, Recipe, TrainError, curve, export};
 
-/// See [`crate::train`].
-pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
+/// Trains. Saves its state and returns early, with `finished: false`, when cancelled.
+pub fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome, TrainError> {
+    options.device.check()?;
     let mut recipe = recipe(options)?;
     let _lock = Lock::take(&options.state_dir)?;
     let workers = Pool::new(options.threads)?;
@@ -55,8 +61,7 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     }
     let tokenizer = match (&begin, &options.base) {
         (Begin::Resume(state) | Begin::Update(state), _) => Arc::new(
-            Tokenizer::from_merges(state.merges.clone())
-                .map_err(|e| TrainError::Tokenizer { reason: e.to_string() })?,
+            Tokenizer::from_merges(state.merges.clone()).map_err(|e| TokenizerError { reason: e.to_string() })?,
         ),
         (Begin::Fresh, Some(base)) => base.tokenizer.clone(),
         (Begin::Fresh, None) => Arc::new(match packed_tokenizer {
@@ -111,8 +116,9 @@ pub(crate) fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &C
     if run.steps(options, events, cancel)? { run.finish(options, cancel) } else { run.unfinished() }
 }
 
-/// See [`crate::pack`].
-pub(crate) fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<Packed, TrainError> {
+/// Writes the tokens of the corpus to a file of its own, for [`Options::packed`] on another machine. The tokenizer is learned
+/// as for a fresh run, or is the base's.
+pub fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<PackedCorpus, TrainError> {
     let recipe = recipe(options)?;
     let _lock = Lock::take(&options.state_dir)?;
     let workers = Pool::new(options.threads)?;
@@ -123,7 +129,7 @@ pub(crate) fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)
         None => Arc::new(learn_tokenizer(&corpus, &recipe)?),
     };
     let shards = Shards::write(path, &corpus, &tokenizer, &workers)?;
-    Ok(Packed { n_files: shards.documents().len(), n_tokens: shards.n_tokens(shards.trained()) })
+    Ok(PackedCorpus { n_files: shards.documents().len(), n_tokens: shards.n_tokens(shards.trained()) })
 }
 
 /// The recipe with what overrides it.
@@ -136,7 +142,7 @@ fn recipe(options: &Options) -> Result<Recipe, TrainError> {
 }
 
 fn learn_tokenizer(corpus: &Corpus, recipe: &Recipe) -> Result<Tokenizer, TrainError> {
-    tokenizer::learn(corpus.trained().map(|file| file.text.as_str()), recipe.model.vocab_size)
+    Ok(tokenizer::learn(corpus.trained().map(|file| file.text.as_str()), recipe.model.vocab_size)?)
 }
 
 /// Says what there is.
@@ -180,7 +186,7 @@ fn collect(options: &Options, recipe: &Recipe, workers: &Pool) -> Result<(Corpus
     let permissive: Option<Vec<String>> =
         (recipe.data.replay_share > 0.0).then(|| licence::PERMISSIVE.iter().map(|name| (*name).to_owned()).collect());
     let allowed = options.dependencies.as_ref().or(permissive.as_ref()).map(|list| Allowed::new(list)).transpose()?;
-    let wanted = Wanted {
+    let wanted = CollectRequest {
         sources: &options.sources,
         dependencies: allowed.as_ref(),
         forgotten: &forgotten,
@@ -355,17 +361,17 @@ struct Run {
     base: Option<Checkpoint>,
     model_id: String,
     n_threads: usize,
-    products: Products,
+    matmul: MatmulPrecision,
     pool: Pool,
     mixture: Mixture,
-    watch: Watch,
+    watch: ValidationSet,
     /// Of dependencies, where they are replayed.
-    general: Option<Watch>,
+    general: Option<ValidationSet>,
     params: Params,
     moments: Moments,
     /// Running averages of the masters, where the recipe takes them.
     averages: Vec<Vec<f32>>,
-    gradients: Gradients,
+    backend: Backend,
     step: usize,
     tokens: usize,
     stable: Option<Snapshot>,
@@ -385,23 +391,23 @@ impl Run {
     fn new(options: &Options, task: Task) -> Result<Self, TrainError> {
         let Task { recipe, corpus, tokenizer, .. } = &task;
         let data = &recipe.data;
-        let (products, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
+        let (matmul, pool) = (recipe.precision.resolve(), Pool::new(options.threads)?);
         let mut params = match &options.base {
             Some(base) => Params::from_weights(&base.weights.unpack()),
             None => Params::init(&config(options, recipe, tokenizer.vocab_size()), recipe.seed),
         };
         params.weights = recipe.weights;
         let n_parts = data.sequences / data.micro_sequences;
-        let mut gradients = Gradients::on(options.device, &params, n_parts, data.seq_len)?;
-        gradients.entropy = recipe.entropy;
+        let mut backend = Backend::for_device(options.device, &params, n_parts, data.seq_len)?;
+        backend.entropy = recipe.entropy;
         // What a run may stop by must not be what it is judged by.
         let (calibration, report) = measure::halves(&corpus.held_out);
         let watched = if calibration.is_empty() { report } else { calibration };
-        let watch = |files| Watch::new(tokenizer, files, data.seq_len, recipe.measure.sequences);
+        let watch = |files| ValidationSet::new(tokenizer, files, data.seq_len, recipe.measure.sequences);
         let root = options.sources.root.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(Self {
-            peak_gflops: (options.device == Device::Cpu).then(|| products.precision.gflops() * pool.n_workers() as f64),
-            products,
+            peak_gflops: (options.device == Device::Cpu).then(|| matmul.precision.gflops() * pool.n_workers() as f64),
+            matmul,
             mixture: task.mixture(&pool),
             pool,
             watch: watch(&watched),
@@ -411,7 +417,7 @@ impl Run {
                 true => params.list.iter().map(|param| param.values.clone()).collect(),
                 false => Vec::new(),
             },
-            gradients,
+            backend,
             params,
             base: options.base.clone(),
             model_id: root.filter(|name| !name.is_empty()).unwrap_or_else(|| "workspace".to_owned()),
@@ -589,7 +595,7 @@ impl Run {
             } else {
                 None
             };
-            self.journal.push(&Entry { step: self.step, tokens: self.tokens, loss, bits_per_byte })?;
+            self.journal.push(&StepEntry { step: self.step, tokens: self.tokens, loss, bits_per_byte })?;
             events(Event::Step {
                 step: self.step,
                 total: pace.total,
@@ -609,8 +615,8 @@ impl Run {
         }
     }
 
-    fn bits_per_byte(&self, watch: &Watch) -> Result<f64, TrainError> {
-        Ok(watch.bits_per_byte(&Graph::new(&self.served(), self.products), &self.pool)?)
+    fn bits_per_byte(&self, watch: &ValidationSet) -> Result<f64, TrainError> {
+        Ok(watch.bits_per_byte(&Graph::new(&self.served(), self.matmul), &self.pool)?)
     }
 
     /// Keeps the masters if they are the best so far, where the run stops by that.
@@ -630,14 +636,14 @@ impl Run {
         let (micro, n_parts) = (data.micro_sequences, data.sequences / data.micro_sequences);
         let batches = self.pool.map(n_parts, |part| self.mixture.batch(self.step, part * micro..(part + 1) * micro));
         let weight = 1.0 / batches.iter().map(Batch::weight).sum::<f32>().max(1.0);
-        let loss = self.gradients.take(&self.params, self.products, &batches, weight, &self.pool)?;
+        let loss = self.backend.gradients(&self.params, self.matmul, &batches, weight, &self.pool)?;
         // What knows nothing costs the logarithm of the vocabulary. NaN is not below anything.
         let bound = 2.0 * (self.params.config.vocab_size as f64).ln();
         if loss.partial_cmp(&bound) != Some(std::cmp::Ordering::Less) {
             return Ok(None);
         }
-        let gradients = self.gradients.sum(&self.pool);
-        let update = Update { factor, precision: self.products.precision, step: self.step + 1 };
+        let gradients = self.backend.sum(&self.pool);
+        let update = Update { factor, precision: self.matmul.precision, step: self.step + 1 };
         let norm = recipe.optimizer.step(&mut self.params, &mut self.moments, gradients, update, &self.pool);
         if !norm.is_finite() {
             return Ok(None);
@@ -725,7 +731,7 @@ impl Run {
             blend_bits_per_byte: after.total.blend,
         });
         let held_out = self.held_out();
-        let curve = Some(self.journal.draw()?);
+        let curve = Some(curve::save(&options.state_dir, self.journal.entries())?);
         let gain = self.before.gain(&after);
         let (before, after) = (self.before.total, after.total);
         Ok(Outcome { checkpoint, before, after, gain, held_out, finished: true, curve })

@@ -9,13 +9,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nanochat_engine::TokenId;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Figures;
 use crate::optim::Moments;
+use crate::state_dir::StateError;
 
 /// Where a run is, inside the state folder.
 pub const FILE_NAME: &str = "state.nct";
@@ -95,42 +96,6 @@ pub struct State {
     pub since: Option<String>,
 }
 
-/// Why a state cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The file system said no.
-    #[error("training state {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The bytes are not a state of this version.
-    #[error("training state {path} is damaged ({reason}); pass --restart to begin afresh")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// Another process trains there.
-    #[error("this workspace is being trained by another process ({folder}); wait for it, or stop it with Ctrl-C")]
-    Busy {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// It belongs to another run.
-    #[error("training state {path} is of another {what}; pass --restart to begin afresh")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// `recipe`, `corpus` or `base`.
-        what: &'static str,
-    },
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -148,27 +113,6 @@ struct Header {
     best: Option<(usize, f64)>,
     since: Option<String>,
     payload_hash: String,
-}
-
-/// Keeps other trainers away from a folder while it lives.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
-
-impl Lock {
-    /// Takes the folder, which is made if there is none. The system frees it when the process ends, however it ends.
-    pub fn take(folder: &Path) -> Result<Self, StateError> {
-        let path = folder.join("lock");
-        let open = || {
-            std::fs::create_dir_all(folder)?;
-            std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)
-        };
-        let file = open().map_err(|source| StateError::Io { path: path.clone(), source })?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Err(StateError::Busy { folder: folder.to_owned() }),
-            Err(std::fs::TryLockError::Error(source)) => Err(StateError::Io { path, source }),
-        }
-    }
 }
 
 /// Removes the states of `folder`, as far as there are any.

@@ -7,21 +7,23 @@ use nanochat_engine::workspace::sources::SourceFile;
 use nanochat_engine::{Config, Model, Precision, Session, TokenId, Tokenizer};
 use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::{KvBits, ScaleGroup, TernaryMatrix, Write};
-use nanochat_train::documents::Documents;
-use nanochat_train::model::params::Places;
-use nanochat_train::model::{Batch, Graph, Params};
+use nanochat_train::backend::fused::FusedPass;
+use nanochat_train::data::Batch;
+use nanochat_train::data::DataRecipe;
+use nanochat_train::data::documents::Documents;
+use nanochat_train::data::tokenizer;
+use nanochat_train::model::params::ParamLayout;
+use nanochat_train::model::{Graph, Params};
 use nanochat_train::optim::Update;
-use nanochat_train::pass::Pass;
 use nanochat_train::pool::Pool;
-use nanochat_train::recipe::Data;
-use nanochat_train::{Recipe, export, tokenizer};
+use nanochat_train::{Recipe, export};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TEXTS: [&str; 3] =
-    [include_str!("../src/schedule.rs"), include_str!("../src/corpus.rs"), include_str!("../src/ops/linear.rs")];
+    [include_str!("../src/schedule.rs"), include_str!("../src/data/corpus.rs"), include_str!("../src/ops/linear.rs")];
 
 struct Trained {
     params: Params,
@@ -32,7 +34,7 @@ struct Trained {
 fn fresh(n_streams: usize, scales: ScaleGroup) -> Trained {
     let recipe = Recipe::load("test").expect("it is built in");
     let tokenizer = Arc::new(tokenizer::learn(TEXTS.into_iter(), recipe.model.vocab_size).expect("text has pairs"));
-    let data = Data { seq_len: 64, ..recipe.data };
+    let data = DataRecipe { seq_len: 64, ..recipe.data };
     let config = Config { n_streams, scales, vocab_size: tokenizer.vocab_size(), ..recipe.model };
     let files = TEXTS.map(|text| SourceFile { name: "a.rs".into(), path: "a.rs".into(), text: text.into() });
     let documents = Documents::new(tokenizer.clone(), &files, Arc::default(), &data, 1);
@@ -118,13 +120,13 @@ fn the_training_graph_and_the_engine_agree() {
             assert!(worst <= flip_tolerance(largest), "{case}; in 8 bits {worst:e}");
 
             // A scale that is 1 % off must not pass. `down` is not followed by a norm of its own.
-            let place = Places::of(&params.config).blocks[0].mlp.down;
-            let part = &graph.stack(place).expect("a hidden matrix").parts[0];
+            let param_idx = ParamLayout::of(&params.config).blocks[0].mlp.down;
+            let part = &graph.stack(param_idx).expect("a hidden matrix").parts[0];
             let scaled = part.scales().iter().map(|s| s * 1.01).collect();
             let wrong = TernaryMatrix::from_trits(part.shape(), part.group(), part.trits().to_vec(), scaled)
                 .expect("only the scale changed");
             graph.set_stack(
-                place,
+                param_idx,
                 nanochat_train::ops::linear::TernaryStack::from_parts(vec![wrong], nanochat_kernels::Precision::F32),
             );
             let (found, largest) = differences(&graph, &weights, &tokenizer, KvBits::ThirtyTwo);
@@ -192,7 +194,7 @@ fn a_pass_takes_the_gradients_that_candle_takes() {
         };
         // What they held before the first batch must not show.
         let (mut found, mut expected) = (filled(f32::NAN), filled(0.0));
-        let mut pass = Pass::default();
+        let mut pass = FusedPass::default();
         for (batch, write) in batches.iter().zip([Write::Store, Write::Add]) {
             let loss = pass.gradients(&graph, &trained.params, batch, 0.01, &mut found, write);
             let (expected_loss, gradients) = graph.gradients(batch, 0.01).expect("shapes agree");
@@ -222,7 +224,7 @@ fn a_pass_in_bf16_takes_nearly_the_same_gradients() {
         [nanochat_kernels::Precision::F32, nanochat_kernels::Precision::Bf16].map(|precision| {
             let graph = Graph::new(&trained.params, precision);
             let mut found: Vec<_> = trained.params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
-            (Pass::default().gradients(&graph, &trained.params, &batch, 0.01, &mut found, Write::Store), found)
+            (FusedPass::default().gradients(&graph, &trained.params, &batch, 0.01, &mut found, Write::Store), found)
         });
     assert!((loss - rounded_loss).abs() <= 0.002 * loss, "{rounded_loss} for {loss}");
     for ((param, exact), rounded) in trained.params.list.iter().zip(&exact).zip(&rounded) {

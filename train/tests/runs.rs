@@ -6,6 +6,8 @@ use nanochat_engine::memory::Memory;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::{Cancel, Completer, Limits, Prompt, Sources};
+use nanochat_train::backend::BackendError;
+use nanochat_train::data::corpus::CorpusError;
 use nanochat_train::{Device, Event, Options, Outcome, TrainError, pack, train};
 
 // glibc gives large pages back on each free, which is 40 % of a step.
@@ -429,7 +431,7 @@ fn an_empty_workspace_is_refused() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let sources = Sources { root: folder.path().to_owned(), packages: Vec::new() };
     let result = train(&options(&sources, &folder.path().join("s"), 1), &mut |_| {}, &Cancel::new());
-    assert!(matches!(result, Err(TrainError::Empty { .. })));
+    assert!(matches!(result, Err(TrainError::Corpus(CorpusError::Empty { .. }))));
 }
 
 #[test]
@@ -521,6 +523,6 @@ fn a_device_that_is_not_built_in_is_refused_before_any_work() {
     let (sources, _) = random_crate(folder.path(), 1);
     let options = Options { device: Device::Cuda, ..options(&sources, &folder.path().join("state"), 4) };
     let error = train(&options, &mut |event| panic!("{event:?}"), &Cancel::new()).expect_err("there is no cuda");
-    assert!(matches!(error, TrainError::NotBuilt { feature: "cuda" }), "{error}");
+    assert!(matches!(error, TrainError::Backend(BackendError::NotBuilt { feature: "cuda" })), "{error}");
     assert!(!options.state_dir.exists());
 }

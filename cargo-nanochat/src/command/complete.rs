@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Args;
 use nanochat_engine::memory::Tier;
-use nanochat_engine::memory::cache::{self, Cache, Event};
+use nanochat_engine::workspace::cache::{self, Cache, Event};
 use nanochat_engine::workspace::sources::{Package, Role};
 use nanochat_engine::workspace::store::StoreError;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Limits, Memory, Prompt, Stop, TokenSource};

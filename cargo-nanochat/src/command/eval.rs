@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use nanochat_eval::audit::Audit;
-use nanochat_eval::contestant::Contestant;
+use nanochat_eval::run::Audit;
+use nanochat_eval::system::System;
 use nanochat_eval::{Event, Plan, Report, evaluate_and_audit, merge};
 
 use crate::context::Context;
@@ -124,9 +124,8 @@ fn measure(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let n_threads = args.threads.or(workspace.and_then(|workspace| workspace.settings.threads)).unwrap_or(0);
     let mut completers = args.systems.completers(context, checkpoint.as_ref(), n_threads)?;
     let label = completers.label();
-    let mut contestants = args.systems.contestants(&mut completers, interrupt.cancel())?;
-    let mut contestants: Vec<&mut dyn Contestant> =
-        contestants.iter_mut().map(|contestant| &mut **contestant as &mut dyn Contestant).collect();
+    let mut systems = args.systems.systems(&mut completers, interrupt.cancel())?;
+    let mut systems: Vec<&mut dyn System> = systems.iter_mut().map(|system| &mut **system as &mut dyn System).collect();
 
     let cache = context.store.eval_cache_path();
     let temporary = tempfile::tempdir().context("a temporary folder")?;
@@ -149,13 +148,13 @@ fn measure(context: &Context, args: &EvalArgs) -> anyhow::Result<()> {
     let mut bar = Bar::new(output);
     let mut progress = |event| match event {
         Event::Building { packages } => bar.say(output, &format!("building {packages} packages as they are")),
-        Event::Gated { done, total } => bar.set(output, done, total, "gates", "crates"),
+        Event::Filtered { done, total } => bar.set(output, done, total, "filter", "crates"),
         Event::Filled { system, done, total } => bar.set(output, done, total, "fill", &system),
         Event::Scored { system, done, total } => bar.set(output, done, total, "score", &system),
         Event::Audited { done, total } => bar.set(output, done, total, "audit", "alone"),
     };
     let n = args.suite.audit.unwrap_or(0);
-    let findings = evaluate_and_audit(&plan, &mut contestants, n, &mut progress, interrupt.cancel());
+    let findings = evaluate_and_audit(&plan, &mut systems, n, &mut progress, interrupt.cancel());
     bar.clear();
     let (findings, audit) = findings.context("evaluating")?;
     args.report.show(output, &Report::of(&findings))?;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::{Manifest, Training};
 use nanochat_eval::stats::Value;
-use nanochat_train::corpus::licence::PERMISSIVE;
+use nanochat_train::data::licence::PERMISSIVE;
 use nanochat_train::measure::Gain;
 use nanochat_train::{HeldOut, Options};
 use serde::Serialize;
@@ -264,7 +264,7 @@ fn pack(output: &Output, options: &Options, file: &Path) -> anyhow::Result<()> {
     let mut progress = TrainProgress::new(output, &never);
     let packed = nanochat_train::pack(options, file, &mut |event| progress.event(event));
     progress.finish()?;
-    let nanochat_train::Packed { n_files: files, n_tokens: tokens } = packed?;
+    let nanochat_train::PackedCorpus { n_files: files, n_tokens: tokens } = packed?;
     let n_bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
     if output.is_json() {
         return output.json(&Packed { file, files, tokens, bytes: n_bytes });

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nanochat_engine::rng::Rng;
-use nanochat_engine::text::syntax::Scanner;
+use nanochat_engine::text::Scanner;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 

@@ -228,7 +228,7 @@ fn what_the_reader_would_refuse_is_not_written() {
     let others_record = Manifest { record: Some(others_record), ..tiny_checkpoint().manifest };
     let too_many = Tokenizer::from_merges(vec![(8, 9)]).expect("defined in order");
     let mut no_blend = Blend::rough();
-    no_blend.alone.out[0] = f32::NAN;
+    no_blend.memory_only.out[0] = f32::NAN;
     for (checkpoint, reason) in [
         (Checkpoint { manifest: unnamed, ..tiny_checkpoint() }, "model_id"),
         (Checkpoint { manifest: other_shape, ..tiny_checkpoint() }, "architecture"),

@@ -18,7 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::fit::is_keyword;
 use crate::prompt::Prompt;
-use crate::text::syntax::lex;
+use crate::text::lex;
 
 /// Text on each side of the cursor that is read, in bytes.
 const BEFORE: usize = 128 << 10;
@@ -145,8 +145,8 @@ fn lines(text: &str) -> Vec<Line<'_>> {
 fn lexemes(line: &str) -> Vec<Lexeme<'_>> {
     let lexeme = |token: lex::Token<'_>| {
         let kind = match token.kind {
-            lex::Kind::Literal => Kind::Literal,
-            lex::Kind::Word if !is_keyword(token.text.as_bytes()) => Kind::Name,
+            lex::TokenKind::Literal => Kind::Literal,
+            lex::TokenKind::Word if !is_keyword(token.text.as_bytes()) => Kind::Name,
             _ => Kind::Fixed,
         };
         Lexeme { kind, at: token.at, text: &line[token.at..token.end()] }

@@ -27,8 +27,8 @@ use super::Stop;
 use super::text::Text;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
-use crate::text::syntax::{self, Scanner};
 use crate::text::tokenizer::{END, FIRST_BYTE, FIRST_MERGE, PREFIX, SNIPPET, SUFFIX, TokenId};
+use crate::text::{Scanner, verdict};
 
 #[test]
 fn what_stands_before_the_cursor_is_written_again() {
@@ -96,7 +96,7 @@ fn trim(case: &Case<'_>) -> Result<Fields<'static>, Malformed> {
 
 fn judge(case: &Case<'_>) -> Result<Fields<'static>, Malformed> {
     let (prefix, suffix) = case.at_cursor()?;
-    let verdict = syntax::check(prefix, case.text("says")?, suffix);
+    let verdict = verdict::check(prefix, case.text("says")?, suffix);
     Ok(vec![("verdict", plain(format!("{verdict:?}").to_lowercase()))])
 }
 

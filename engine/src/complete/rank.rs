@@ -14,7 +14,7 @@ use super::analogy::Alike;
 use super::fit;
 use super::network::{Network, n_weights};
 use super::voice::ByModel;
-use crate::symbols::Found;
+use crate::symbols::MemberCounts;
 
 /// Numbers that are known of a line.
 pub(super) const N_FEATURES: usize = N_SAID + fit::N_FEATURES;
@@ -42,7 +42,7 @@ pub(super) struct Evidence {
     pub(super) n_tokens: usize,
     pub(super) n_own: usize,
     /// Of the members that it names.
-    pub(super) members: Found,
+    pub(super) members: MemberCounts,
     /// Where it is to stand.
     pub(super) place: Place,
     /// How it fits in with the text around it.
@@ -112,7 +112,7 @@ impl Evidence {
             f[34] = last.max(-8.0) / 4.0;
             f[35] = least.max(-8.0) / 4.0;
         }
-        f[26] = ln(self.members.n_there.into());
+        f[26] = ln(self.members.n_existing.into());
         f[27] = ln(self.members.n_missing.into());
         f[28] = ln(self.members.n_wrong_calls.into());
         f[29 + self.place as usize] = 1.0;
@@ -171,7 +171,7 @@ mod tests {
             analogy: None,
             n_tokens: 2,
             n_own,
-            members: Found::default(),
+            members: MemberCounts::default(),
             place: Place::Within,
             fit: [0.0; fit::N_FEATURES],
         };

@@ -27,10 +27,10 @@ use super::text::Text;
 use super::voice::{ByModel, Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
 use crate::kv::session::{Place, Shoots};
-use crate::memory::{Sides, Tier};
+use crate::memory::{InfillQuery, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
-use crate::symbols::{self, Found};
+use crate::symbols::{self, MemberCounts};
 use crate::text::tokenizer::{END, MAX_TOKEN_BYTES, PREFIX, TokenId};
 use crate::{Cancel, Cancelled, Sampling};
 
@@ -136,7 +136,7 @@ pub(super) struct Line {
     /// What is known of it, where lines were weighed.
     pub(super) features: Option<[f32; N_FEATURES]>,
     /// Of the members that it names.
-    members: Found,
+    members: MemberCounts,
     /// The probability that it is the one that was meant.
     pub(super) p: f32,
 }
@@ -226,7 +226,7 @@ pub(super) fn search(
         is_searched: true,
         bridge: None,
         analogy: None,
-        members: Found::default(),
+        members: MemberCounts::default(),
         features: None,
     };
     let mut lines: Vec<Line> = found.into_iter().map(line).collect();
@@ -299,14 +299,14 @@ impl Search<'_, '_> {
         let Some(memory) = &self.voice.memory else { return };
         let tokenizer = self.voice.tokenizer;
         let mut bridges = Vec::new();
-        let sides = Sides {
+        let query = InfillQuery {
             before: &self.all[self.file_start..self.n_prompt],
             healed: &begin.text.healed,
-            behind: &self.behind,
-            behind_bytes: &self.behind_bytes,
+            after: &self.behind,
+            after_bytes: &self.behind_bytes,
             tokenizer,
         };
-        memory.bridges(&sides, &mut bridges);
+        memory.infill(&query, &mut bridges);
         let mut by_text: BTreeMap<Vec<u8>, Bridged> = BTreeMap::new();
         for bridge in bridges {
             let mut text = tokenizer.decode(&bridge.tokens);
@@ -317,7 +317,7 @@ impl Search<'_, '_> {
             }
             let this = Bridged {
                 n_before: bridge.n_before,
-                n_behind: bridge.n_behind,
+                n_behind: bridge.n_after,
                 is_near: bridge.tier == Tier::File,
                 n_places: 1,
             };
@@ -377,7 +377,7 @@ impl Search<'_, '_> {
             is_searched: false,
             bridge: None,
             analogy: None,
-            members: Found::default(),
+            members: MemberCounts::default(),
             features: None,
             p: 0.0,
         }
@@ -389,7 +389,7 @@ impl Search<'_, '_> {
         let line_start = prompt.prefix.rfind('\n').map_or(0, |at| at + 1);
         let (before, typed) = prompt.prefix.split_at(line_start);
         let (rest, behind) = prompt.suffix.split_once('\n').unwrap_or((prompt.suffix, ""));
-        let around = symbols::Surroundings::of(memory.symbols(), prompt.path, before, behind);
+        let around = symbols::CursorSymbols::of(memory.symbols(), prompt.path, before, behind);
         lines.retain_mut(|line| {
             let text = line.path.text.new_text();
             line.members = around.members(&[typed, text, rest].concat(), typed.len());

@@ -3,7 +3,8 @@
 use super::Stop;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
-use crate::text::syntax::{self, Behind, Scanner};
+use crate::text::Scanner;
+use crate::text::suffix::{SuffixScan, balanced_part};
 use crate::text::tokenizer::{END, N_SPECIALS, TokenId};
 
 /// The text generated so far, and the rules that end it.
@@ -134,13 +135,13 @@ impl Text {
     }
 
     /// What texts at this cursor are judged by.
-    pub(super) fn behind<'a>(&self, suffix: &'a str) -> Behind<'a> {
-        Behind::new(self.at_cursor.clone(), syntax::balanced_part(suffix))
+    pub(super) fn behind<'a>(&self, suffix: &'a str) -> SuffixScan<'a> {
+        SuffixScan::new(self.at_cursor.clone(), balanced_part(suffix))
     }
 
     /// Whether what is new breaks nothing in its place, as far as the begin of the suffix tells.
-    pub(super) fn fits(&self, behind: &Behind<'_>) -> bool {
-        behind.with(self.new_text()).is_some()
+    pub(super) fn fits(&self, behind: &SuffixScan<'_>) -> bool {
+        behind.scan_with(self.new_text()).is_some()
     }
 
     /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand

@@ -90,7 +90,7 @@ impl Voice<'_> {
         let mut log_p = 0.0;
         for token in next {
             memory.lookup(&all[start..], "", lookup);
-            let p = self.blend.p_alone(*token, p_uniform(vocab_size), vocab_size, lookup);
+            let p = self.blend.p_memory_only(*token, p_uniform(vocab_size), vocab_size, lookup);
             log_p += p.max(f32::MIN_POSITIVE).ln();
             all.push(*token);
         }

@@ -12,24 +12,25 @@
 //! is what lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations that
 //! IEEE 754 rounds exactly are used, so every machine finds the same weights.
 
-use super::lookup::{Lookup, N_TIERS, Order, Tier};
+use super::lookup::{Lookup, Order};
 use crate::text::tokenizer::{N_SPECIALS, TokenId};
+use crate::tier::{N_TIERS, Tier};
 
-mod gate;
+mod mixing;
 
-pub(crate) use gate::{Gate, N_FEATURES, N_GATE, N_HIDDEN, slope, squash};
+pub(crate) use mixing::{MixingWeights, N_FEATURES, N_HIDDEN, N_MIXING, slope, squash};
 
 /// The gates, calibrated on held-out code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
     /// For a memory beside a model.
-    pub(crate) beside: Gate,
+    pub(crate) with_model: MixingWeights,
     /// For a memory by itself.
-    pub(crate) alone: Gate,
+    pub(crate) memory_only: MixingWeights,
 }
 
 /// Numbers that make a blend.
-pub(crate) const N_WEIGHTS: usize = 2 * N_GATE;
+pub(crate) const N_WEIGHTS: usize = 2 * N_MIXING;
 
 /// Weights that no blend can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,12 +66,12 @@ impl Default for Blend {
 impl Blend {
     /// Before any calibration: longer matches weigh more.
     pub fn rough() -> Self {
-        Self { beside: Gate::rough(0.3), alone: Gate::rough(0.5) }
+        Self { with_model: MixingWeights::rough(0.3), memory_only: MixingWeights::rough(0.5) }
     }
 
     /// All numbers in their order in a checkpoint.
     pub fn weights(&self) -> Vec<f32> {
-        self.beside.weights().chain(self.alone.weights()).collect()
+        self.with_model.weights().chain(self.memory_only.weights()).collect()
     }
 
     /// A blend from its numbers.
@@ -81,8 +82,11 @@ impl Blend {
         if let Some(index) = weights.iter().position(|weight| !(-MAX_WEIGHT..=MAX_WEIGHT).contains(weight)) {
             return Err(BlendError::OutOfRange { index });
         }
-        let (beside, alone) = weights.split_at(N_GATE);
-        Ok(Self { beside: Gate::from_weights(beside), alone: Gate::from_weights(alone) })
+        let (with_model, memory_only) = weights.split_at(N_MIXING);
+        Ok(Self {
+            with_model: MixingWeights::from_weights(with_model),
+            memory_only: MixingWeights::from_weights(memory_only),
+        })
     }
 
     /// Turns `probabilities`, the model's or (`has_model` false) any other to begin with, into the blend, in place.
@@ -92,7 +96,7 @@ impl Blend {
         if lookup.is_empty() {
             return;
         }
-        let gate = if has_model { &self.beside } else { &self.alone };
+        let gate = if has_model { &self.with_model } else { &self.memory_only };
         let base = Base::of(probabilities, has_model);
         let mut kept = 1.0f32;
         each_order(lookup, |tier, order| {
@@ -112,12 +116,12 @@ impl Blend {
 
     /// What the memory alone makes of one token that had the probability `p` among `vocab_size`: the same bits as those of
     /// [`Blend::mix`] without a model.
-    pub fn p_alone(&self, token: TokenId, p: f32, vocab_size: usize, lookup: &Lookup) -> f32 {
+    pub fn p_memory_only(&self, token: TokenId, p: f32, vocab_size: usize, lookup: &Lookup) -> f32 {
         let base = Base::of(&[], false);
         let (mut kept, mut part) = (1.0f32, 0.0f32);
         each_order(lookup, |tier, order| {
             let Some(scale) = known_share(order, vocab_size) else { return };
-            let weight = self.alone.weight(&features(lookup, tier, order, &base, &[]));
+            let weight = self.memory_only.weight(&features(lookup, tier, order, &base, &[]));
             kept *= 1.0 - weight;
             if part > 0.0 {
                 part = shrunk(part, 1.0 - weight);

@@ -5,7 +5,7 @@
 //! −∂ln p/∂λₖ = −(cₖ − pₖ₋₁)·Π_{j>k}(1 − λⱼ) / p                        Adam over small batches
 //! ```
 
-use super::blend::{Blend, Gate, N_FEATURES};
+use super::blend::{Blend, MixingWeights, N_FEATURES};
 use super::lookup::Lookup;
 use crate::rng::Rng;
 use crate::text::tokenizer::TokenId;
@@ -47,7 +47,7 @@ impl Samples {
         bits.sum::<f64>() / self.len().max(1) as f64
     }
 
-    fn bits(&self, gate: &Gate) -> f64 {
+    fn bits(&self, gate: &MixingWeights) -> f64 {
         let p = |idx: usize| {
             let steps = self.steps_of(idx).iter();
             steps.fold(self.tokens[idx].0, |p, (features, share)| p + gate.weight(features) * (share - p))
@@ -84,8 +84,8 @@ const BATCH: usize = 256;
 
 impl Blend {
     /// Makes the samples more probable: those beside a model, and those of a memory by itself.
-    pub fn calibrate(&mut self, beside: &Samples, alone: &Samples, schedule: Schedule) {
-        for (gate, samples) in [(&mut self.beside, beside), (&mut self.alone, alone)] {
+    pub fn calibrate(&mut self, with_model: &Samples, memory_only: &Samples, schedule: Schedule) {
+        for (gate, samples) in [(&mut self.with_model, with_model), (&mut self.memory_only, memory_only)] {
             let mut adam = Adam::new(gate, schedule);
             let mut order: Vec<usize> = (0..samples.len()).collect();
             let mut rng = Rng::new(7);
@@ -106,8 +106,8 @@ impl Blend {
     }
 
     /// Mean bits of a token of each, by these gates.
-    pub fn bits(&self, beside: &Samples, alone: &Samples) -> [f64; 2] {
-        [(&self.beside, beside), (&self.alone, alone)].map(|(gate, samples)| samples.bits(gate))
+    pub fn bits(&self, with_model: &Samples, memory_only: &Samples) -> [f64; 2] {
+        [(&self.with_model, with_model), (&self.memory_only, memory_only)].map(|(gate, samples)| samples.bits(gate))
     }
 }
 
@@ -140,12 +140,12 @@ mod tests {
     fn gates_learn_whom_to_believe() {
         let (train, held_out) = (samples(4000), samples(500));
         let mut blend = Blend::rough();
-        let before = held_out.bits(&blend.beside);
+        let before = held_out.bits(&blend.with_model);
         blend.calibrate(&train, &Samples::default(), Schedule::FRESH);
-        let after = held_out.bits(&blend.beside);
+        let after = held_out.bits(&blend.with_model);
         // Half of the tokens are certain, and the other half takes 1 + ½·log₂ 264 bits at least: 2.5 together.
         assert!(after < before - 0.3 && after < 3.0, "{before} → {after}");
-        assert_eq!(blend.alone, Blend::rough().alone, "there was nothing to learn from");
+        assert_eq!(blend.memory_only, Blend::rough().memory_only, "there was nothing to learn from");
     }
 
     #[test]

@@ -17,8 +17,8 @@ mod sort;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-pub(super) use format::{Broken, Identity, Names, TokenWriter, write};
 use format::{Bytes, Layout};
+pub(crate) use format::{IndexError, IndexId, Names, TokenWriter, write};
 
 pub(super) use search::order_of;
 
@@ -34,7 +34,7 @@ const PAD: usize = 4;
 
 /// An index of some files, on the heap or mapped. Immutable.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     bytes: Bytes,
     layout: Layout,
 }
@@ -47,7 +47,7 @@ impl Default for Index {
 
 impl Index {
     /// Indexes files on the heap: (path, tokens). The order does not matter.
-    pub(super) fn build(mut files: Vec<(String, Vec<TokenId>)>) -> Self {
+    pub(crate) fn build(mut files: Vec<(String, Vec<TokenId>)>) -> Self {
         files.sort();
         let n_tokens = PAD + files.iter().map(|(_, tokens)| tokens.len() + 1).sum::<usize>();
         let most = format::MOST_TOKENS;
@@ -66,7 +66,7 @@ impl Index {
     }
 
     /// Tokens of all files.
-    pub(super) fn n_tokens(&self) -> usize {
+    pub(crate) fn n_tokens(&self) -> usize {
         self.layout.n_tokens.saturating_sub(PAD + self.layout.n_files)
     }
 

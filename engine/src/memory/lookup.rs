@@ -1,30 +1,7 @@
 //! What the tiers of the memory know of what comes next.
 
 use crate::text::tokenizer::TokenId;
-
-/// Whose text it is, nearest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// The file that is being written.
-    File,
-    /// Other files that are open.
-    Open,
-    /// The other files of the workspace.
-    Workspace,
-    /// The sources of the locked dependencies.
-    Dependencies,
-    /// The standard library.
-    Std,
-}
-
-/// How many tiers there are.
-pub const N_TIERS: usize = 5;
-
-impl Tier {
-    /// All of them, nearest first.
-    pub const ALL: [Self; N_TIERS] = [Self::File, Self::Open, Self::Workspace, Self::Dependencies, Self::Std];
-}
+use crate::tier::N_TIERS;
 
 /// Lengths below the longest match that are looked at.
 pub(super) const LADDER: [usize; 10] = [24, 16, 12, 8, 6, 5, 4, 3, 2, 1];
@@ -76,21 +53,6 @@ impl Lookup {
     pub fn is_empty(&self) -> bool {
         self.tiers.iter().all(Vec::is_empty)
     }
-}
-
-/// The rest of a line that stands elsewhere, between text as it stands before and behind the cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// Whose text it is.
-    pub tier: Tier,
-    /// Tokens before it that stand before the cursor too.
-    pub n_before: u32,
-    /// Tokens after it that stand behind the cursor too.
-    pub n_behind: u32,
-    /// Never empty; without the line break.
-    pub tokens: Vec<TokenId>,
-    /// Bytes of the last token that stand behind the cursor already.
-    pub n_cut: usize,
 }
 
 #[cfg(test)]

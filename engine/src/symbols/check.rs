@@ -2,122 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Kind, Record, Symbols, head};
-use crate::memory::{N_TIERS, Tier};
-use crate::text::syntax::lex::{self, Token};
+use super::standard::{is_plain_member, is_plain_trait};
+use super::{Record, RecordKind, Symbols, head};
+use crate::text::lex::{self, Token};
+use crate::tier::{N_TIERS, Tier};
 
-/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could have
-/// members that are not known.
-const PLAIN_TRAITS: [&str; 46] = [
-    "Add",
-    "AddAssign",
-    "AsMut",
-    "AsRef",
-    "BitAnd",
-    "BitAndAssign",
-    "BitOr",
-    "BitOrAssign",
-    "BitXor",
-    "BitXorAssign",
-    "Borrow",
-    "BorrowMut",
-    "Clone",
-    "Copy",
-    "Debug",
-    "Default",
-    "Deserialize",
-    "Display",
-    "Div",
-    "DivAssign",
-    "Drop",
-    "Eq",
-    "Error",
-    "From",
-    "FromIterator",
-    "FromStr",
-    "Hash",
-    "Index",
-    "IndexMut",
-    "Into",
-    "IntoIterator",
-    "LowerHex",
-    "Mul",
-    "MulAssign",
-    "Neg",
-    "Not",
-    "Ord",
-    "PartialEq",
-    "PartialOrd",
-    "Rem",
-    "Send",
-    "Serialize",
-    "Sub",
-    "SubAssign",
-    "Sync",
-    "ToOwned",
-];
-const PLAIN_MEMBERS: [&str; 60] = [
-    "Err",
-    "Error",
-    "IntoIter",
-    "Item",
-    "Output",
-    "Owned",
-    "Target",
-    "add",
-    "add_assign",
-    "as_mut",
-    "as_ref",
-    "bitand",
-    "bitor",
-    "bitxor",
-    "borrow",
-    "borrow_mut",
-    "by_ref",
-    "cause",
-    "clamp",
-    "clone",
-    "clone_from",
-    "clone_into",
-    "cmp",
-    "default",
-    "deserialize",
-    "description",
-    "div",
-    "div_assign",
-    "drop",
-    "eq",
-    "extend",
-    "fmt",
-    "from",
-    "from_iter",
-    "from_str",
-    "ge",
-    "gt",
-    "hash",
-    "index",
-    "index_mut",
-    "into",
-    "into_iter",
-    "le",
-    "lt",
-    "max",
-    "min",
-    "mul",
-    "ne",
-    "neg",
-    "not",
-    "partial_cmp",
-    "rem",
-    "serialize",
-    "source",
-    "sub",
-    "sub_assign",
-    "to_owned",
-    "to_string",
-    "try_from",
-    "try_into",
-];
 /// The value of a variable that is the value of a variable …: no further.
 const MOST_STEPS: usize = 6;
 /// Longer lines are not looked at.
@@ -149,9 +38,9 @@ pub(super) struct Scope<'a> {
 
 /// Of the members that a line names and whose receiver's type is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct MemberCounts {
     /// Such that are there.
-    pub n_there: u16,
+    pub n_existing: u16,
     /// Such that no type of the name has.
     pub n_missing: u16,
     /// Calls with more or fewer arguments than the function takes.
@@ -160,7 +49,7 @@ pub struct Found {
 
 /// What is known at a cursor: tables, and the scope.
 #[derive(Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct MemberChecker<'a> {
     pub(super) tables: &'a [Symbols; N_TIERS],
     pub(super) path: &'a str,
     pub(super) scope: &'a Scope<'a>,
@@ -174,10 +63,10 @@ enum Member<'a> {
     Unknown,
 }
 
-impl<'a> Known<'a> {
+impl<'a> MemberChecker<'a> {
     /// Looks at the members of `line` that end behind its first `n_typed` bytes.
-    pub(super) fn members(&self, line: &'a str, n_typed: usize) -> Found {
-        let mut found = Found::default();
+    pub(super) fn members(&self, line: &'a str, n_typed: usize) -> MemberCounts {
+        let mut found = MemberCounts::default();
         if line.len() > MOST_LINE_BYTES {
             return found;
         }
@@ -189,7 +78,7 @@ impl<'a> Known<'a> {
             while at < end {
                 let is_begin =
                     at.checked_sub(1).is_none_or(|before| !tokens[before].is(".") && !tokens[before].is(":"));
-                at = if is_begin && tokens[at].kind == lex::Kind::Word {
+                at = if is_begin && tokens[at].kind == lex::TokenKind::Word {
                     self.chain(&tokens, at, n_typed, &mut found, &mut waiting, 0).1
                 } else {
                     at + 1
@@ -206,13 +95,14 @@ impl<'a> Known<'a> {
         tokens: &[Token<'a>],
         start: usize,
         n_typed: usize,
-        found: &mut Found,
+        found: &mut MemberCounts,
         waiting: &mut Vec<Range<usize>>,
         depth: usize,
     ) -> (&'a str, usize) {
         let first = tokens[start].text;
         let is = |at: usize, mark: &str| tokens.get(at).is_some_and(|token| token.is(mark));
-        let word = |at: usize| tokens.get(at).filter(|token| token.kind == lex::Kind::Word).map(|token| token.text);
+        let word =
+            |at: usize| tokens.get(at).filter(|token| token.kind == lex::TokenKind::Word).map(|token| token.text);
         let mut at = start + 1;
         let mut by_path = false;
         let mut type_ = if is(at, ":") && is(at + 1, ":") {
@@ -241,7 +131,7 @@ impl<'a> Known<'a> {
             let calls = is(name_at + 1, "(");
             match self.member(type_, name, by_path, calls) {
                 Member::There { type_: next, n_args, is_method } => {
-                    found.n_there += u16::from(is_new);
+                    found.n_existing += u16::from(is_new);
                     type_ = head(next);
                     at = name_at + 1;
                     if calls {
@@ -285,13 +175,13 @@ impl<'a> Known<'a> {
         let value = value.strip_prefix("mut ").unwrap_or(value);
         let tokens = lex::tokens(value);
         // A variable that is set to itself under the same name is another one.
-        if tokens.first().is_none_or(|token| token.kind != lex::Kind::Word || token.text == name) {
+        if tokens.first().is_none_or(|token| token.kind != lex::TokenKind::Word || token.text == name) {
             return "";
         }
         if tokens.get(1).is_some_and(|token| token.is("{")) {
             return if tokens[0].is("Self") { self.scope.self_type.unwrap_or_default() } else { tokens[0].text };
         }
-        let (type_, end) = self.chain(&tokens, 0, usize::MAX, &mut Found::default(), &mut Vec::new(), depth + 1);
+        let (type_, end) = self.chain(&tokens, 0, usize::MAX, &mut MemberCounts::default(), &mut Vec::new(), depth + 1);
         if end == tokens.len() { type_ } else { "" }
     }
 
@@ -309,15 +199,15 @@ impl<'a> Known<'a> {
         };
         for record in tables.iter().flat_map(|table| table.of_owner(owner, self.path)) {
             match record.kind {
-                Kind::Type => is_type = true,
-                Kind::Open | Kind::Trait => is_open = true,
-                Kind::Implements => is_open |= !self.is_plain(record.name),
+                RecordKind::Type => is_type = true,
+                RecordKind::Open | RecordKind::Trait => is_open = true,
+                RecordKind::Implements => is_open |= !self.is_plain(record.name),
                 _ if record.name == name => found.push(record),
                 _ => {}
             }
         }
         // A field and a method may share a name.
-        let is_meant = |record: &Record<'a>| (record.kind == Kind::Field) != calls;
+        let is_meant = |record: &Record<'a>| (record.kind == RecordKind::Field) != calls;
         if !by_path && found.iter().any(is_meant) {
             found.retain(is_meant);
         }
@@ -325,9 +215,9 @@ impl<'a> Known<'a> {
         if let [first, others @ ..] = &found[..] {
             let n_args = first.n_args.filter(|_| others.iter().all(|other| other.n_args == first.n_args));
             let type_ = if others.iter().all(|other| other.type_ == first.type_) { first.type_ } else { "" };
-            return Member::There { type_, n_args, is_method: first.kind == Kind::Method };
+            return Member::There { type_, n_args, is_method: first.kind == RecordKind::Method };
         }
-        let is_of_trait = || self.tables.iter().any(|table| table.is_of_trait(name)) || PLAIN_MEMBERS.contains(&name);
+        let is_of_trait = || self.tables.iter().any(|table| table.is_of_trait(name)) || is_plain_member(name);
         if is_type
             && !is_open
             && self.scope.is_whole
@@ -343,14 +233,14 @@ impl<'a> Known<'a> {
 
     /// Whether all that a trait gives is known.
     fn is_plain(&self, name: &str) -> bool {
-        if PLAIN_TRAITS.contains(&name) {
+        if is_plain_trait(name) {
             return true;
         }
         let name = name.rsplit("::").next().unwrap_or_default();
-        let has = |kind: Kind| {
+        let has = |kind: RecordKind| {
             self.tables.iter().flat_map(|table| table.of_owner(name, self.path)).any(|record| record.kind == kind)
         };
-        has(Kind::Trait) && !has(Kind::Open)
+        has(RecordKind::Trait) && !has(RecordKind::Open)
     }
 }
 
@@ -360,8 +250,8 @@ fn arguments(tokens: &[Token<'_>], open: usize) -> (Option<usize>, usize) {
     let (mut depth, mut n, mut is_empty, mut is_plain) = (0usize, 1usize, true, true);
     for (at, token) in tokens.iter().enumerate().skip(open) {
         match token.text {
-            "(" | "[" | "{" if token.kind == lex::Kind::Mark => depth += 1,
-            ")" | "]" | "}" if token.kind == lex::Kind::Mark => {
+            "(" | "[" | "{" if token.kind == lex::TokenKind::Mark => depth += 1,
+            ")" | "]" | "}" if token.kind == lex::TokenKind::Mark => {
                 depth -= 1;
                 if depth == 0 {
                     // `f(a, )` has one.

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! Builder .path: PathBuf .depth: usize .build() -> Walk ::new(_) -> Builder
-//! Kind ::Dir ::File ::Link
+//! RecordKind ::Dir ::File ::Link
 //! ```
 //!
 //! Members are written as they are used, so that the text names what may follow `builder` as it would follow it.
 
 use std::collections::HashSet;
 
-use super::{Kind, Record, Symbols, live};
-use crate::memory::{N_TIERS, Tier};
-use crate::text::syntax::lex;
+use super::{Record, RecordKind, Symbols, tolerant};
+use crate::text::lex;
+use crate::tier::{N_TIERS, Tier};
 
 /// Lines before the cursor that do not count, at most: what is declared stays the same while they are written.
 const GRID: usize = 8;
@@ -38,12 +38,13 @@ pub fn settled(prefix: &str) -> &str {
 /// file `path` itself and by what is known of others; a line each, in the order of their names, the nearest that fit in
 /// `most_bytes`. Types of the standard library are left out.
 pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, behind: &str, most_bytes: usize) -> String {
-    let (records, scope) = live::live(before, behind);
+    let (records, scope) = tolerant::read_around(before, behind);
     let here = Symbols::of([(String::new(), records)]);
     let from = before.ceil_char_boundary(before.len().saturating_sub(NEAR_BEFORE));
     let near = lex::tokens(&before[from..]);
     let next = lex::tokens(&behind[..behind.floor_char_boundary(NEAR_BEHIND)]);
-    let words = near.iter().rev().chain(&next).filter(|token| token.kind == lex::Kind::Word).map(|token| token.text);
+    let words =
+        near.iter().rev().chain(&next).filter(|token| token.kind == lex::TokenKind::Word).map(|token| token.text);
     let of_variables = scope.variables.iter().rev().map(|variable| variable.type_);
     let names = scope.self_type.into_iter().chain(words).chain(of_variables);
     let names = names.filter(|name| name.len() > 1 && name.starts_with(char::is_uppercase));
@@ -77,11 +78,11 @@ fn line<'a>(name: &str, records: impl Iterator<Item = Record<'a>>, most_bytes: u
     let mut seen = HashSet::new();
     for record in records {
         let (order, mark) = match record.kind {
-            Kind::Field => (0, "."),
-            Kind::Variant => (1, "::"),
-            Kind::Method => (2, "."),
-            Kind::Associated => (3, "::"),
-            Kind::Type | Kind::Open | Kind::Trait | Kind::Implements => continue,
+            RecordKind::Field => (0, "."),
+            RecordKind::Variant => (1, "::"),
+            RecordKind::Method => (2, "."),
+            RecordKind::Associated => (3, "::"),
+            RecordKind::Type | RecordKind::Open | RecordKind::Trait | RecordKind::Implements => continue,
         };
         if members.len() == MOST_MEMBERS || !seen.insert((order, record.name)) {
             continue;
@@ -92,7 +93,7 @@ fn line<'a>(name: &str, records: impl Iterator<Item = Record<'a>>, most_bytes: u
             text.extend(["(", &args, ")"]);
         }
         if !record.type_.is_empty() && record.type_.len() <= MOST_TYPE {
-            text.extend([if record.kind == Kind::Field { ": " } else { " -> " }, record.type_]);
+            text.extend([if record.kind == RecordKind::Field { ": " } else { " -> " }, record.type_]);
         }
         members.push((order, text));
     }

@@ -7,54 +7,10 @@ use syn::{
     Visibility,
 };
 
-use super::{Kind, Record, Records, live};
-use crate::text::syntax::{is_parsable, with_parser};
-use crate::workspace::sources::SourceFile;
-
-/// Attributes that leave a type as it is written, by the first name of their path.
-const HARMLESS: [&str; 26] = [
-    "allow",
-    "automatically_derived",
-    "cfg",
-    "cfg_attr",
-    "clippy",
-    "default",
-    "deny",
-    "deprecated",
-    "derive",
-    "diagnostic",
-    "doc",
-    "error",
-    "expect",
-    "forbid",
-    "inline",
-    "must_use",
-    "non_exhaustive",
-    "repr",
-    "rustc_on_unimplemented",
-    "rustfmt",
-    "serde",
-    "stable",
-    "track_caller",
-    "unstable",
-    "warn",
-    "cold",
-];
-/// Derives whose methods are those of a trait.
-const KNOWN_DERIVES: [&str; 12] = [
-    "Clone",
-    "Copy",
-    "Debug",
-    "Default",
-    "PartialEq",
-    "Eq",
-    "PartialOrd",
-    "Ord",
-    "Hash",
-    "Serialize",
-    "Deserialize",
-    "Error",
-];
+use super::standard::{is_harmless, is_known_derive, trait_name};
+use super::{Record, RecordKind, Records, tolerant};
+use crate::text::SourceFile;
+use crate::text::parser::{is_parsable, with_parser};
 
 /// What the types and traits of each file have: all of it, or what is public. Files that do not parse, or nest too deep for
 /// the parser, are read as a live text is.
@@ -63,7 +19,7 @@ pub fn extract_each(files: &[SourceFile], only_public: bool) -> Vec<Records> {
     with_parser(|| {
         let extract = |SourceFile { text, .. }: &SourceFile| {
             let found = if is_parsable(text) { extract(text, only_public) } else { None };
-            found.unwrap_or_else(|| live::records(text))
+            found.unwrap_or_else(|| tolerant::records(text))
         };
         files.iter().map(extract).collect()
     })
@@ -105,11 +61,11 @@ impl<'a> Extract<'a> {
                 let owner = item.ident.to_string();
                 self.type_(&owner, &item.attrs);
                 for variant in &item.variants {
-                    self.add(Kind::Variant, &owner, &variant.ident.to_string(), None, None);
+                    self.add(RecordKind::Variant, &owner, &variant.ident.to_string(), None, None);
                 }
             }
             // What an alias has is what it stands for.
-            Item::Type(item) => self.add(Kind::Open, &item.ident.to_string(), "", None, None),
+            Item::Type(item) => self.add(RecordKind::Open, &item.ident.to_string(), "", None, None),
             Item::Trait(item) => self.trait_(item),
             Item::Impl(item) => self.impl_(item),
             Item::Macro(item) => self.open_all(&item.mac.tokens),
@@ -118,9 +74,9 @@ impl<'a> Extract<'a> {
     }
 
     fn type_(&mut self, owner: &str, attributes: &[Attribute]) {
-        self.add(Kind::Type, owner, "", None, None);
+        self.add(RecordKind::Type, owner, "", None, None);
         if !is_as_written(attributes) {
-            self.add(Kind::Open, owner, "", None, None);
+            self.add(RecordKind::Open, owner, "", None, None);
         }
     }
 
@@ -128,23 +84,23 @@ impl<'a> Extract<'a> {
         for field in fields {
             let Some(name) = &field.ident else { continue };
             if self.shows(&field.vis) {
-                self.add(Kind::Field, owner, &name.to_string(), None, Some(&field.ty));
+                self.add(RecordKind::Field, owner, &name.to_string(), None, Some(&field.ty));
             }
         }
     }
 
     fn trait_(&mut self, item: &syn::ItemTrait) {
         let owner = item.ident.to_string();
-        self.add(Kind::Trait, &owner, "", None, None);
+        self.add(RecordKind::Trait, &owner, "", None, None);
         if !is_as_written(&item.attrs) {
-            self.add(Kind::Open, &owner, "", None, None);
+            self.add(RecordKind::Open, &owner, "", None, None);
         }
         for item in &item.items {
             match item {
                 TraitItem::Fn(function) => self.function(&owner, &function.sig),
-                TraitItem::Const(item) => self.add(Kind::Associated, &owner, &item.ident.to_string(), None, None),
-                TraitItem::Type(item) => self.add(Kind::Associated, &owner, &item.ident.to_string(), None, None),
-                _ => self.add(Kind::Open, &owner, "", None, None),
+                TraitItem::Const(item) => self.add(RecordKind::Associated, &owner, &item.ident.to_string(), None, None),
+                TraitItem::Type(item) => self.add(RecordKind::Associated, &owner, &item.ident.to_string(), None, None),
+                _ => self.add(RecordKind::Open, &owner, "", None, None),
             }
         }
     }
@@ -159,22 +115,22 @@ impl<'a> Extract<'a> {
         }
         let of_trait = item.trait_.as_ref().and_then(|(path, _)| path.segments.last());
         if let Some((path, _)) = &item.trait_ {
-            self.add(Kind::Implements, &owner, trait_name(self.source(path.span())), None, None);
+            self.add(RecordKind::Implements, &owner, trait_name(self.source(path.span())), None, None);
         }
         if !is_as_written(&item.attrs) {
-            self.add(Kind::Open, &owner, "", None, None);
+            self.add(RecordKind::Open, &owner, "", None, None);
         }
         for item in &item.items {
             match item {
                 ImplItem::Fn(function) if of_trait.is_some() || self.shows(&function.vis) => {
                     self.function(&owner, &function.sig);
                     if !is_as_written(&function.attrs) {
-                        self.add(Kind::Open, &owner, "", None, None);
+                        self.add(RecordKind::Open, &owner, "", None, None);
                     }
                 }
-                ImplItem::Const(item) => self.add(Kind::Associated, &owner, &item.ident.to_string(), None, None),
-                ImplItem::Type(item) => self.add(Kind::Associated, &owner, &item.ident.to_string(), None, None),
-                ImplItem::Macro(_) | ImplItem::Verbatim(_) => self.add(Kind::Open, &owner, "", None, None),
+                ImplItem::Const(item) => self.add(RecordKind::Associated, &owner, &item.ident.to_string(), None, None),
+                ImplItem::Type(item) => self.add(RecordKind::Associated, &owner, &item.ident.to_string(), None, None),
+                ImplItem::Macro(_) | ImplItem::Verbatim(_) => self.add(RecordKind::Open, &owner, "", None, None),
                 _ => {}
             }
         }
@@ -182,7 +138,7 @@ impl<'a> Extract<'a> {
 
     fn function(&mut self, owner: &str, signature: &Signature) {
         let has_self = matches!(signature.inputs.first(), Some(FnArg::Receiver(_)));
-        let kind = if has_self { Kind::Method } else { Kind::Associated };
+        let kind = if has_self { RecordKind::Method } else { RecordKind::Associated };
         let n_args = signature.inputs.len() - usize::from(has_self);
         // Some that not every configuration has cannot be counted.
         let is_certain = signature.inputs.iter().all(|input| match input {
@@ -215,7 +171,7 @@ impl<'a> Extract<'a> {
                 TokenTree::Ident(name) => {
                     let name = name.to_string();
                     if name.starts_with(char::is_uppercase) {
-                        self.add(Kind::Open, &name, "", None, None);
+                        self.add(RecordKind::Open, &name, "", None, None);
                     }
                 }
                 _ => {}
@@ -231,36 +187,11 @@ impl<'a> Extract<'a> {
         self.text.get(span.byte_range()).unwrap_or_default()
     }
 
-    fn add(&mut self, kind: Kind, owner: &str, name: &str, n_args: Option<usize>, type_: Option<&Type>) {
+    fn add(&mut self, kind: RecordKind, owner: &str, name: &str, n_args: Option<usize>, type_: Option<&Type>) {
         let type_ = type_.map(|type_| self.source(type_.span())).unwrap_or_default();
         let type_ = if type_ == "Self" { owner } else { type_ };
         self.found.add(Record { kind, owner, name, n_args, type_ });
     }
-}
-
-/// The name of a trait, with the module that it is said to be in where that is none of the standard library's.
-pub(super) fn trait_name(path: &str) -> &str {
-    let end = path.find('<').unwrap_or(path.len());
-    let path = path[..end].trim();
-    let Some((modules, name)) = path.rsplit_once("::") else { return path };
-    let module = modules.rsplit("::").next().unwrap_or_default();
-    let is_std = matches!(
-        module,
-        "std"
-            | "core"
-            | "alloc"
-            | "fmt"
-            | "error"
-            | "ops"
-            | "cmp"
-            | "convert"
-            | "hash"
-            | "iter"
-            | "io"
-            | "str"
-            | "borrow"
-    );
-    if is_std { name } else { &path[path.len() - module.len() - "::".len() - name.len()..] }
 }
 
 fn is_parameter(generics: &Generics, name: &str) -> bool {
@@ -282,14 +213,4 @@ fn is_as_written(attributes: &[Attribute]) -> bool {
         });
         is_known && parsed.is_ok()
     })
-}
-
-/// Whether an attribute whose path begins so leaves what it stands before as it is written.
-pub(super) fn is_harmless(attribute: &str) -> bool {
-    HARMLESS.contains(&attribute)
-}
-
-/// Whether what a derive adds is what a trait has.
-pub(super) fn is_known_derive(name: &str) -> bool {
-    KNOWN_DERIVES.contains(&name)
 }

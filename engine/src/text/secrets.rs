@@ -17,7 +17,7 @@ use std::ops::Range;
 
 mod format;
 mod key_block;
-mod look;
+mod shape;
 mod named;
 mod url;
 
@@ -46,7 +46,7 @@ pub fn find(text: &str) -> Vec<Finding> {
             let is_escape = at > 0 && bytes[at - 1] == b'\\' && matches!(byte, b'n' | b'r' | b't');
             let word = at + usize::from(is_escape)..end;
             findings.extend(format::at(bytes, word.start));
-            findings.extend(named::behind(bytes, &word));
+            findings.extend(named::value_after(bytes, &word));
             at = end;
         } else if byte == b':' && bytes[at..].starts_with(b"://") {
             findings.extend(url::password(bytes, at));

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 use ignore::WalkBuilder;
 
+pub use crate::text::SourceFile;
+
 /// Larger files are tables or generated; they teach little and cost much.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -121,17 +123,6 @@ impl Sources {
     pub fn members(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| package.role == Role::Member)
     }
-}
-
-/// One `.rs` file of a workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFile {
-    /// Relative to the workspace's root, with `/`; for a dependency, `name-version/…`.
-    pub name: String,
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Its text, with `\n` line ends.
-    pub text: String,
 }
 
 /// A file that was left out.

@@ -157,7 +157,7 @@ impl Store {
         self.cache.join("eval")
     }
 
-    /// Where indexes of dependencies are kept: see [`crate::memory::cache`].
+    /// Where indexes of dependencies are kept: see [`crate::workspace::cache`].
     pub fn memory_dir(&self) -> PathBuf {
         self.cache.join("memory")
     }

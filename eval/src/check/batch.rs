@@ -18,11 +18,11 @@ use std::sync::mpsc;
 use nanochat_engine::Cancel;
 
 use super::{CheckError, Checker, Verdict};
-use crate::record::Hole;
+use crate::holes::Hole;
 
 /// A text in a hole.
 #[derive(Clone, Copy, Debug)]
-pub struct Filler<'a> {
+pub struct FilledHole<'a> {
     /// The hole; its file is one that [`Checker::original`] knows, and it fits that text.
     pub hole: &'a Hole,
     /// What is put there. The file must parse with it.
@@ -34,7 +34,7 @@ impl Checker {
     /// judged. The verdicts are the same for any number of workers.
     pub fn judge(
         &self,
-        fillers: &[Filler<'_>],
+        fillers: &[FilledHole<'_>],
         done: &mut dyn FnMut(usize),
         cancel: &Cancel,
     ) -> Result<(Vec<Verdict>, usize), CheckError> {
@@ -73,7 +73,7 @@ impl Checker {
     }
 
     /// Indices of fillers whose functions differ and whose files are part of the same crates.
-    fn rounds(&self, fillers: &[Filler<'_>]) -> Vec<Vec<usize>> {
+    fn rounds(&self, fillers: &[FilledHole<'_>]) -> Vec<Vec<usize>> {
         let mut n_before: HashMap<(&str, usize), usize> = HashMap::new();
         let mut rounds: BTreeMap<(&[usize], usize), Vec<usize>> = BTreeMap::new();
         for (filler_idx, filler) in fillers.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Checker {
 /// The work on one round.
 struct Round<'a> {
     checker: &'a Checker,
-    fillers: &'a [Filler<'a>],
+    fillers: &'a [FilledHole<'a>],
     tree_idx: usize,
     cancel: &'a Cancel,
     verdicts: Vec<(usize, Verdict)>,
@@ -156,7 +156,7 @@ struct Spliced<'a> {
 }
 
 impl<'a> Spliced<'a> {
-    fn new(checker: &'a Checker, fillers: &[Filler<'a>], active: &[usize]) -> Self {
+    fn new(checker: &'a Checker, fillers: &[FilledHole<'a>], active: &[usize]) -> Self {
         let mut by_file: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for &filler_idx in active {
             by_file.entry(&fillers[filler_idx].hole.file).or_default().push(filler_idx);
@@ -169,7 +169,7 @@ impl<'a> Spliced<'a> {
             let mut places = Vec::with_capacity(indices.len());
             let mut at = 0;
             for filler_idx in indices {
-                let Filler { hole, text: middle } = fillers[filler_idx];
+                let FilledHole { hole, text: middle } = fillers[filler_idx];
                 text.push_str(&original[at..hole.start]);
                 let start = text.len();
                 text.push_str(middle);

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     Cluster, Coverage, CoveragePoint, Difference, Dropped, FORMAT, LatencyCurve, Outcomes, Pairs, Reliability,
-    ReliabilityBin, Report, SkippedCrate, SkippedFiles, System, Timings,
+    ReliabilityBin, Report, SkippedCrate, SkippedFiles, SystemScores, Timings,
 };
-use crate::contestant::PRODUCT;
-use crate::holes::HoleKind;
-use crate::record::{Findings, Gate, Generated, Hole, Scored};
+use crate::holes::{Hole, HoleKind};
+use crate::record::{FilterOutcome, Findings, Generated, Scored};
 use crate::stats::{self, McNemar, Value};
+use crate::system::PRODUCT;
 
 /// Steps of the coverage curve, and bins of the reliability diagram.
 const N_STEPS: usize = 10;
@@ -21,22 +21,22 @@ const CONTROLS: [&str; 2] = ["truth", "empty"];
 impl Report {
     /// All figures of a run. The order of records does not matter.
     pub fn of(findings: &Findings) -> Self {
-        let answers = Answers::of(findings);
+        let results = Results::of(findings);
         let systems = &findings.systems;
         let mut dropped = Dropped::default();
-        for (_, gate) in &findings.gated {
+        for (_, gate) in &findings.filtered {
             match gate {
-                Gate::Passed => {}
-                Gate::TruthDegenerate => dropped.truth_degenerate += 1,
-                Gate::TruthFails => dropped.truth_fails += 1,
-                Gate::CanaryCompiles => dropped.canary_compiles += 1,
-                Gate::EmptyCompiles => dropped.empty_compiles += 1,
-                Gate::Leaks => dropped.leaks += 1,
+                FilterOutcome::Passed => {}
+                FilterOutcome::TruthDegenerate => dropped.truth_degenerate += 1,
+                FilterOutcome::TruthFails => dropped.truth_fails += 1,
+                FilterOutcome::CanaryCompiles => dropped.canary_compiles += 1,
+                FilterOutcome::EmptyCompiles => dropped.empty_compiles += 1,
+                FilterOutcome::Leaks => dropped.leaks += 1,
             }
         }
         let projects = &findings.projects;
         let n_distinct = |name: fn(&Hole) -> (&str, &str)| {
-            answers.holes.iter().map(|hole| name(hole)).collect::<BTreeSet<_>>().len()
+            results.holes.iter().map(|hole| name(hole)).collect::<BTreeSet<_>>().len()
         };
         Self {
             format: FORMAT,
@@ -45,12 +45,12 @@ impl Report {
             rustc: findings.rustc.clone(),
             sandbox: findings.sandbox.clone(),
             known: findings.known,
-            holes: answers.holes.len(),
+            holes: results.holes.len(),
             files: n_distinct(|hole| (&hole.project, &hole.file)),
             crates: n_distinct(|hole| (&hole.project, "")),
-            clusters: answers.cluster,
+            clusters: results.cluster,
             cut: projects.iter().map(|project| project.n_cut).sum(),
-            tried: findings.gated.len(),
+            tried: findings.filtered.len(),
             dropped,
             skipped_files: SkippedFiles {
                 not_compiled: projects.iter().map(|project| project.files_not_compiled).sum(),
@@ -65,26 +65,26 @@ impl Report {
                 .collect(),
             systems: systems
                 .iter()
-                .flat_map(|name| answers.kinds.iter().map(|kind| answers.system(name, *kind)).collect::<Vec<_>>())
+                .flat_map(|name| results.kinds.iter().map(|kind| results.system(name, *kind)).collect::<Vec<_>>())
                 .collect(),
-            differences: answers.differences(systems),
-            coverage: systems.iter().filter_map(|name| answers.coverage(name)).collect(),
-            reliability: systems.iter().filter_map(|name| answers.reliability(name)).collect(),
+            differences: results.differences(systems),
+            coverage: systems.iter().filter_map(|name| results.coverage(name)).collect(),
+            reliability: systems.iter().filter_map(|name| results.reliability(name)).collect(),
             timings: systems
                 .iter()
                 .flat_map(|name| {
-                    answers.kinds.iter().filter_map(|kind| answers.timings(name, *kind)).collect::<Vec<_>>()
+                    results.kinds.iter().filter_map(|kind| results.timings(name, *kind)).collect::<Vec<_>>()
                 })
                 .collect(),
-            latency_curves: systems.iter().filter_map(|name| answers.latency_curve(name)).collect(),
-            pairs: answers.pairs(systems),
+            latency_curves: systems.iter().filter_map(|name| results.latency_curve(name)).collect(),
+            pairs: results.pairs(systems),
         }
     }
 }
 
 /// What one system did with one hole.
 #[derive(Clone, Copy)]
-struct Answer<'a> {
+struct HoleResult<'a> {
     hole: &'a Hole,
     cluster: &'a str,
     scored: &'a Scored,
@@ -92,17 +92,17 @@ struct Answer<'a> {
     latency_ms: Option<f64>,
 }
 
-struct Answers<'a> {
+struct Results<'a> {
     seed: u64,
     cluster: Cluster,
     holes: Vec<&'a Hole>,
     /// `None` for all together, then those that occur.
     kinds: Vec<Option<HoleKind>>,
     /// By system, in the order of `holes`; `None` where it was not asked.
-    by_system: BTreeMap<&'a str, Vec<Option<Answer<'a>>>>,
+    by_system: BTreeMap<&'a str, Vec<Option<HoleResult<'a>>>>,
 }
 
-impl<'a> Answers<'a> {
+impl<'a> Results<'a> {
     fn of(findings: &'a Findings) -> Self {
         let mut holes: Vec<&Hole> = findings.holes().collect();
         holes.sort_by_key(|hole| (&hole.project, &hole.file, hole.start, hole.end, hole.kind, &hole.id));
@@ -123,45 +123,49 @@ impl<'a> Answers<'a> {
         let latencies: HashMap<_, _> =
             findings.timings.iter().map(|timing| (key(&timing.system, &timing.hole_id), timing.latency_ms)).collect();
         let of_system = |system: &'a str| {
-            let answer = |hole: &&'a Hole| {
+            let result = |hole: &&'a Hole| {
                 let key = (system, hole.id.as_str());
                 let cluster = match cluster {
                     Cluster::Crate => hole.project.as_str(),
                     Cluster::File => hole.file.as_str(),
                 };
                 let (generated, latency_ms) = (generated.get(&key).copied(), latencies.get(&key).copied());
-                Some(Answer { hole, cluster, scored: scored.get(&key)?, generated, latency_ms })
+                Some(HoleResult { hole, cluster, scored: scored.get(&key)?, generated, latency_ms })
             };
-            (system, holes.iter().map(answer).collect())
+            (system, holes.iter().map(result).collect())
         };
         let by_system = findings.systems.iter().map(|system| of_system(system)).collect();
         Self { seed: findings.seed, cluster, holes, kinds, by_system }
     }
 
-    fn answers(&self, system: &str, kind: Option<HoleKind>) -> impl Iterator<Item = Answer<'a>> + Clone {
+    fn results(&self, system: &str, kind: Option<HoleKind>) -> impl Iterator<Item = HoleResult<'a>> + Clone {
         let all = self.by_system.get(system).map(Vec::as_slice).unwrap_or_default();
-        all.iter().flatten().copied().filter(move |answer| kind.is_none_or(|kind| answer.hole.kind == kind))
+        all.iter().flatten().copied().filter(move |result| kind.is_none_or(|kind| result.hole.kind == kind))
     }
 
-    /// The mean of a figure over the answers that have it; `None` where none has.
-    fn mean<'b>(&self, answers: impl Iterator<Item = Answer<'b>>, figure: fn(&Scored) -> Option<f64>) -> Option<Value> {
+    /// The mean of a figure over the results that have it; `None` where none has.
+    fn mean<'b>(
+        &self,
+        results: impl Iterator<Item = HoleResult<'b>>,
+        figure: fn(&Scored) -> Option<f64>,
+    ) -> Option<Value> {
         let observations: Vec<_> =
-            answers.filter_map(|answer| Some((answer.cluster, figure(answer.scored)?))).collect();
+            results.filter_map(|result| Some((result.cluster, figure(result.scored)?))).collect();
         (!observations.is_empty()).then(|| stats::mean(&observations, self.seed))
     }
 
-    fn system(&self, name: &str, kind: Option<HoleKind>) -> System {
-        let answers = || self.answers(name, kind);
-        let mean = |figure| self.mean(answers(), figure).unwrap_or_default();
+    fn system(&self, name: &str, kind: Option<HoleKind>) -> SystemScores {
+        let results = || self.results(name, kind);
+        let mean = |figure| self.mean(results(), figure).unwrap_or_default();
         let bits: Vec<_> =
-            answers().filter_map(|answer| bits(&answer).map(|(bits, bytes)| (answer.cluster, bits, bytes))).collect();
-        let saved: Vec<_> = answers()
-            .map(|answer| (answer.cluster, answer.scored.saved_chars as f64, answer.scored.truth_chars as f64))
+            results().filter_map(|result| bits(&result).map(|(bits, bytes)| (result.cluster, bits, bytes))).collect();
+        let saved: Vec<_> = results()
+            .map(|result| (result.cluster, result.scored.saved_chars as f64, result.scored.truth_chars as f64))
             .collect();
-        System {
+        SystemScores {
             name: name.to_owned(),
             kind,
-            n: answers().count(),
+            n: results().count(),
             compile_success: mean(|scored| Some(share(scored.compile))),
             exact_match: mean(|scored| Some(share(scored.exact))),
             edit_similarity: mean(|scored| Some(scored.edit_similarity)),
@@ -169,9 +173,9 @@ impl<'a> Answers<'a> {
             characters_saved: stats::ratio(&saved, self.seed),
             answered: mean(|scored| Some(share(scored.answered))),
             parse_rate: mean(|scored| scored.parse.map(share)),
-            tests_pass: self.mean(answers(), |scored| scored.tests_pass.map(share)),
-            degenerate: answers().filter(|answer| answer.scored.degenerate).count(),
-            timed_out: answers().filter(|answer| answer.scored.timed_out).count(),
+            tests_pass: self.mean(results(), |scored| scored.tests_pass.map(share)),
+            degenerate: results().filter(|result| result.scored.degenerate).count(),
+            timed_out: results().filter(|result| result.scored.timed_out).count(),
         }
     }
 
@@ -188,7 +192,7 @@ impl<'a> Answers<'a> {
 
     fn difference(&self, system: &str, baseline: &str, kind: Option<HoleKind>) -> Difference {
         let both = self.by_system[system].iter().zip(&self.by_system[baseline]);
-        let pairs: Vec<(Answer<'_>, Answer<'_>)> = both
+        let pairs: Vec<(HoleResult<'_>, HoleResult<'_>)> = both
             .filter_map(|(a, b)| Some((*a.as_ref()?, *b.as_ref()?)))
             .filter(|(a, _)| kind.is_none_or(|kind| a.hole.kind == kind))
             .collect();
@@ -226,20 +230,21 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Answers with a confidence, the surest first.
-    fn by_confidence(&self, system: &str) -> Vec<(f64, Answer<'a>)> {
-        let sure = |answer: Answer<'a>| Some((answer.scored.confidence.filter(|_| answer.scored.answered)?, answer));
-        let mut answers: Vec<_> = self.answers(system, None).filter_map(sure).collect();
-        answers.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.hole.id.cmp(&b.1.hole.id)));
-        answers
+    /// Results with a confidence, the surest first.
+    fn by_confidence(&self, system: &str) -> Vec<(f64, HoleResult<'a>)> {
+        let sure =
+            |result: HoleResult<'a>| Some((result.scored.confidence.filter(|_| result.scored.answered)?, result));
+        let mut results: Vec<_> = self.results(system, None).filter_map(sure).collect();
+        results.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.hole.id.cmp(&b.1.hole.id)));
+        results
     }
 
     fn coverage(&self, system: &str) -> Option<Coverage> {
-        let (answers, n) = (self.by_confidence(system), self.answers(system, None).count());
+        let (results, n) = (self.by_confidence(system), self.results(system, None).count());
         let point = |step: usize| {
             let n_answered = (n * step).div_ceil(N_STEPS);
-            let chosen = answers.get(..n_answered)?;
-            let of = |figure| self.mean(chosen.iter().map(|(_, answer)| *answer), figure).unwrap_or_default();
+            let chosen = results.get(..n_answered)?;
+            let of = |figure| self.mean(chosen.iter().map(|(_, result)| *result), figure).unwrap_or_default();
             Some(CoveragePoint {
                 coverage: n_answered as f64 / n as f64,
                 confidence: chosen.last()?.0,
@@ -252,12 +257,12 @@ impl<'a> Answers<'a> {
     }
 
     fn reliability(&self, system: &str) -> Option<Reliability> {
-        let mut answers = self.by_confidence(system);
-        answers.reverse();
-        let n = answers.len();
+        let mut results = self.by_confidence(system);
+        results.reverse();
+        let n = results.len();
         let bin = |i: usize| {
-            let chosen = &answers[n * i / N_STEPS..n * (i + 1) / N_STEPS];
-            let of = |figure| self.mean(chosen.iter().map(|(_, answer)| *answer), figure).unwrap_or_default();
+            let chosen = &results[n * i / N_STEPS..n * (i + 1) / N_STEPS];
+            let of = |figure| self.mean(chosen.iter().map(|(_, result)| *result), figure).unwrap_or_default();
             ReliabilityBin {
                 n: chosen.len(),
                 confidence: chosen.iter().map(|(confidence, _)| confidence).sum::<f64>() / chosen.len() as f64,
@@ -270,10 +275,10 @@ impl<'a> Answers<'a> {
 
     fn timings(&self, system: &str, kind: Option<HoleKind>) -> Option<Timings> {
         let latencies: Vec<_> =
-            self.answers(system, kind).filter_map(|answer| Some((answer.cluster, answer.latency_ms?))).collect();
+            self.results(system, kind).filter_map(|result| Some((result.cluster, result.latency_ms?))).collect();
         let tokens: Vec<_> = self
-            .answers(system, kind)
-            .filter_map(|answer| Some((answer.cluster, answer.generated?.tokens? as f64, answer.latency_ms? / 1000.0)))
+            .results(system, kind)
+            .filter_map(|result| Some((result.cluster, result.generated?.tokens? as f64, result.latency_ms? / 1000.0)))
             .collect();
         if latencies.is_empty() {
             return None;
@@ -290,7 +295,7 @@ impl<'a> Answers<'a> {
     }
 
     fn latency_curve(&self, system: &str) -> Option<LatencyCurve> {
-        let mut ms: Vec<f64> = self.answers(system, None).filter_map(|answer| answer.latency_ms).collect();
+        let mut ms: Vec<f64> = self.results(system, None).filter_map(|result| result.latency_ms).collect();
         ms.sort_by(f64::total_cmp);
         let last = ms.len().checked_sub(1)?;
         let at = |step: usize| ms[last * step / (N_LATENCIES - 1)];
@@ -298,35 +303,35 @@ impl<'a> Answers<'a> {
     }
 
     /// By hole, what any system's record says of its truth.
-    fn each_truth(&self, figure: fn(&Answer<'a>) -> usize) -> Vec<usize> {
-        let answer = |at: usize| self.by_system.values().find_map(|answers| answers[at].as_ref());
-        (0..self.holes.len()).map(|at| answer(at).map_or(0, figure)).collect()
+    fn each_truth(&self, figure: fn(&HoleResult<'a>) -> usize) -> Vec<usize> {
+        let result = |at: usize| self.by_system.values().find_map(|results| results[at].as_ref());
+        (0..self.holes.len()).map(|at| result(at).map_or(0, figure)).collect()
     }
 
     fn pairs(&self, systems: &[String]) -> Pairs {
         let outcomes = |system: &String| {
-            let answers = &self.by_system[system.as_str()];
+            let results = &self.by_system[system.as_str()];
             let column = |is: fn(&Scored) -> bool| {
-                let mark = |answer: &Option<Answer<'_>>| match answer {
+                let mark = |result: &Option<HoleResult<'_>>| match result {
                     None => '-',
-                    Some(answer) if is(answer.scored) => '1',
+                    Some(result) if is(result.scored) => '1',
                     Some(_) => '0',
                 };
-                answers.iter().map(mark).collect()
+                results.iter().map(mark).collect()
             };
-            let thousandths = |answer: &Option<Answer<'_>>| {
-                answer.map_or(0, |answer| (1000.0 * answer.scored.edit_similarity.clamp(0.0, 1.0)).round() as u16)
+            let thousandths = |result: &Option<HoleResult<'_>>| {
+                result.map_or(0, |result| (1000.0 * result.scored.edit_similarity.clamp(0.0, 1.0)).round() as u16)
             };
             Outcomes {
                 system: system.clone(),
                 compile: column(|scored| scored.compile),
                 exact: column(|scored| scored.exact),
-                similarity: answers.iter().map(thousandths).collect(),
-                saved: answers.iter().map(|answer| answer.map_or(0, |answer| answer.scored.saved_chars)).collect(),
-                bits: answers
+                similarity: results.iter().map(thousandths).collect(),
+                saved: results.iter().map(|result| result.map_or(0, |result| result.scored.saved_chars)).collect(),
+                bits: results
                     .iter()
-                    .map(|answer| {
-                        answer.and_then(|answer| bits(&answer)).map(|(bits, _)| (1000.0 * bits).round() / 1000.0)
+                    .map(|result| {
+                        result.and_then(|result| bits(&result)).map(|(bits, _)| (1000.0 * bits).round() / 1000.0)
                     })
                     .collect(),
             }
@@ -339,15 +344,15 @@ impl<'a> Answers<'a> {
             ids: self.holes.iter().map(|hole| hole.id.clone()).collect(),
             clusters: self.holes.iter().map(cluster).collect(),
             kinds: self.holes.iter().map(|hole| hole.kind).collect(),
-            chars: self.each_truth(|answer| answer.scored.truth_chars),
+            chars: self.each_truth(|result| result.scored.truth_chars),
             bytes: self.holes.iter().map(|hole| hole.end - hole.start).collect(),
             systems: systems.iter().map(outcomes).collect(),
         }
     }
 }
 
-fn bits(answer: &Answer<'_>) -> Option<(f64, f64)> {
-    let generated = answer.generated?;
+fn bits(result: &HoleResult<'_>) -> Option<(f64, f64)> {
+    let generated = result.generated?;
     Some((generated.bits?, generated.bytes? as f64))
 }
 

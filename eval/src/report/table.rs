@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Cluster, Difference, Dropped, Report, System};
+use super::{Cluster, Difference, Dropped, Report, SystemScores};
 use crate::holes::HoleKind;
 use crate::stats::Value;
 
@@ -78,7 +78,7 @@ impl Report {
         let mut rows = vec![["compiles %".to_owned()].into_iter().chain(header).collect::<Vec<_>>()];
         for name in self.names() {
             let cell = |kind: &HoleKind| {
-                let half = |system: &System| {
+                let half = |system: &SystemScores| {
                     let value = system.compile_success;
                     format!("{:.1} ±{:.1}", 100.0 * value.value, 100.0 * value.half_width())
                 };

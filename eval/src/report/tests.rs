@@ -1,7 +1,8 @@
 use nanochat_engine::rng::Rng;
 
 use super::*;
-use crate::record::{Findings, Gate, Generated, Hole, Project, Scored, Timing};
+use crate::holes::Hole;
+use crate::record::{FilterOutcome, Findings, Generated, ProjectSummary, Scored, Timing};
 
 /// Three crates, 60 holes, five systems; everything drawn by seed.
 pub(crate) fn findings(seed: u64) -> Findings {
@@ -18,13 +19,13 @@ pub(crate) fn findings(seed: u64) -> Findings {
         ..Findings::default()
     };
     for (i, name) in ["alpha", "beta", "gamma", "delta"].into_iter().enumerate() {
-        findings.projects.push(Project {
+        findings.projects.push(ProjectSummary {
             name: name.to_owned(),
             version: format!("1.{i}.0"),
             skipped: (name == "delta").then(|| "it does not build".to_owned()),
             n_cut: 200,
             files_not_compiled: i,
-            ..Project::default()
+            ..ProjectSummary::default()
         });
     }
     for i in 0..66 {
@@ -44,14 +45,14 @@ pub(crate) fn findings(seed: u64) -> Findings {
             truth_hash: String::new(),
         };
         let gate = match i {
-            60 => Gate::TruthDegenerate,
-            61 => Gate::TruthFails,
-            62 => Gate::CanaryCompiles,
-            63 => Gate::Leaks,
-            64.. => Gate::EmptyCompiles,
-            _ => Gate::Passed,
+            60 => FilterOutcome::TruthDegenerate,
+            61 => FilterOutcome::TruthFails,
+            62 => FilterOutcome::CanaryCompiles,
+            63 => FilterOutcome::Leaks,
+            64.. => FilterOutcome::EmptyCompiles,
+            _ => FilterOutcome::Passed,
         };
-        findings.gated.push((hole, gate));
+        findings.filtered.push((hole, gate));
     }
     let holes: Vec<Hole> = findings.holes().cloned().collect();
     for system in findings.systems.clone() {
@@ -136,7 +137,7 @@ fn the_order_of_records_does_not_matter() {
     let ordered = findings(2);
     let mut shuffled = ordered.clone();
     let mut rng = Rng::new(1);
-    rng.shuffle(&mut shuffled.gated);
+    rng.shuffle(&mut shuffled.filtered);
     rng.shuffle(&mut shuffled.generated);
     rng.shuffle(&mut shuffled.timings);
     rng.shuffle(&mut shuffled.scored);
@@ -186,7 +187,7 @@ fn figures_are_what_the_records_say() {
 #[test]
 fn a_run_of_one_crate_is_clustered_by_file() {
     let mut findings = findings(1);
-    findings.gated.iter_mut().for_each(|(hole, _)| hole.project = "alpha".to_owned());
+    findings.filtered.iter_mut().for_each(|(hole, _)| hole.project = "alpha".to_owned());
     let report = Report::of(&findings);
     assert_eq!((report.clusters, report.crates, report.files), (Cluster::File, 1, 5));
     assert_eq!(report.pairs.clusters[0], "src/file0.rs");
@@ -226,12 +227,12 @@ fn a_system_is_not_better_than_itself_and_gains_turn_into_losses() {
 fn only_shared_holes_are_compared() {
     let whole = Report::of(&findings(1));
     let mut part = findings(1);
-    part.gated.retain(|(hole, _)| hole.start % 200 == 0);
+    part.filtered.retain(|(hole, _)| hole.start % 200 == 0);
     let part = Report::of(&part);
     let comparison = Comparison::of(&whole, "nanochat", &part, "nanochat").expect("they share holes");
     assert_eq!((comparison.holes_a, comparison.holes_b, comparison.contrasts[0].n), (60, 30, 30));
     let mut other = findings(1);
-    other.gated.iter_mut().for_each(|(hole, _)| hole.id.insert(0, 'x'));
+    other.filtered.iter_mut().for_each(|(hole, _)| hole.id.insert(0, 'x'));
     let error = Comparison::of(&whole, "nanochat", &Report::of(&other), "nanochat");
     assert!(matches!(error, Err(CompareError::System { .. } | CompareError::NothingShared)), "{error:?}");
 }

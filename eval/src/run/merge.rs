@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 
 use super::{Header, Machine, read_json, settle, write_json};
 use crate::EvalError;
-use crate::record::{Findings, Gate, Gated, Generated, Scored, Timing};
-use crate::stage::{self, Log, StageError};
+use crate::record::RecordError;
+use crate::record::log::{self, Log};
+use crate::record::{FilterOutcome, Filtered, Findings, Generated, Scored, Timing};
 
 /// Merges finished shards, given by their folders in any order, into `out`, a folder of its own.
 pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
-    let bad = |why: String| EvalError::from(StageError::Shards { why });
+    let bad = |why: String| EvalError::from(RecordError::Shards { why });
     let mut by_index: BTreeMap<usize, (&Path, Header)> = BTreeMap::new();
     let mut count = 0;
     for folder in shards {
@@ -34,7 +35,7 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         return Err(bad(format!("shard {} of {count} is missing", missing + 1)));
     }
     let Some((first, header)) = by_index.get(&0) else { return Err(bad("there are none".to_owned())) };
-    let failed = |source| StageError::Io { path: out.to_path_buf(), source };
+    let failed = |source| RecordError::Io { path: out.to_path_buf(), source };
     std::fs::create_dir_all(out).map_err(failed)?;
     let header = Header { shard: None, ..header.clone() };
     settle(out, "run.json", &header, |_: &Header| "shards")?;
@@ -42,13 +43,13 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
     write_json(&out.join("machine.json"), &machine)?;
 
     let folders: Vec<&Path> = by_index.values().map(|(folder, _)| *folder).collect();
-    let mut projects: HashMap<String, Vec<Gated>> = HashMap::new();
+    let mut projects: HashMap<String, Vec<Filtered>> = HashMap::new();
     for folder in &folders {
         let mut lines = Vec::new();
-        for line in stage::read::<Gated>(&folder.join("gates.jsonl"))? {
+        for line in log::read::<Filtered>(&folder.join("gates.jsonl"))? {
             let closes = match &line {
-                Gated::Project(project) => Some(project.name.clone()),
-                Gated::Hole { .. } => None,
+                Filtered::Project(project) => Some(project.name.clone()),
+                Filtered::Hole { .. } => None,
             };
             lines.push(line);
             if let Some(name) = closes {
@@ -56,12 +57,13 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
             }
         }
     }
-    let mut gated = Vec::new();
+    let mut filtered = Vec::new();
     for name in &header.projects {
-        gated.extend(projects.remove(name).ok_or_else(|| bad(format!("no shard has finished the gates of {name}")))?);
+        filtered
+            .extend(projects.remove(name).ok_or_else(|| bad(format!("no shard has finished the gates of {name}")))?);
     }
-    let passed = gated.iter().filter_map(|line| match line {
-        Gated::Hole { hole, gate: Gate::Passed } => Some(hole),
+    let passed = filtered.iter().filter_map(|line| match line {
+        Filtered::Hole { hole, outcome: FilterOutcome::Passed } => Some(hole),
         _ => None,
     });
     let project_idx = |name: &str| header.projects.iter().position(|project| project == name);
@@ -78,7 +80,7 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         let (project_idx, at) = place.get(hole_id)?;
         Some(((*project_idx)?, systems.iter().position(|known| known == system)?, *at))
     };
-    write_all(&out.join("gates.jsonl"), &gated)?;
+    write_all(&out.join("gates.jsonl"), &filtered)?;
     let generated = sorted(generated, |record| key(&record.system, &record.hole_id));
     let scored = sorted(gather::<Scored>(&folders, "scored.jsonl")?, |record| key(&record.system, &record.hole_id));
     let expected = systems.len() * place.len();
@@ -93,10 +95,10 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
     Findings::load(out)
 }
 
-fn gather<T: DeserializeOwned>(folders: &[&Path], name: &str) -> Result<Vec<T>, StageError> {
+fn gather<T: DeserializeOwned>(folders: &[&Path], name: &str) -> Result<Vec<T>, RecordError> {
     let mut records = Vec::new();
     for folder in folders {
-        records.extend(stage::read(&folder.join(name))?);
+        records.extend(log::read(&folder.join(name))?);
     }
     Ok(records)
 }
@@ -109,9 +111,9 @@ fn sorted<T>(records: Vec<T>, key: impl Fn(&T) -> Option<(usize, usize, usize)>)
 }
 
 /// In place of what may be there.
-fn write_all<T: Serialize + DeserializeOwned>(path: &Path, records: &[T]) -> Result<(), StageError> {
+fn write_all<T: Serialize + DeserializeOwned>(path: &Path, records: &[T]) -> Result<(), RecordError> {
     if path.exists() {
-        std::fs::remove_file(path).map_err(|source| StageError::Io { path: path.to_path_buf(), source })?;
+        std::fs::remove_file(path).map_err(|source| RecordError::Io { path: path.to_path_buf(), source })?;
     }
     let (mut log, _) = Log::open::<T>(path)?;
     log.append_all(records)

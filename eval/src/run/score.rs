@@ -9,15 +9,17 @@ use std::time::Instant;
 use nanochat_engine::Cancel;
 use serde::{Deserialize, Serialize};
 
-use super::{Run, gates};
+use super::degenerate::fault;
+use super::{Run, filters};
 use crate::check::{Checker, Verdict};
-use crate::contestant::Task;
-use crate::degenerate::fault;
-use crate::record::{Generated, Hole, Scored};
+use crate::holes::{Hole, parses_with};
+use crate::record::RecordError;
+use crate::record::log::{self, Log};
+use crate::record::{Generated, Scored};
 use crate::similarity::{edit_similarity, saved_chars};
-use crate::stage::{self, Log, StageError};
 use crate::suite::Project;
-use crate::{EvalError, Event, source};
+use crate::system::Task;
+use crate::{EvalError, Event};
 
 /// A line of `costs.jsonl`: what the verdicts took. It is of the machine, not of the plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +39,7 @@ struct Cost {
 type Asked<'a> = (&'a Hole, &'a str, &'a str);
 
 pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], systems: &[String]) -> Result<(), EvalError> {
-    let generated = stage::read::<Generated>(&run.path("generated.jsonl"))?;
+    let generated = log::read::<Generated>(&run.path("generated.jsonl"))?;
     let answers: HashMap<(&str, &str), &Generated> =
         generated.iter().map(|answer| ((answer.system.as_str(), answer.hole_id.as_str()), answer)).collect();
     let (mut log, there) = Log::open::<Scored>(&run.path("scored.jsonl"))?;
@@ -58,7 +60,7 @@ pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], system
         there.into_iter().map(|scored| ((scored.system.clone(), scored.hole_id.clone()), scored)).collect();
     let is_asked = |(system, hole_id): &(String, String)| answers.contains_key(&(system.as_str(), hole_id.as_str()));
     if !scored.keys().all(is_asked) {
-        return Err(StageError::Foreign { path: log.path().to_path_buf(), what: "verdicts" }.into());
+        return Err(RecordError::Foreign { path: log.path().to_path_buf(), what: "verdicts" }.into());
     }
     // What a killed run left half written is judged again as a whole: verdicts are those of the same company.
     let mut done = 0;
@@ -107,13 +109,13 @@ fn control(system: &str, project: &Project, scored: &[&Scored]) -> Result<(), Ev
     match system {
         "truth" if n != scored.len() => {
             let why = format!("in {} the truth compiles in {n} of {} holes only", project.name, scored.len());
-            Err(EvalError::Void { why })
+            Err(EvalError::Invalid { why })
         }
         "truth" if scored.iter().any(|score| score.tests_pass == Some(false)) => {
-            Err(EvalError::Void { why: format!("in {} the truth does not pass its tests", project.name) })
+            Err(EvalError::Invalid { why: format!("in {} the truth does not pass its tests", project.name) })
         }
         "empty" if n != 0 => {
-            Err(EvalError::Void { why: format!("in {} nothing at all compiles in {n} holes", project.name) })
+            Err(EvalError::Invalid { why: format!("in {} nothing at all compiles in {n} holes", project.name) })
         }
         _ => Ok(()),
     }
@@ -134,7 +136,7 @@ fn score(
         let original = project.texts[&hole.file].as_str();
         let truth = hole.truth(original);
         let text = answer.text.as_deref();
-        let parse = text.map(|text| text == truth || source::parses_with(original, hole, text));
+        let parse = text.map(|text| text == truth || parses_with(original, hole, text));
         let degenerate = text.is_some_and(|text| fault(&Task::of(hole, original), text, Some(truth)).is_some());
         if let Some(text) = text
             && parse == Some(true)
@@ -166,7 +168,7 @@ fn score(
             different.len() - 1
         });
     }
-    let (verdicts, n_runs) = gates::verdicts(checker, &different, &mut |_| {}, cancel)?;
+    let (verdicts, n_runs) = filters::verdicts(checker, &different, &mut |_| {}, cancel)?;
     for (at, (hole, _, text)) in &worth_compiling {
         let verdict = verdicts[place[&(hole.id.as_str(), *text)]];
         scored[*at].compile = verdict == Verdict::Compiles;

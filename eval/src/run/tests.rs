@@ -5,12 +5,12 @@ use nanochat_engine::workspace::sources::{Package, Role};
 
 use super::*;
 use crate::check::{Candidate, Verdict};
-use crate::contestant::{Copy, Empty, FillError, Task, Truth};
-use crate::holes::{self, HoleKind};
-use crate::record::{Answer, Gate, Hole};
-use crate::report::{Dropped, Report, System};
+use crate::holes::{self, Hole, HoleKind};
+use crate::record::FilterOutcome;
+use crate::report::{Dropped, Report, SystemScores};
 use crate::sandbox::SandboxError;
 use crate::suite::SuiteError;
+use crate::system::{Completion, Copy, Empty, SystemError, Task, Truth};
 
 const MAPS: &str = r#"//! Häufigkeiten – multi-byte text before every hole.
 
@@ -181,27 +181,27 @@ fn plan<'a>(suite: &'a Suite, folder: &'a Path) -> Plan<'a> {
 /// Answers every hole by the same rule.
 struct Rule<F>(&'static str, F);
 
-impl<F: FnMut(&Task<'_>) -> Option<String>> Contestant for Rule<F> {
+impl<F: FnMut(&Task<'_>) -> Option<String>> System for Rule<F> {
     fn name(&self) -> &str {
         self.0
     }
 
-    fn fill(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Answer, FillError> {
+    fn complete(&mut self, task: &Task<'_>, _cancel: &Cancel) -> Result<Completion, SystemError> {
         Ok(self.1(task).into())
     }
 }
 
 /// Truth, empty, copy and one more.
-fn with_controls(plan: &Plan<'_>, more: &mut [&mut dyn Contestant]) -> Result<Findings, EvalError> {
+fn with_controls(plan: &Plan<'_>, more: &mut [&mut dyn System]) -> Result<Findings, EvalError> {
     let (mut truth, mut empty, mut copy) = (Truth::default(), Empty, Copy::default());
-    let mut all: Vec<&mut dyn Contestant> = vec![&mut truth, &mut empty, &mut copy];
-    for contestant in more {
-        all.push(&mut **contestant);
+    let mut all: Vec<&mut dyn System> = vec![&mut truth, &mut empty, &mut copy];
+    for system in more {
+        all.push(&mut **system);
     }
     evaluate(plan, &mut all, &mut |_| {}, &Cancel::new())
 }
 
-fn of<'a>(report: &'a Report, name: &str) -> &'a System {
+fn of<'a>(report: &'a Report, name: &str) -> &'a SystemScores {
     report.systems.iter().find(|system| system.name == name && system.kind.is_none()).expect("it took part")
 }
 
@@ -227,9 +227,9 @@ fn controls_and_cheaters_score_what_they_must_and_a_seed_names_its_records() {
         let mut perfect = Rule("perfect", perfect);
         let mut cheater = Rule("cheater", |_: &Task<'_>| Some("todo!();".to_owned()));
         let mut silent = Rule("silent", |_: &Task<'_>| None);
-        let contestants: &mut [&mut dyn Contestant] = &mut [&mut perfect, &mut cheater, &mut silent];
+        let systems: &mut [&mut dyn System] = &mut [&mut perfect, &mut cheater, &mut silent];
         let folder = workspace.records(name);
-        with_controls(&plan(&suite, &folder), contestants).expect("findings")
+        with_controls(&plan(&suite, &folder), systems).expect("findings")
     };
     let findings = run("a");
     let report = Report::of(&findings);
@@ -279,9 +279,9 @@ fn records_cut_off_anywhere_are_completed_to_the_same_bytes() {
     std::fs::write(folder.join("generated.jsonl"), &whole[1][..whole[1].len() / 2]).expect("a file");
     let mut other = Rule("other", |_: &Task<'_>| None);
     let error = evaluate(&plan(&suite, &folder), &mut [&mut other], &mut |_| {}, &Cancel::new());
-    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { .. }))), "{error:?}");
+    assert!(matches!(error, Err(EvalError::Record(RecordError::Foreign { .. }))), "{error:?}");
     let error = with_controls(&Plan { seed: 6, ..plan(&suite, &folder) }, &mut []);
-    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { what: "seeds", .. }))), "{error:?}");
+    assert!(matches!(error, Err(EvalError::Record(RecordError::Foreign { what: "seeds", .. }))), "{error:?}");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn shards_merge_to_the_bytes_of_the_whole() {
     assert_eq!(findings, findings_of_whole);
     for wrong in [&shards[..2], &[shards[0].clone(), shards[0].clone()], std::slice::from_ref(&whole), &[]] {
         let error = merge(wrong, &workspace.records("wrong")).expect_err("no whole");
-        assert!(matches!(error, EvalError::Stage(StageError::Shards { .. })), "{error}");
+        assert!(matches!(error, EvalError::Record(RecordError::Shards { .. })), "{error}");
     }
 }
 
@@ -322,9 +322,9 @@ fn an_audit_finds_the_same_verdicts_alone() {
     let folder = workspace.records("run");
     let plan = plan(&suite, &folder);
     let mut wrong = Rule("wrong", |_: &Task<'_>| Some("let never = 1 + 2;".to_owned()));
-    let contestants: &mut [&mut dyn Contestant] = &mut [&mut Truth::default(), &mut Empty, &mut wrong];
+    let systems: &mut [&mut dyn System] = &mut [&mut Truth::default(), &mut Empty, &mut wrong];
     let (_, audit) =
-        evaluate_and_audit(&plan, contestants, 100, &mut |_| {}, &Cancel::new()).expect("findings and an audit");
+        evaluate_and_audit(&plan, systems, 100, &mut |_| {}, &Cancel::new()).expect("findings and an audit");
     assert!(audit.audited > 5, "{audit:?}");
     assert_eq!((audit.agree, audit.false_ok, audit.false_fail), (audit.audited, 0, 0), "{audit:?}");
 }
@@ -346,7 +346,7 @@ fn errors_in_company_are_blamed_on_their_own_fillers() {
     let sends = hole("let thread = std::thread::spawn(|| shown().count());");
     let plain = hole("let twice = n * 2;");
     let judge = |fillers: &[(&Hole, &str)]| {
-        let fillers: Vec<_> = fillers.iter().map(|(hole, text)| crate::check::Filler { hole, text }).collect();
+        let fillers: Vec<_> = fillers.iter().map(|(hole, text)| crate::check::FilledHole { hole, text }).collect();
         checker.judge(&fillers, &mut |_| {}, &Cancel::new()).expect("verdicts").0
     };
     // The first is not `Send` any more, which is an error of the first alone; the second is as good as the truth.
@@ -379,8 +379,8 @@ fn each_gate_drops_what_it_is_for() {
     let folder = workspace.records("leaking");
     let leaking = Plan { trained_on: Some(&trained_on), ..plan(&suite, &folder) };
     assert!(matches!(with_controls(&leaking, &mut []), Err(EvalError::NoHoles)));
-    let gates = Findings::load(&folder).expect("gates").gated;
-    assert!(gates.iter().filter(|(_, gate)| *gate == Gate::Leaks).count() > 5);
+    let gates = Findings::load(&folder).expect("gates").filtered;
+    assert!(gates.iter().filter(|(_, gate)| *gate == FilterOutcome::Leaks).count() > 5);
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_dependency_beside_the_root_that_changed_is_of_another_plan() {
     open().expect("it holds the same");
     std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 2;\n").expect("a file");
     let error = open();
-    assert!(matches!(error, Err(EvalError::Stage(StageError::Foreign { .. }))), "{error:?}");
+    assert!(matches!(error, Err(EvalError::Record(RecordError::Foreign { .. }))), "{error:?}");
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn two_runs_do_not_write_to_one_folder() {
     let (mut events, mut other_events, cancel) = (|_| {}, |_| {}, Cancel::new());
     let first = Run::open(&plan, &mut events, &cancel).expect("a new run");
     let second = Run::open(&plan, &mut other_events, &cancel).map(drop);
-    assert!(matches!(second, Err(EvalError::Stage(StageError::Busy { .. }))), "{second:?}");
+    assert!(matches!(second, Err(EvalError::Record(RecordError::Busy { .. }))), "{second:?}");
     drop(first);
     Run::open(&plan, &mut other_events, &cancel).map(drop).expect("nobody writes there any more");
 }
@@ -517,7 +517,7 @@ fn bad_input_is_refused_in_words() {
 #[test]
 fn garbage_takes_the_form_of_the_truth() {
     let word = "nanochat_canary_that_nobody_defined";
-    let canary = super::gates::canary;
+    let canary = super::filters::canary;
     assert_eq!(canary(HoleKind::LineTail, "x + 1.0;"), format!("{word} + 1.0;"));
     assert_eq!(canary(HoleKind::NextLine, "if let Some(y) = x {"), format!("if let {word}({word}) = {word} {{"));
     assert_eq!(canary(HoleKind::LineTail, "1 + 2"), word);
@@ -574,10 +574,10 @@ fn answers_are_run_with_their_tests() {
     let suite = Suite::humaneval(&data, &Sources::default()).expect("two problems");
     let records = folder.path().join("run");
     let mut wrong = Rule("wrong", |_: &Task<'_>| Some("n.saturating_mul(2)".to_owned()));
-    let contestants: &mut [&mut dyn Contestant] = &mut [&mut Truth::default(), &mut wrong];
-    let findings = evaluate(&plan(&suite, &records), contestants, &mut |_| {}, &Cancel::new()).expect("findings");
+    let systems: &mut [&mut dyn System] = &mut [&mut Truth::default(), &mut wrong];
+    let findings = evaluate(&plan(&suite, &records), systems, &mut |_| {}, &Cancel::new()).expect("findings");
     for scored in &findings.scored {
-        let hole = findings.holes().find(|hole| hole.id == scored.hole_id).expect("it was gated");
+        let hole = findings.holes().find(|hole| hole.id == scored.hole_id).expect("it was filtered");
         let is_right = scored.system == "truth" || hole.file == "src/p000.rs";
         assert_eq!((scored.compile, scored.tests_pass), (true, Some(is_right)), "{} {}", scored.system, hole.file);
     }

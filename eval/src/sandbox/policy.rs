@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Layer;
 
-/// What kind of command runs. The first is the user's own code, the others stem from a contestant.
+/// What kind of command runs. The first is the user's own code, the others stem from a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// The workspace as it is, which the user trusts: cargo may fetch crates and write its home. It is limited and
@@ -89,7 +89,7 @@ const MAX_TEMPORARY: u64 = 512 << 20;
 
 impl Policy {
     /// For a command in `folder`, which lies in a tree whose scratch folder is `scratch`.
-    pub(super) fn new(access: Access, layers: &[Layer], timeout: Duration, places: &Places) -> Self {
+    pub(super) fn new(access: Access, layers: &[Layer], timeout: Duration, paths: &SandboxPaths) -> Self {
         let candidate = Bounds {
             address_space: MAX_ADDRESS_SPACE,
             // Several threads may use several cores for as long as the clock allows.
@@ -117,14 +117,14 @@ impl Policy {
         };
         let write = match access {
             Access::Build | Access::Execute => Vec::new(),
-            Access::Cargo => vec![places.tree.clone(), places.target.clone(), places.scratch.clone()],
-            Access::Compile => vec![places.scratch.clone()],
+            Access::Cargo => vec![paths.tree.clone(), paths.target.clone(), paths.scratch.clone()],
+            Access::Compile => vec![paths.scratch.clone()],
         };
-        let mut read = places.read.clone();
-        read.extend([&places.tree, &places.scratch, &places.target].map(Clone::clone));
+        let mut read = paths.read.clone();
+        read.extend([&paths.tree, &paths.scratch, &paths.target].map(Clone::clone));
         if access == Access::Cargo {
             // May hold a token, yet without it cargo does not know where crates come from.
-            read.extend(["config.toml", "config"].map(|name| places.cargo_home.join(name)));
+            read.extend(["config.toml", "config"].map(|name| paths.cargo_home.join(name)));
         }
         read.retain(|path| path.exists());
         Self {
@@ -132,19 +132,19 @@ impl Policy {
             layers,
             is_probe: false,
             is_open: access == Access::Build,
-            is_root: places.is_root,
+            is_root: paths.is_root,
             bounds,
-            root_at: places.root_at.clone(),
+            root_at: paths.root_at.clone(),
             read,
             write,
-            memory: (access != Access::Build).then(|| (places.temp.clone(), MAX_TEMPORARY)),
+            memory: (access != Access::Build).then(|| (paths.temp.clone(), MAX_TEMPORARY)),
         }
     }
 }
 
 /// The folders that a policy is made of.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct SandboxPaths {
     pub(super) is_root: bool,
     pub(super) root_at: PathBuf,
     pub(super) tree: PathBuf,

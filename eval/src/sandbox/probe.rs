@@ -1,16 +1,13 @@
 //! Which layers this machine offers, found out by putting them on.
 
 #[cfg(target_os = "linux")]
-use std::path::PathBuf;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::{AtomicBool, Ordering};
-#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use super::layers::{Layer, Level, Mode};
-use super::policy::Places;
+use super::policy::SandboxPaths;
 #[cfg(target_os = "linux")]
 use super::{
+    helper_program,
     policy::{Access, Policy, Status},
     run,
 };
@@ -19,36 +16,16 @@ use super::{
 #[cfg(target_os = "linux")]
 const LONGEST_PROBE: Duration = Duration::from_secs(20);
 
-/// Whether `main` has called [`super::become_helper_if_asked`].
-#[cfg(target_os = "linux")]
-static IS_HELPER: AtomicBool = AtomicBool::new(false);
-
-#[cfg(target_os = "linux")]
-pub(super) fn this_program_is_the_helper() {
-    IS_HELPER.store(true, Ordering::Release);
-}
-
-/// What to start as the helper: this program, whatever became of its file, or the one beside it.
-#[cfg(target_os = "linux")]
-pub(super) fn helper() -> Option<PathBuf> {
-    if IS_HELPER.load(Ordering::Acquire) {
-        return Some("/proc/self/exe".into());
-    }
-    let here = std::env::current_exe().ok()?;
-    // Test programs lie one folder deeper than the others.
-    here.ancestors().skip(1).take(2).map(|folder| folder.join("nanochat-sandbox")).find(|path| path.is_file())
-}
-
 /// Puts all layers on a helper that has nothing to run.
 #[cfg(target_os = "linux")]
-pub(super) fn level(mode: Mode, places: &Places) -> Level {
+pub(super) fn level(mode: Mode, paths: &SandboxPaths) -> Level {
     let without =
         |reason: &str| Level { on: Vec::new(), missing: Layer::ALL.map(|layer| (layer, reason.to_owned())).into() };
     if mode == Mode::Off {
         return without("not asked for");
     }
-    let Some(helper) = helper() else { return without("there is no helper program") };
-    let policy = Policy { is_probe: true, ..Policy::new(Access::Cargo, &Layer::ALL, LONGEST_PROBE, places) };
+    let Some(helper) = helper_program::find() else { return without("there is no helper program") };
+    let policy = Policy { is_probe: true, ..Policy::new(Access::Cargo, &Layer::ALL, LONGEST_PROBE, paths) };
     let statuses = match run::ask(&helper, &policy, LONGEST_PROBE) {
         Ok(statuses) => statuses,
         Err(error) => return without(&error.to_string()),
@@ -85,7 +62,7 @@ pub(super) fn is_root() -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn level(_mode: Mode, _places: &Places) -> Level {
+pub(super) fn level(_mode: Mode, _places: &SandboxPaths) -> Level {
     let reason = |layer| (layer, format!("{} has none", std::env::consts::OS));
     Level { on: Vec::new(), missing: Layer::ALL.map(reason).into() }
 }

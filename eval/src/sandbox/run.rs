@@ -68,7 +68,7 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<Finished, SandboxError> {
     cancel.check()?;
-    let places = sandbox.places_of(&invocation.folder);
+    let paths = sandbox.paths_of(&invocation.folder);
     let mut confined = Confined::new(sandbox, access, invocation, timeout)?;
     let command = &mut confined.command;
     command.current_dir(&invocation.folder).env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,7 +77,7 @@ pub(super) fn run(
             command.env(name, value);
         }
     }
-    command.env("TMPDIR", &places.temp).envs(invocation.env.iter().map(|(name, value)| (name, value)));
+    command.env("TMPDIR", &paths.temp).envs(invocation.env.iter().map(|(name, value)| (name, value)));
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
     let not_started =
@@ -95,7 +95,7 @@ pub(super) fn run(
         timed_out = start.elapsed() >= timeout;
         cancelled = cancel.is_cancelled();
         if access != Access::Build && start.elapsed() >= next_disk {
-            is_stopped = disk_use(&places.scratch).saturating_add(disk_use(&places.temp)) > MAX_DISK_BYTES;
+            is_stopped = disk_use(&paths.scratch).saturating_add(disk_use(&paths.temp)) > MAX_DISK_BYTES;
             next_disk = start.elapsed() + DISK_PERIOD;
         }
         if timed_out || cancelled || is_stopped {

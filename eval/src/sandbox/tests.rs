@@ -114,7 +114,7 @@ fn a_layer_that_goes_missing_runs_nothing() {
     if !sandbox.layers().on.contains(&Layer::Root) {
         return; // the other layers need nothing that a test can take away
     }
-    sandbox.places.root_at = sandbox.tree(0).join("gone");
+    sandbox.paths.root_at = sandbox.tree(0).join("gone");
     let started = sandbox.run(&shell(&sandbox, "echo out"), Duration::from_secs(20), &Cancel::new());
     assert!(matches!(&started, Err(SandboxError::Open { reason }) if reason.contains("root folder")), "{started:?}");
 }

@@ -9,8 +9,8 @@ use nanochat_engine::Sources;
 use nanochat_engine::workspace::sources::{Package, Role};
 use serde::Deserialize;
 
+use super::Knowledge;
 use super::{Folder, Group, Project, Suite, SuiteError, without_twins, write};
-use crate::known::Knowledge;
 
 /// What a manifest depends on: (name, version).
 fn pinned(manifest: &str) -> Vec<(&str, &str)> {

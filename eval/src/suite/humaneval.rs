@@ -8,9 +8,9 @@ use nanochat_engine::Sources;
 use nanochat_engine::workspace::sources::{Package, Role};
 use serde::Deserialize;
 
+use super::Knowledge;
 use super::{Folder, Group, Project, Suite, SuiteError, write};
 use crate::holes;
-use crate::known::Knowledge;
 
 const NAME: &str = "humaneval-x";
 /// Imported by every problem, and what a problem says that needs it.

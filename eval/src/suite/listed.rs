@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use nanochat_engine::Sources;
 use serde::Deserialize;
 
+use super::Knowledge;
 use super::{Group, Suite, SuiteError, touched_last};
-use crate::known::Knowledge;
 
 /// Most files that one workspace of a suite holds out by its history.
 const MAX_BY_HISTORY: usize = 1000;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nanochat_kernels::attention::{Heads, Rope, Rows};
-use nanochat_kernels::dense::{HeadBits, PreparedHead};
+use nanochat_kernels::head::{HeadBits, PreparedHead};
 use nanochat_kernels::rows::Norm;
 use nanochat_kernels::{
     Activation, Int8Rows, Isa, KvBits, KvCache, Plan, Pool, Prepared, ScaleGroup, Shape, TernaryMatrix, Write,

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::{Product, Tuned, TunedProduct, Workload};
 use crate::isa::Isa;
-use crate::matrix::{Shape, TernaryMatrix};
-use crate::plan::Plan;
-use crate::pool::Pool;
-use crate::prepared::{Prepared, Write};
+use crate::output::Write;
 use crate::rows::Int8Rows;
+use crate::runtime::pool::Pool;
+use crate::ternary::matrix::{Shape, TernaryMatrix};
+use crate::ternary::plan::Plan;
+use crate::ternary::prepared::Prepared;
 
 /// Tokens that a keystroke generates, and those that it adds to the prompt: what a figure is weighed by.
 const N_GENERATED: f64 = 24.0;

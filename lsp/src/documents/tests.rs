@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use super::*;
 
 const ENCODINGS: [Encoding; 3] = [Encoding::Utf8, Encoding::Utf16, Encoding::Utf32];
-const ADDRESS: &str = "file:///a.rs";
+const URI: &str = "file:///a.rs";
 
-/// The slowest honest reading of a position: walks the text character by character.
+/// The simplest implementation of a position: walks the text character by character.
 fn oracle_offset(text: &str, position: Position, encoding: Encoding) -> usize {
     let (mut line, mut column) = (0u32, 0u32);
     let mut chars = text.char_indices().peekable();
@@ -42,12 +42,12 @@ fn range(start: (u32, u32), end: (u32, u32)) -> Range {
 
 fn opened(text: &str) -> Documents {
     let mut documents = Documents::default();
-    documents.open(ADDRESS, 1, text);
+    documents.open(URI, 1, text);
     documents
 }
 
 fn text_of(documents: &Documents) -> String {
-    documents.get(ADDRESS).expect("opened above").text.to_string()
+    documents.get(URI).expect("opened above").text.to_string()
 }
 
 proptest! {
@@ -64,8 +64,8 @@ proptest! {
             let range = range(start, end);
             let (a, b) = (oracle_offset(&plain, range.start, encoding), oracle_offset(&plain, range.end, encoding));
             plain.replace_range(a.min(b)..a.max(b), &insert);
-            let applied = documents.change(ADDRESS, version as i32 + 2, &[part(range, &insert)], encoding);
-            prop_assert_eq!(applied, Applied::Yes);
+            let applied = documents.change(URI, version as i32 + 2, &[part(range, &insert)], encoding);
+            prop_assert_eq!(applied, EditOutcome::Applied);
             prop_assert_eq!(text_of(&documents), &plain[..]);
         }
     }
@@ -74,7 +74,7 @@ proptest! {
     fn positions_read_back_as_they_were_written(text in "[a-c\\n\\ré𝄞]{0,24}", which in 0usize..3) {
         let encoding = ENCODINGS[which];
         let documents = opened(&text);
-        let document = documents.get(ADDRESS).expect("opened above");
+        let document = documents.get(URI).expect("opened above");
         for (offset, _) in text.char_indices().chain([(text.len(), ' ')]) {
             // Between \r and \n there is no position that names the byte.
             if offset > 0 && text[..offset].ends_with('\r') && text[offset..].starts_with('\n') {
@@ -88,7 +88,7 @@ proptest! {
 #[test]
 fn positions_anywhere_are_clamped() {
     let documents = opened("aé\r\n𝄞b");
-    let document = documents.get(ADDRESS).expect("opened above");
+    let document = documents.get(URI).expect("opened above");
     let offset = |line, character, encoding| document.offset(Position { line, character }, encoding);
     for encoding in ENCODINGS {
         assert_eq!(offset(0, u32::MAX, encoding), 3, "{encoding:?}");
@@ -103,17 +103,17 @@ fn positions_anywhere_are_clamped() {
 }
 
 #[test]
-fn a_stale_edit_silences_the_document_until_it_is_sent_whole() {
+fn a_stale_edit_stops_suggestions_until_the_document_is_sent_whole() {
     let mut documents = opened("abc");
     let edit = [part(range((0, 0), (0, 1)), "x")];
-    assert_eq!(documents.change(ADDRESS, 5, &edit, Encoding::Utf8), Applied::Yes);
-    assert_eq!(documents.change(ADDRESS, 4, &edit, Encoding::Utf8), Applied::Stale);
+    assert_eq!(documents.change(URI, 5, &edit, Encoding::Utf8), EditOutcome::Applied);
+    assert_eq!(documents.change(URI, 4, &edit, Encoding::Utf8), EditOutcome::Stale);
     assert_eq!(text_of(&documents), "xbc");
-    assert!(!documents.get(ADDRESS).expect("opened above").in_step);
+    assert!(!documents.get(URI).expect("opened above").is_in_sync);
     let whole = TextDocumentContentChangeWholeDocument { text: "new".to_owned() };
-    assert_eq!(documents.change(ADDRESS, 6, &[whole.into()], Encoding::Utf8), Applied::Yes);
-    assert!(documents.get(ADDRESS).expect("opened above").in_step);
-    assert_eq!(documents.change("file:///other.rs", 1, &edit, Encoding::Utf8), Applied::NotOpen);
+    assert_eq!(documents.change(URI, 6, &[whole.into()], Encoding::Utf8), EditOutcome::Applied);
+    assert!(documents.get(URI).expect("opened above").is_in_sync);
+    assert_eq!(documents.change("file:///other.rs", 1, &edit, Encoding::Utf8), EditOutcome::NotOpen);
 }
 
 #[test]

@@ -1,31 +1,30 @@
-//! Whole conversations through pipes, with an engine that the test decides.
+//! Whole sessions through pipes, with an engine that the test provides.
 
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nanochat_engine::complete::CompleteError;
-use nanochat_engine::{Memory, Stop};
-use serde_json::json;
+use nanochat_engine::{Cancel, Completion, Limits, Memory, Stop};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::task::JoinHandle;
 
-use super::*;
+use crate::context::Query;
+use crate::loader::{EngineSource, Setup, SilenceReason};
+use crate::request::execute_command::STATUS;
+use crate::request::inline_completion::LOADING_TIMEOUT;
 use crate::worker::Engine;
 
-/// What a test's engine says to a question.
+/// What a test's engine completes a query with.
 type Reply = Arc<dyn Fn(&Query, &Cancel) -> Option<String> + Send + Sync>;
 
 struct TestEngine(Reply);
 
 impl Engine for TestEngine {
-    fn complete(
-        &mut self,
-        query: &Query,
-        _: &Limits,
-        cancel: &Cancel,
-    ) -> std::result::Result<Option<Completion>, CompleteError> {
+    fn complete(&mut self, query: &Query, _: &Limits, cancel: &Cancel) -> Result<Option<Completion>, CompleteError> {
         let text = (self.0)(query, cancel);
-        // What begins with a question mark is doubted.
+        // A completion that starts with a question mark has a low confidence.
         let confidence = if text.as_ref().is_some_and(|text| text.starts_with('?')) { 0.05 } else { 1.0 };
         cancel.check()?;
         let completion = |text| Completion {
@@ -43,27 +42,27 @@ impl Engine for TestEngine {
     fn set_memory(&mut self, _: Arc<Memory>) {}
 }
 
-/// Gives engines once the test allows it.
+/// Loads engines as soon as the test allows it.
 struct TestSource {
-    reply: std::result::Result<Reply, Silence>,
-    gate: Option<mpsc::Receiver<()>>,
+    reply: Result<Reply, SilenceReason>,
+    permit: Option<mpsc::Receiver<()>>,
     /// The one folder that is in a workspace; without it, every folder is.
-    lies_in: Option<&'static str>,
+    workspace_folder: Option<&'static str>,
 }
 
 impl TestSource {
-    fn new(reply: std::result::Result<Reply, Silence>) -> Self {
-        Self { reply, gate: None, lies_in: None }
+    fn new(reply: Result<Reply, SilenceReason>) -> Self {
+        Self { reply, permit: None, workspace_folder: None }
     }
 }
 
-impl Source for TestSource {
-    fn load(&mut self, setup: &Setup) -> std::result::Result<Box<dyn Engine>, Silence> {
-        if let Some(gate) = self.gate.take() {
-            gate.recv().expect("the test opens the gate");
+impl EngineSource for TestSource {
+    fn load(&mut self, setup: &Setup) -> Result<Box<dyn Engine>, SilenceReason> {
+        if let Some(permit) = self.permit.take() {
+            permit.recv().expect("the test lets it load");
         }
-        if self.lies_in.is_some_and(|folder| !setup.folders.contains(&PathBuf::from(folder))) {
-            return Err(Silence::NoWorkspace("no workspace".to_owned()));
+        if self.workspace_folder.is_some_and(|folder| !setup.folders.contains(&PathBuf::from(folder))) {
+            return Err(SilenceReason::NoWorkspace("no workspace".to_owned()));
         }
         let reply = self.reply.clone()?;
         Ok(Box::new(TestEngine(reply)))
@@ -112,7 +111,7 @@ impl Editor {
     async fn send(&mut self, message: Value) {
         let text = message.to_string();
         let message = format!("Content-Length: {}\r\n\r\n{text}", text.len());
-        let pipe = self.to_server.as_mut().expect("the test has not hung up");
+        let pipe = self.to_server.as_mut().expect("the test has not closed it");
         pipe.write_all(message.as_bytes()).await.expect("the server listens");
     }
 
@@ -124,7 +123,7 @@ impl Editor {
         self.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
     }
 
-    /// The first message, read before or to come, that fits.
+    /// The first message that fits, of those already read or still to come.
     async fn find(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
         if let Some(idx) = self.unread.iter().position(&fits) {
             return self.unread.remove(idx);
@@ -142,7 +141,7 @@ impl Editor {
         let mut header = String::new();
         while !header.ends_with("\r\n\r\n") {
             let n_read = self.from_server.read_line(&mut header).await.expect("the server writes");
-            assert!(n_read > 0, "the server hung up");
+            assert!(n_read > 0, "the server closed its output");
         }
         let length = header.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length");
         let mut body = vec![0; length.parse().expect("a number")];
@@ -186,13 +185,13 @@ impl Editor {
         self.ask(id, "textDocument/inlineCompletion", inline(line, character, json!({"triggerKind": 2}))).await;
     }
 
-    /// The items suggested at a place.
+    /// The items suggested at a position.
     async fn suggest(&mut self, id: u32, line: u32, character: u32) -> Value {
         self.ask_inline(id, line, character).await;
         self.response(id).await["result"].take()
     }
 
-    /// Whether a message was read so far that is shown where the user looks.
+    /// Whether a message that pops up has been read so far.
     fn was_shown_a_message(&self) -> bool {
         self.unread.iter().any(|message| message["method"] == "window/showMessage")
     }
@@ -221,7 +220,7 @@ fn text(items: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn the_handshake_announces_what_there_is() {
+async fn the_handshake_announces_the_capabilities() {
     let reply: Reply = Arc::new(|_, _| None);
     let mut editor = Editor::start(TestSource::new(Ok(reply)));
     let mut response = editor.initialize(&["utf-16", "utf-8"]).await;
@@ -230,7 +229,7 @@ async fn the_handshake_announces_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_suggestion_ends_at_the_cursor_and_says_when_it_is_accepted() {
+async fn a_suggestion_ends_at_the_cursor_and_reports_its_acceptance() {
     let mut editor = Editor::ready("fn main() {\n    let x = \n}\n", |query, _| {
         assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("fn main() {\n    let x = ", "\n}\n"));
         Some("1;\n    ".to_owned())
@@ -248,7 +247,7 @@ async fn a_suggestion_ends_at_the_cursor_and_says_when_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_question_sees_every_edit_before_it() {
+async fn a_request_sees_every_edit_before_it() {
     let mut editor = Editor::ready("", |query, _| Some(format!("[{}]", query.prefix))).await;
     for digit in 1..=8u32 {
         editor.insert(digit as i32 + 1, 0, digit - 1, &digit.to_string()).await;
@@ -258,7 +257,7 @@ async fn a_question_sees_every_edit_before_it() {
 }
 
 #[tokio::test]
-async fn edits_count_in_the_agreed_units() {
+async fn edits_are_in_the_agreed_encoding() {
     let reply: Reply = Arc::new(|query, _| Some(format!("[{}|{}]", query.prefix, query.suffix)));
     let mut editor = Editor::start(TestSource::new(Ok(reply)));
     // Nothing offered: utf-16.
@@ -274,11 +273,11 @@ async fn edits_count_in_the_agreed_units() {
 }
 
 #[tokio::test]
-async fn the_newer_question_wins_and_the_older_is_answered_with_nothing() {
+async fn a_newer_request_replaces_the_older_which_is_answered_with_nothing() {
     let (started, starts) = mpsc::channel();
     let mut editor = Editor::ready("ab", move |query, cancel| {
         started.send(()).expect("the test waits");
-        // One token at a time, for ever, unless cancelled.
+        // One token at a time, until it is cancelled.
         while query.prefix == "a" && !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -286,15 +285,17 @@ async fn the_newer_question_wins_and_the_older_is_answered_with_nothing() {
     })
     .await;
     editor.ask_inline(1, 0, 1).await;
-    let _starts =
-        tokio::task::spawn_blocking(move || starts.recv().map(|()| starts)).await.expect("no panic").expect("it began");
+    let _starts = tokio::task::spawn_blocking(move || starts.recv().map(|()| starts))
+        .await
+        .expect("no panic")
+        .expect("it started");
     editor.ask_inline(2, 0, 2).await;
     assert_eq!(editor.response(1).await["result"], json!([]));
     assert_eq!(text(&editor.response(2).await["result"]), "new");
 }
 
 #[tokio::test]
-async fn an_edit_discards_the_answer_under_way() {
+async fn an_edit_discards_the_completion_under_way() {
     let (started, starts) = mpsc::channel();
     let mut editor = Editor::ready("a", move |_, cancel| {
         started.send(()).expect("the test waits");
@@ -305,8 +306,10 @@ async fn an_edit_discards_the_answer_under_way() {
     })
     .await;
     editor.ask_inline(1, 0, 1).await;
-    let _starts =
-        tokio::task::spawn_blocking(move || starts.recv().map(|()| starts)).await.expect("no panic").expect("it began");
+    let _starts = tokio::task::spawn_blocking(move || starts.recv().map(|()| starts))
+        .await
+        .expect("no panic")
+        .expect("it started");
     editor.insert(2, 0, 1, "b").await;
     assert_eq!(editor.response(1).await["result"], json!([]));
 }
@@ -315,8 +318,8 @@ async fn an_edit_discards_the_answer_under_way() {
 async fn cancelling_stops_the_engine_within_one_token() {
     let (events, log) = mpsc::channel();
     let mut editor = Editor::ready("a", move |_, cancel| {
-        events.send("began").expect("the test listens");
-        // One token each turn; the flag is looked at once a token.
+        events.send("started").expect("the test listens");
+        // One token per turn; the flag is checked once per token.
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -326,10 +329,10 @@ async fn cancelling_stops_the_engine_within_one_token() {
     .await;
     editor.ask_inline(7, 0, 1).await;
     let log = tokio::task::spawn_blocking(move || {
-        assert_eq!(log.recv(), Ok("began"));
+        assert_eq!(log.recv(), Ok("started"));
         log
     });
-    let log = log.await.expect("the engine began");
+    let log = log.await.expect("the engine started");
     editor.notify("$/cancelRequest", json!({"id": 7})).await;
     assert_eq!(editor.response(7).await["error"]["code"], json!(-32800));
     let stopped = tokio::task::spawn_blocking(move || log.recv_timeout(Duration::from_secs(10)));
@@ -337,7 +340,7 @@ async fn cancelling_stops_the_engine_within_one_token() {
 }
 
 #[tokio::test]
-async fn typing_what_is_shown_needs_no_engine() {
+async fn typing_what_is_shown_does_not_need_the_engine() {
     let (asked, questions) = mpsc::channel();
     let mut editor = Editor::ready("x.", move |query, _| {
         asked.send(query.prefix.clone()).expect("the test counts");
@@ -373,7 +376,7 @@ async fn a_selected_menu_item_is_continued_in_its_range() {
 }
 
 #[tokio::test]
-async fn what_is_improbable_is_shown_only_where_it_is_asked_for() {
+async fn a_low_confidence_suggestion_is_shown_only_when_invoked() {
     let mut editor = Editor::ready("a\n", |_, _| Some("?;".to_owned())).await;
     assert_eq!(editor.suggest(1, 0, 1).await, json!([]));
     assert_eq!(editor.status(2).await["counts"]["withheld"], 1);
@@ -385,55 +388,55 @@ async fn what_is_improbable_is_shown_only_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_question_asked_while_loading_waits_for_the_engine() {
-    let (gate, gate_end) = mpsc::channel();
+async fn a_request_made_while_loading_waits_for_the_engine() {
+    let (let_load, permit) = mpsc::channel();
     let reply: Reply = Arc::new(|query, _| Some(format!("[{}]", query.prefix)));
-    let mut editor = Editor::start(TestSource { gate: Some(gate_end), ..TestSource::new(Ok(reply)) });
+    let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Ok(reply)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
     editor.ask_inline(1, 0, 1).await;
     assert_eq!(editor.status(2).await["state"], "loading");
     editor.insert(2, 0, 1, "b").await;
-    assert_eq!(editor.response(1).await["result"], json!([]), "of an older text");
+    assert_eq!(editor.response(1).await["result"], json!([]), "it was about an older text");
     editor.ask_inline(3, 0, 1).await;
     editor.ask_inline(4, 0, 2).await;
-    assert_eq!(editor.response(3).await["result"], json!([]), "the newer wins");
-    gate.send(()).expect("the loader waits");
+    assert_eq!(editor.response(3).await["result"], json!([]), "the newer request replaced it");
+    let_load.send(()).expect("the loader waits");
     assert_eq!(text(&editor.response(4).await["result"]), "[ab]");
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_does_not_wait_long() {
-    let (gate, gate_end) = mpsc::channel();
+async fn a_request_does_not_wait_long_for_the_engine() {
+    let (let_load, permit) = mpsc::channel();
     let reply: Reply = Arc::new(|_, _| None);
-    let mut editor = Editor::start(TestSource { gate: Some(gate_end), ..TestSource::new(Ok(reply)) });
+    let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Ok(reply)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
     let asked = tokio::time::Instant::now();
     assert_eq!(editor.suggest(1, 0, 1).await, json!([]));
-    assert!((HOLD..HOLD * 2).contains(&asked.elapsed()), "{:?}", asked.elapsed());
-    gate.send(()).expect("the loader waits");
+    assert!((LOADING_TIMEOUT..LOADING_TIMEOUT * 2).contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    let_load.send(()).expect("the loader waits");
 }
 
 #[tokio::test]
-async fn who_waits_hears_at_once_that_there_is_nothing_to_wait_for() {
-    let (gate, gate_end) = mpsc::channel();
-    let silence = Silence::Other("no checkpoint".to_owned());
-    let mut editor = Editor::start(TestSource { gate: Some(gate_end), ..TestSource::new(Err(silence)) });
+async fn a_waiting_request_is_answered_as_soon_as_loading_fails() {
+    let (let_load, permit) = mpsc::channel();
+    let silence = SilenceReason::Other("no checkpoint".to_owned());
+    let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Err(silence)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
     let asked = std::time::Instant::now();
     editor.ask_inline(1, 0, 1).await;
     editor.status(2).await;
-    gate.send(()).expect("the loader waits");
+    let_load.send(()).expect("the loader waits");
     assert_eq!(editor.response(1).await["result"], json!([]));
-    assert!(asked.elapsed() < HOLD);
+    assert!(asked.elapsed() < LOADING_TIMEOUT);
 }
 
 #[tokio::test]
-async fn a_lone_file_is_loaded_once_it_is_open_and_nothing_is_said_before() {
+async fn a_single_file_loads_its_workspace_and_shows_no_message_before() {
     let reply: Reply = Arc::new(|_, _| Some("text".to_owned()));
-    let mut editor = Editor::start(TestSource { lies_in: Some("/"), ..TestSource::new(Ok(reply)) });
+    let mut editor = Editor::start(TestSource { workspace_folder: Some("/"), ..TestSource::new(Ok(reply)) });
     let options = json!({"trusted": true, "threads": 2});
     editor.initialize_with(json!({"processId": null, "capabilities": {}, "initializationOptions": options})).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -445,24 +448,24 @@ async fn a_lone_file_is_loaded_once_it_is_open_and_nothing_is_said_before() {
 }
 
 #[tokio::test]
-async fn a_file_opened_before_the_first_verdict_stands_in_for_the_folder() {
-    let (gate, gate_end) = mpsc::channel();
+async fn the_folder_of_a_file_opened_during_the_first_load_is_tried_too() {
+    let (let_load, permit) = mpsc::channel();
     let reply: Reply = Arc::new(|_, _| Some("text".to_owned()));
-    let source = TestSource { gate: Some(gate_end), lies_in: Some("/"), ..TestSource::new(Ok(reply)) };
+    let source = TestSource { permit: Some(permit), workspace_folder: Some("/"), ..TestSource::new(Ok(reply)) };
     let mut editor = Editor::start(source);
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
     editor.ask_inline(1, 0, 1).await;
     editor.status(2).await;
-    gate.send(()).expect("the loader waits");
+    let_load.send(()).expect("the loader waits");
     assert_eq!(text(&editor.response(1).await["result"]), "text");
     assert!(!editor.was_shown_a_message());
 }
 
 #[tokio::test]
-async fn the_reason_for_silence_is_told_once() {
+async fn the_reason_for_silence_is_shown_once() {
     let reason = "no checkpoint; run `cargo nanochat train`".to_owned();
-    let mut editor = Editor::start(TestSource::new(Err(Silence::Other(reason.clone()))));
+    let mut editor = Editor::start(TestSource::new(Err(SilenceReason::Other(reason.clone()))));
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
     let told = editor.find(|message| message["method"] == "window/showMessage").await;
@@ -476,7 +479,7 @@ async fn the_reason_for_silence_is_told_once() {
 }
 
 #[tokio::test]
-async fn an_engine_that_panics_is_started_again() {
+async fn an_engine_that_panics_is_restarted() {
     let mut editor = Editor::ready("a", |query, _| {
         assert!(query.prefix != "a", "planted");
         Some("fine".to_owned())
@@ -493,32 +496,32 @@ async fn an_engine_that_panics_is_started_again() {
             assert_eq!(text(&items), "fine");
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "it did not come back");
+        assert!(std::time::Instant::now() < deadline, "it was not restarted");
         tokio::time::sleep(Duration::from_millis(5)).await;
         id += 1;
     }
 }
 
 #[tokio::test]
-async fn an_engine_that_always_panics_is_off_for_good() {
+async fn an_engine_that_always_panics_stays_off() {
     let mut editor = Editor::ready("a", |_, _| panic!("planted")).await;
     let mut id = 1;
     while editor.status(id).await["state"] != "silent" {
-        assert!(id < 100, "it is started for ever");
+        assert!(id < 100, "it is restarted for ever");
         assert_eq!(editor.suggest(id + 1, 0, 1).await, json!([]));
         id += 2;
     }
     editor.notify("textDocument/didSave", json!({"textDocument": {"uri": "file:///a.rs"}})).await;
     editor.notify("workspace/didChangeConfiguration", json!({"settings": {"threads": 2}})).await;
     assert_eq!(editor.suggest(200, 0, 1).await, json!([]));
-    // Time for a load that must not come.
+    // Time for a load that must not happen.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let status = editor.status(201).await;
     assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("is off")), "{status}");
 }
 
 #[tokio::test]
-async fn lines_are_suggested_with_plain_ends_and_known_again_with_those_of_the_document() {
+async fn suggestions_have_unix_line_ends_and_are_recognised_in_documents_with_others() {
     let mut editor = Editor::ready("{\r\n}\r\n", |query, _| {
         assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("{", "\n}\n"));
         Some("\n  a();\n  b();".to_owned())
@@ -549,7 +552,7 @@ async fn malformed_positions_and_unknown_documents_are_harmless() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_used_are_named() {
+async fn invalid_settings_are_reported_by_name() {
     let mut editor = Editor::ready("", |_, _| None).await;
     editor.notify("workspace/didChangeConfiguration", json!({"settings": {"nanochat": {"maxLine": 2}}})).await;
     let told = editor.find(|message| message["params"]["type"] == json!(2)).await;
@@ -557,8 +560,8 @@ async fn settings_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
-async fn it_ends_as_the_protocol_says() {
-    // (says shutdown, says exit): whether the end is clean. The input stays open where `exit` is said.
+async fn it_exits_as_the_protocol_says() {
+    // (sends shutdown, sends exit). Only `shutdown` makes the end a success. The input stays open where `exit` is sent.
     for (shutdown, exit) in [(true, true), (false, true), (true, false), (false, false)] {
         let mut editor = Editor::ready("a", |_, _| None).await;
         if shutdown {
@@ -576,10 +579,10 @@ async fn it_ends_as_the_protocol_says() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_input_ends_work_under_way() {
+async fn the_end_of_the_input_cancels_work_under_way() {
     let (events, log) = mpsc::channel();
     let mut editor = Editor::ready("a", move |_, cancel| {
-        events.send("began").expect("the test listens");
+        events.send("started").expect("the test listens");
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -589,10 +592,10 @@ async fn the_end_of_the_input_ends_work_under_way() {
     .await;
     editor.ask_inline(1, 0, 1).await;
     let log = tokio::task::spawn_blocking(move || {
-        assert_eq!(log.recv(), Ok("began"));
+        assert_eq!(log.recv(), Ok("started"));
         log
     });
-    let log = log.await.expect("the engine began");
+    let log = log.await.expect("the engine started");
     editor.to_server = None;
     let ended = tokio::time::timeout(Duration::from_secs(5), editor.server).await.expect("it ends");
     assert!(!ended.expect("no panic"));

@@ -10,9 +10,9 @@ use std::time::Instant;
 use cpu::cpu_seconds;
 use nanochat_engine::Config;
 use nanochat_engine::rng::Rng;
-use nanochat_train::model::Batch;
-use nanochat_train::ops::Products;
-use nanochat_train::recipe::Precision;
+use nanochat_train::data::Batch;
+use nanochat_train::ops::MatmulPrecision;
+use nanochat_train::recipe::StepPrecision;
 use serde_json::{Map, Value};
 
 /// 6M and 20M parameters.
@@ -33,7 +33,7 @@ pub(crate) struct Setting {
     /// Steps that are timed, after one that is not.
     pub(crate) n_steps: usize,
     /// What products are made in; the fastest by default.
-    pub(crate) products: Products,
+    pub(crate) matmul: MatmulPrecision,
     /// One JSON object per shape instead of text.
     json: bool,
 }
@@ -56,11 +56,11 @@ impl Setting {
             sequences: value("--sequences", 16)?,
             micro: value("--micro", 2)?,
             n_steps: value("--steps", 5)?,
-            products: match args.iter().position(|arg| arg == "--precision").map(|at| args.get(at + 1)) {
-                None => Precision::Fastest,
-                Some(Some(name)) if name == "f32" => Precision::F32,
-                Some(Some(name)) if name == "bf16" => Precision::Bf16,
-                Some(Some(name)) if name == "int8" => Precision::Int8,
+            matmul: match args.iter().position(|arg| arg == "--precision").map(|at| args.get(at + 1)) {
+                None => StepPrecision::Fastest,
+                Some(Some(name)) if name == "f32" => StepPrecision::F32,
+                Some(Some(name)) if name == "bf16" => StepPrecision::Bf16,
+                Some(Some(name)) if name == "int8" => StepPrecision::Int8,
                 Some(_) => return Err("--precision is f32, bf16 or int8".into()),
             }
             .resolve(),
@@ -122,8 +122,8 @@ impl Clock {
 
     /// Prints the medians of all steps but the first, which makes the buffers.
     pub(crate) fn report(&self, setting: &Setting, shape: &str, n_values: usize) {
-        let Setting { n_threads, seq_len, sequences, micro, n_steps, products, .. } = *setting;
-        let precision = match (products.precision, products.int8_gradients) {
+        let Setting { n_threads, seq_len, sequences, micro, n_steps, matmul, .. } = *setting;
+        let precision = match (matmul.precision, matmul.int8_gradients) {
             (nanochat_kernels::Precision::F32, false) => "f32",
             (nanochat_kernels::Precision::F32, true) => "f32 and int8",
             (nanochat_kernels::Precision::Bf16, false) => "bf16",

@@ -4,7 +4,7 @@ use candle_core::{D, Device, Result, Tensor};
 use nanochat_engine::model::weights::n_permutations;
 
 use super::Graph;
-use super::params::MhcPlaces;
+use super::params::MhcLayout;
 
 /// The residual: `[N, d]` for one stream, `[N, n, d]` for several.
 pub(super) struct Streams {
@@ -41,15 +41,15 @@ struct Coefficients {
 }
 
 impl Mixing {
-    pub(super) fn new(graph: &Graph<'_>, places: Option<&MhcPlaces>, streams: &Streams) -> Result<Self> {
-        let Some(places) = places else { return Ok(Self(None)) };
+    pub(super) fn new(graph: &Graph<'_>, layout: Option<&MhcLayout>, streams: &Streams) -> Result<Self> {
+        let Some(layout) = layout else { return Ok(Self(None)) };
         let (n_rows, n, d) = streams.x.dims3()?;
         let p = n_permutations(n);
         let flat = streams.x.reshape((n_rows, n * d))?;
         let mean = flat.sqr()?.mean_keepdim(1)?;
         let normed = flat.broadcast_div(&(mean + f64::from(graph.config().norm_eps))?.sqrt()?)?;
-        let products = normed.matmul(graph.var(places.w)?)?; // [N, 2n + p]
-        let (alpha, b) = (graph.var(places.alpha)?, graph.var(places.b)?);
+        let products = normed.matmul(graph.var(layout.w)?)?; // [N, 2n + p]
+        let (alpha, b) = (graph.var(layout.alpha)?, graph.var(layout.b)?);
         let term = |which: usize, start: usize, len: usize| {
             products
                 .narrow(1, start, len)?

@@ -5,11 +5,11 @@ use nanochat_engine::model::weights::{self, MhcWeights, n_permutations};
 use nanochat_engine::rng::Rng;
 use nanochat_kernels::TernaryMatrix;
 
-use crate::quantize::Weights;
+use crate::quantize::WeightFormat;
 
 /// What a parameter is; decides its optimizer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ParamKind {
     /// Ternary matrices over the same input, one below the other; each is rounded and updated by itself.
     Hidden {
         /// Rows of each.
@@ -29,7 +29,7 @@ pub struct Param {
     /// Such as `block.0.attn.qkv`.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ParamKind,
     /// Row-major.
     pub shape: Vec<usize>,
     /// The numbers.
@@ -42,36 +42,36 @@ pub struct Params {
     /// Sizes.
     pub config: Config,
     /// What hidden matrices are rounded to.
-    pub weights: Weights,
-    /// In the order that [`Places`] states.
+    pub weights: WeightFormat,
+    /// In the order that [`ParamLayout`] states.
     pub list: Vec<Param>,
 }
 
 /// Where each parameter stands in the list.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct ParamLayout {
     /// Tied embedding `[V, d]`.
     pub embed: usize,
     /// Last gain.
     pub norm_final: usize,
     /// One per layer.
-    pub blocks: Vec<BlockPlaces>,
+    pub blocks: Vec<BlockLayout>,
 }
 
-/// See [`Places`].
+/// See [`ParamLayout`].
 #[derive(Clone, Debug)]
-pub struct BlockPlaces {
+pub struct BlockLayout {
     /// Attention half.
-    pub attn: AttentionPlaces,
+    pub attn: AttentionLayout,
     /// MLP half.
-    pub mlp: MlpPlaces,
+    pub mlp: MlpLayout,
 }
 
-/// See [`Places`].
+/// See [`ParamLayout`].
 #[derive(Clone, Debug)]
-pub struct AttentionPlaces {
+pub struct AttentionLayout {
     /// Mixing, if there are several streams.
-    pub mhc: Option<MhcPlaces>,
+    pub mhc: Option<MhcLayout>,
     /// Gain before q, k and v.
     pub norm: usize,
     /// `[d + 2·kv_dim, d]`.
@@ -82,11 +82,11 @@ pub struct AttentionPlaces {
     pub o: usize,
 }
 
-/// See [`Places`].
+/// See [`ParamLayout`].
 #[derive(Clone, Debug)]
-pub struct MlpPlaces {
+pub struct MlpLayout {
     /// Mixing, if there are several streams.
-    pub mhc: Option<MhcPlaces>,
+    pub mhc: Option<MhcLayout>,
     /// Gain before gate and up.
     pub norm: usize,
     /// `[2·d_ff, d]`.
@@ -97,9 +97,9 @@ pub struct MlpPlaces {
     pub down: usize,
 }
 
-/// See [`Places`]. Columns of `w` and entries of `b`: n of pre, n of post, n! of res.
+/// See [`ParamLayout`]. Columns of `w` and entries of `b`: n of pre, n of post, n! of res.
 #[derive(Clone, Debug)]
-pub struct MhcPlaces {
+pub struct MhcLayout {
     /// `[3]`: pre, post, res.
     pub alpha: usize,
     /// `[n·d, 2n + n!]`.
@@ -108,7 +108,7 @@ pub struct MhcPlaces {
     pub b: usize,
 }
 
-impl Places {
+impl ParamLayout {
     /// The order for an architecture.
     pub fn of(config: &Config) -> Self {
         let mut next = 0..;
@@ -116,20 +116,20 @@ impl Places {
         let (embed, norm_final) = (take(), take());
         let several = config.n_streams > 1;
         let blocks = (0..config.n_layers)
-            .map(|_| BlockPlaces {
-                attn: AttentionPlaces {
+            .map(|_| BlockLayout {
+                attn: AttentionLayout {
                     norm: take(),
                     qkv: take(),
                     norm_out: take(),
                     o: take(),
-                    mhc: several.then(|| MhcPlaces { alpha: take(), w: take(), b: take() }),
+                    mhc: several.then(|| MhcLayout { alpha: take(), w: take(), b: take() }),
                 },
-                mlp: MlpPlaces {
+                mlp: MlpLayout {
                     norm: take(),
                     gate_up: take(),
                     norm_down: take(),
                     down: take(),
-                    mhc: several.then(|| MhcPlaces { alpha: take(), w: take(), b: take() }),
+                    mhc: several.then(|| MhcLayout { alpha: take(), w: take(), b: take() }),
                 },
             })
             .collect();
@@ -147,18 +147,18 @@ impl Params {
         let (d, ff, kv) = (config.d_model, config.d_ff, config.kv_dim());
         let mut list = Vec::new();
         let embed = normal(&[config.vocab_size, d], 0.02);
-        list.push(param("embed", Kind::Embedding, &[config.vocab_size, d], embed));
-        list.push(param("norm_final", Kind::Norm, &[d], vec![1.0; d]));
+        list.push(param("embed", ParamKind::Embedding, &[config.vocab_size, d], embed));
+        list.push(param("norm_final", ParamKind::Norm, &[d], vec![1.0; d]));
         // Outputs into the residual are smaller by the number of sublayers, so that their sum is of order 1.
         let into_residual = 1.0 / (2.0 * config.n_layers as f32).sqrt();
         for layer in 0..config.n_layers {
             let mut hidden = |list: &mut Vec<Param>, name: &str, part_rows: Vec<usize>, cols: usize, gain: f32| {
                 let shape = [part_rows.iter().sum(), cols];
                 let values = normal(&shape, gain / (cols as f32).sqrt());
-                list.push(param(&format!("block.{layer}.{name}"), Kind::Hidden { part_rows }, &shape, values));
+                list.push(param(&format!("block.{layer}.{name}"), ParamKind::Hidden { part_rows }, &shape, values));
             };
             let norm = |list: &mut Vec<Param>, name: &str, width: usize| {
-                list.push(param(&format!("block.{layer}.{name}"), Kind::Norm, &[width], vec![1.0; width]));
+                list.push(param(&format!("block.{layer}.{name}"), ParamKind::Norm, &[width], vec![1.0; width]));
             };
             norm(&mut list, "attn.norm", d);
             hidden(&mut list, "attn.qkv", vec![d, kv, kv], d, 1.0);
@@ -171,7 +171,7 @@ impl Params {
             hidden(&mut list, "mlp.down", vec![d], ff, into_residual);
             push_mhc(&mut list, config, layer, "mlp");
         }
-        Self { config: config.clone(), weights: Weights::Ternary, list }
+        Self { config: config.clone(), weights: WeightFormat::Ternary, list }
     }
 
     /// Masters that round to exactly these weights.
@@ -180,10 +180,10 @@ impl Params {
     /// magnitude, which is the next γ, is γ again. Dequantised weights would shrink it by f.
     pub fn from_weights(weights: &weights::Weights) -> Self {
         let config = &weights.config;
-        let places = Places::of(config);
+        let layout = ParamLayout::of(config);
         let mut params = Self::init(config, 0);
-        let mut set = |place: usize, values: Vec<f32>| {
-            let param = &mut params.list[place];
+        let mut set = |param_idx: usize, values: Vec<f32>| {
+            let param = &mut params.list[param_idx];
             assert_eq!(param.values.len(), values.len(), "{}", param.name);
             param.values = values;
         };
@@ -191,23 +191,23 @@ impl Params {
         for (row_idx, row) in embed.chunks_exact_mut(config.d_model).enumerate() {
             weights.embed.row_into(row_idx, row);
         }
-        set(places.embed, embed);
-        set(places.norm_final, weights.norm_final.clone());
-        for (block, places) in weights.blocks.iter().zip(&places.blocks) {
+        set(layout.embed, embed);
+        set(layout.norm_final, weights.norm_final.clone());
+        for (block, layout) in weights.blocks.iter().zip(&layout.blocks) {
             let (attn, mlp) = (&block.attn, &block.mlp);
-            set(places.attn.norm, attn.norm.clone());
-            set(places.attn.qkv, [&attn.q, &attn.k, &attn.v].into_iter().flat_map(masters).collect());
-            set(places.attn.norm_out, attn.norm_out.clone());
-            set(places.attn.o, masters(&attn.o));
-            set(places.mlp.norm, mlp.norm.clone());
-            set(places.mlp.gate_up, [&mlp.gate, &mlp.up].into_iter().flat_map(masters).collect());
-            set(places.mlp.norm_down, mlp.norm_down.clone());
-            set(places.mlp.down, masters(&mlp.down));
-            for (mhc, places) in [(&attn.mhc, &places.attn.mhc), (&mlp.mhc, &places.mlp.mhc)] {
-                if let (Some(mhc), Some(places)) = (mhc, places) {
-                    set(places.alpha, vec![mhc.alpha_pre, mhc.alpha_post, mhc.alpha_res]);
-                    set(places.w, columns_side_by_side(mhc, config.n_streams));
-                    set(places.b, [&mhc.b_pre[..], &mhc.b_post, &mhc.b_res].concat());
+            set(layout.attn.norm, attn.norm.clone());
+            set(layout.attn.qkv, [&attn.q, &attn.k, &attn.v].into_iter().flat_map(masters).collect());
+            set(layout.attn.norm_out, attn.norm_out.clone());
+            set(layout.attn.o, masters(&attn.o));
+            set(layout.mlp.norm, mlp.norm.clone());
+            set(layout.mlp.gate_up, [&mlp.gate, &mlp.up].into_iter().flat_map(masters).collect());
+            set(layout.mlp.norm_down, mlp.norm_down.clone());
+            set(layout.mlp.down, masters(&mlp.down));
+            for (mhc, layout) in [(&attn.mhc, &layout.attn.mhc), (&mlp.mhc, &layout.mlp.mhc)] {
+                if let (Some(mhc), Some(layout)) = (mhc, layout) {
+                    set(layout.alpha, vec![mhc.alpha_pre, mhc.alpha_post, mhc.alpha_res]);
+                    set(layout.w, columns_side_by_side(mhc, config.n_streams));
+                    set(layout.b, [&mhc.b_pre[..], &mhc.b_post, &mhc.b_res].concat());
                 }
             }
         }
@@ -220,7 +220,7 @@ impl Params {
     }
 }
 
-fn param(name: &str, kind: Kind, shape: &[usize], values: Vec<f32>) -> Param {
+fn param(name: &str, kind: ParamKind, shape: &[usize], values: Vec<f32>) -> Param {
     Param { name: name.to_owned(), kind, shape: shape.to_vec(), values }
 }
 
@@ -237,7 +237,7 @@ fn push_mhc(list: &mut Vec<Param>, config: &Config, layer: usize, half: &str) {
     let b = signs.clone().chain(signs).chain(identity).collect();
     let shape = [n * config.d_model, width];
     let mut push = |name, shape: &[usize], values| {
-        list.push(param(&format!("block.{layer}.{half}.mhc.{name}"), Kind::Mhc, shape, values));
+        list.push(param(&format!("block.{layer}.{half}.mhc.{name}"), ParamKind::Mhc, shape, values));
     };
     push("alpha", &[3], vec![0.01; 3]);
     push("w", &shape, vec![0.0; shape[0] * shape[1]]);

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
+use nanochat_kernels::{Gemm, Isa, Lhs, PackBuffer, Panels, Precision, Write};
 
 use super::{Scratch, matrix, simd, sized, slice, with_slice};
 
@@ -40,7 +40,7 @@ pub struct Attention {
 
 /// What the backward pass needs beside the result.
 #[derive(Default)]
-pub struct Kept {
+pub struct LogSums {
     /// log Σ exp of the scores, `[N, n_heads]`.
     log_sums: Vec<f32>,
 }
@@ -126,21 +126,21 @@ impl Attention {
     }
 
     /// q·kᵀ `[rows, keys]`, neither scaled nor masked.
-    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut Hands<'_>) {
+    fn scores(&self, block: &Block, qkv: &[f32], keys: &Panels, out: &mut [f32], scratch: &mut GemmScratch<'_>) {
         let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
-        let left = Left::Rows(q, self.width());
-        let product = Product { m: block.rows.len(), left, right: keys, k: 0..self.head_dim, n: block.keys.clone() };
+        let left = Lhs::Rows(q, self.width());
+        let product = Gemm { m: block.rows.len(), lhs: left, rhs: keys, k: 0..self.head_dim, n: block.keys.clone() };
         product.write(scratch.isa, out, block.keys.len(), Write::Store, scratch.aside);
     }
 
     /// Rotates queries and keys of `qkv` in place and writes `out` `[N, d]`.
-    pub(crate) fn forward(&self, qkv: &mut [f32], out: &mut [f32], kept: &mut Kept, scratch: &mut Scratch) {
+    pub(crate) fn forward(&self, qkv: &mut [f32], out: &mut [f32], kept: &mut LogSums, scratch: &mut Scratch) {
         let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
         let n_rows = qkv.len() / width;
         self.rotate(qkv, 1.0);
         let log_sums = sized(&mut kept.log_sums, n_rows * self.n_heads);
         let Scratch { isa, aside, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
-        let mut aside = Hands { isa: *isa, aside };
+        let mut aside = GemmScratch { isa: *isa, aside };
         for panels in [&mut *keys, values] {
             panels.set_precision(self.precision);
         }
@@ -157,8 +157,8 @@ impl Attention {
                     let mut inverses = [0.0; BLOCK];
                     self.weigh(&block, scores, &mut inverses, log_sums);
                     let out = &mut out[block.rows.start * d + block.head * hd..];
-                    let left = Left::Rows(scores, n_keys);
-                    let product = Product { m: block.rows.len(), left, right: values, k: block.keys.clone(), n: 0..hd };
+                    let left = Lhs::Rows(scores, n_keys);
+                    let product = Gemm { m: block.rows.len(), lhs: left, rhs: values, k: block.keys.clone(), n: 0..hd };
                     product.write(aside.isa, out, d, Write::Store, aside.aside);
                     for (out, inverse) in out.chunks_mut(d).zip(&inverses[..block.rows.len()]) {
                         out[..hd].iter_mut().for_each(|o| *o *= inverse);
@@ -194,13 +194,13 @@ impl Attention {
 
     /// Writes the gradient of what came in, `[N, d + 2·kv_dim]`, from `qkv` as the forward pass left it, its result and
     /// the gradient of that.
-    pub(crate) fn backward(&self, given: &Given<'_>, d_qkv: &mut [f32], scratch: &mut Scratch) {
+    pub(crate) fn backward(&self, given: &BackwardInputs<'_>, d_qkv: &mut [f32], scratch: &mut Scratch) {
         let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
-        let Given { qkv, d_out, .. } = *given;
+        let BackwardInputs { qkv, d_out, .. } = *given;
         let n_rows = qkv.len() / width;
         let Scratch { isa, aside, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } =
             scratch;
-        let mut aside = Hands { isa: *isa, aside };
+        let mut aside = GemmScratch { isa: *isa, aside };
         for panels in [&mut *keys, values, key_rows, block_rows] {
             panels.set_precision(self.precision);
         }
@@ -219,19 +219,19 @@ impl Attention {
                     let (p, d_s) = (sized(p, m * n_keys), sized(d_s, m * n_keys));
                     self.scores(&block, qkv, keys, p, &mut aside);
                     let d_o = &d_out[block.rows.start * d + block.head * hd..];
-                    let left = Left::Rows(d_o, d);
-                    let product = Product { m, left, right: values, k: 0..hd, n: block.keys.clone() };
+                    let left = Lhs::Rows(d_o, d);
+                    let product = Gemm { m, lhs: left, rhs: values, k: 0..hd, n: block.keys.clone() };
                     product.write(aside.isa, d_s, n_keys, Write::Store, aside.aside);
                     self.weigh_back(&block, given, p, d_s);
 
                     let d_q = &mut d_qkv[block.rows.start * width + block.head * hd..];
-                    let left = Left::Rows(d_s, n_keys);
-                    let product = Product { m, left, right: key_rows, k: block.keys.clone(), n: 0..hd };
+                    let left = Lhs::Rows(d_s, n_keys);
+                    let product = Gemm { m, lhs: left, rhs: key_rows, k: block.keys.clone(), n: 0..hd };
                     product.write(aside.isa, d_q, width, Write::Store, aside.aside);
                     let q = &qkv[block.rows.start * width + block.head * hd..];
                     for (left, right, stride, out) in [(&*d_s, q, width, &mut *d_k), (&*p, d_o, d, &mut *d_v)] {
                         block_rows.fill_rows(m, hd, right, stride);
-                        let product = Product::new(n_keys, Left::Columns(left, n_keys), block_rows);
+                        let product = Gemm::new(n_keys, Lhs::Columns(left, n_keys), block_rows);
                         product.write(aside.isa, &mut out[block.keys.start * hd..], hd, Write::Add, aside.aside);
                     }
                 }
@@ -246,7 +246,7 @@ impl Attention {
     }
 
     /// Scores → P, and dP → dS.
-    fn weigh_back(&self, block: &Block, given: &Given<'_>, p: &mut [f32], d_s: &mut [f32]) {
+    fn weigh_back(&self, block: &Block, given: &BackwardInputs<'_>, p: &mut [f32], d_s: &mut [f32]) {
         let (scale, hd, d) = (self.scale(), self.head_dim, self.n_heads * self.head_dim);
         let n_keys = block.keys.len();
         simd::dispatch(
@@ -275,24 +275,24 @@ impl Attention {
 
 /// What [`Attention::backward`] reads.
 #[derive(Clone, Copy)]
-pub(crate) struct Given<'a> {
+pub(crate) struct BackwardInputs<'a> {
     /// Queries and keys are rotated.
     pub(crate) qkv: &'a [f32],
-    pub(crate) kept: &'a Kept,
+    pub(crate) kept: &'a LogSums,
     pub(crate) out: &'a [f32],
     pub(crate) d_out: &'a [f32],
 }
 
 /// What a product needs beside its sides.
-struct Hands<'a> {
+struct GemmScratch<'a> {
     isa: Isa,
-    aside: &'a mut Aside,
+    aside: &'a mut PackBuffer,
 }
 
 /// The candle operation: an [`Attention`] that keeps what its backward pass needs.
 pub struct AttentionOp {
     attention: Attention,
-    saved: OnceLock<(Vec<f32>, Kept)>,
+    saved: OnceLock<(Vec<f32>, LogSums)>,
 }
 
 impl AttentionOp {
@@ -311,7 +311,7 @@ impl CustomOp1 for AttentionOp {
         let (n_rows, _) = layout.shape().dims2()?;
         let d = self.attention.n_heads * self.attention.head_dim;
         let mut qkv = slice(x, layout)?.to_vec();
-        let (mut out, mut kept) = (vec![0.0; n_rows * d], Kept::default());
+        let (mut out, mut kept) = (vec![0.0; n_rows * d], LogSums::default());
         self.attention.forward(&mut qkv, &mut out, &mut kept, &mut Scratch::default());
         // As in `NormLinear`: an operation is used once.
         let _ = self.saved.set((qkv, kept));
@@ -326,7 +326,7 @@ impl CustomOp1 for AttentionOp {
         let mut d_qkv = vec![0.0; n_rows * width];
         with_slice(res, |out| {
             with_slice(grad, |d_out| {
-                let given = Given { qkv, kept, out, d_out };
+                let given = BackwardInputs { qkv, kept, out, d_out };
                 self.attention.backward(&given, &mut d_qkv, &mut Scratch::default());
             })
         })??;

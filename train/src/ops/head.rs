@@ -12,19 +12,19 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_engine::model::weights::Int8Matrix;
-use nanochat_kernels::{HeadBits, Int8Rows, Isa, Left, Norm, Panels, Precision, PreparedHead, Product, Strips, Write};
+use nanochat_kernels::{
+    Gemm, HeadBits, Int8Rows, Isa, Lhs, Norm, PackedMatrix, Panels, Precision, PreparedHead, Write,
+};
 
 use super::linear::norm_backward_tensors;
 use super::{Scratch, has_faster_tiles, matrix, simd, sized, slice, with_slice};
-
-/// A row without a target.
-pub const NO_TARGET: u32 = u32::MAX;
+use crate::data::batch::NO_TARGET;
 
 /// Rows whose exponentials exist at the same time: whole tiles of 12 rows, and nearly of 32. Each time, the gradient of the
 /// embedding is read and written once.
 const CHUNK_ROWS: usize = 252;
 /// Columns of them whose logits exist: half a megabyte, which stays in L2.
-const CHUNK_COLS: usize = 2 * Strips::COLUMNS;
+const CHUNK_COLS: usize = 2 * PackedMatrix::COLUMNS;
 /// How far above a row's first logits another one may be, in nats: e⁸⁸ is the end of f32, and thousands are summed.
 const FAR: f32 = 60.0;
 
@@ -141,8 +141,8 @@ impl Int8Head {
             match &self.forward {
                 Forward::Integers(head) => head.gemm_part(quantized, n.clone(), logits, STRIDE),
                 Forward::Tiles(transposed) => {
-                    let left = Left::Rows(whole, d);
-                    let product = Product { m: rows.len(), left, right: transposed, k: 0..d, n: n.clone() };
+                    let left = Lhs::Rows(whole, d);
+                    let product = Gemm { m: rows.len(), lhs: left, rhs: transposed, k: 0..d, n: n.clone() };
                     product.write(*isa, logits, STRIDE, Write::Store, aside);
                     self.scale(q, rows, n.clone(), logits.chunks_exact_mut(STRIDE));
                 }
@@ -172,17 +172,17 @@ impl Int8Head {
         &self,
         q: &Int8Rows,
         rows: &[usize],
-        targets: Targets<'_>,
-        sums: &mut [Sum],
-        mut keep: Option<&mut Strips>,
+        targets: HeadTargets<'_>,
+        sums: &mut [RowSums],
+        mut keep: Option<&mut PackedMatrix>,
         scratch: &mut Scratch,
     ) {
         if let Some(keep) = &mut keep {
             keep.resize(self.precision(), rows.len(), self.rows.rows);
         }
         let isa = scratch.isa;
-        let Targets { tokens, entropy, .. } = targets;
-        let mut pass = |sums: &mut [Sum], shifts_are_known: bool, keep: Option<&mut Strips>| {
+        let HeadTargets { tokens, entropy, .. } = targets;
+        let mut pass = |sums: &mut [RowSums], shifts_are_known: bool, keep: Option<&mut PackedMatrix>| {
             let mut keep = keep;
             self.columns(q, rows, scratch, |n, logits, stride| {
                 simd::dispatch(
@@ -193,7 +193,7 @@ impl Int8Head {
                             let largest = simd::max(logits, f32::NEG_INFINITY, |x| x);
                             if n.start == 0 {
                                 let shift = if shifts_are_known { sum.largest } else { largest };
-                                *sum = Sum { shift, largest, ..Sum::default() };
+                                *sum = RowSums { shift, largest, ..RowSums::default() };
                             }
                             sum.largest = sum.largest.max(largest);
                             let token = tokens[*row] as usize;
@@ -217,7 +217,7 @@ impl Int8Head {
                     },
                 );
                 if let Some(keep) = &mut keep {
-                    keep.put(isa, n, logits, stride);
+                    keep.pack(isa, n, logits, stride);
                 }
             });
         };
@@ -240,14 +240,14 @@ impl Int8Head {
                     }
                 },
             );
-            keep.put(isa, n, logits, stride);
+            keep.pack(isa, n, logits, stride);
         });
     }
 }
 
 /// What the logits of a row come to.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+struct RowSums {
     /// Taken off each logit.
     shift: f32,
     largest: f32,
@@ -258,7 +258,7 @@ struct Sum {
     weighted: f32,
 }
 
-impl Sum {
+impl RowSums {
     fn loss(&self) -> f64 {
         f64::from(self.exponentials).ln() + f64::from(self.shift) - f64::from(self.at_target)
     }
@@ -271,7 +271,7 @@ impl Sum {
 
 /// What the loss is taken of.
 #[derive(Clone, Copy)]
-pub(crate) struct Targets<'a> {
+pub(crate) struct HeadTargets<'a> {
     /// One per row, [`NO_TARGET`] where there is none.
     pub(crate) tokens: &'a [u32],
     /// How much each row counts.
@@ -285,7 +285,7 @@ pub(crate) struct Targets<'a> {
 
 /// What rows cost, in nats, as much as they count.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Loss {
+pub(crate) struct HeadLoss {
     /// Σ −ln p(target).
     pub(crate) cross_entropy: f64,
     /// Σ H(p), where it counts.
@@ -298,10 +298,10 @@ impl Int8Head {
     pub(crate) fn loss(
         &self,
         q: &Int8Rows,
-        targets: Targets<'_>,
+        targets: HeadTargets<'_>,
         mut gradients: Option<(&mut [f32], &mut [f32], Write)>,
         scratch: &mut Scratch,
-    ) -> Loss {
+    ) -> HeadLoss {
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
         let with_target: Vec<usize> = (0..q.n_rows()).filter(|row| targets.tokens[*row] != NO_TARGET).collect();
         if let Some((da, d_embed, write)) = &mut gradients {
@@ -310,10 +310,10 @@ impl Int8Head {
                 d_embed.fill(0.0);
             }
         }
-        let mut loss = Loss::default();
+        let mut loss = HeadLoss::default();
         let mut strips = std::mem::take(&mut scratch.strips);
         for rows in with_target.chunks(CHUNK_ROWS) {
-            let mut sums = [Sum::default(); CHUNK_ROWS];
+            let mut sums = [RowSums::default(); CHUNK_ROWS];
             let sums = &mut sums[..rows.len()];
             let keep = gradients.is_some().then_some(&mut strips);
             self.exponentials(q, rows, targets, sums, keep, scratch);
@@ -330,7 +330,7 @@ impl Int8Head {
             let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
             let part = sized(part, rows.len() * d);
-            Product::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
+            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -347,7 +347,7 @@ impl Int8Head {
                     );
                 },
             );
-            Product::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
+            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
             *write = Write::Add;
             simd::dispatch(
                 #[inline(always)]
@@ -425,7 +425,7 @@ impl CustomOp3 for CrossEntropy {
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, x, Norm { gain, eps: self.eps });
         let Self { weight, entropy, .. } = *self;
-        let targets = Targets { tokens: &self.targets, counts: &self.weights, weight, entropy };
+        let targets = HeadTargets { tokens: &self.targets, counts: &self.weights, weight, entropy };
         let loss = if self.train {
             let (mut da, mut d_embed) = (vec![0.0; x.len()], vec![0.0; vocab_size * d]);
             let loss = self.head.loss(&q, targets, Some((&mut da, &mut d_embed, Write::Store)), scratch);

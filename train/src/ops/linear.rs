@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use nanochat_kernels::{
-    Int8Rows, Left, Norm, Panels, Plan, Precision, Prepared, Product, ScaleGroup, TernaryMatrix, Write,
+    Gemm, Int8Rows, Lhs, Norm, Panels, Plan, Precision, Prepared, ScaleGroup, TernaryMatrix, Write,
 };
 
-use super::{Products, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
+use super::{MatmulPrecision, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
 
 /// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
 #[derive(Debug)]
@@ -79,9 +79,9 @@ impl Forward {
 }
 
 impl Backward {
-    fn new(parts: &[TernaryMatrix], products: Products) -> Self {
+    fn new(parts: &[TernaryMatrix], matmul: MatmulPrecision) -> Self {
         let (rows, cols) = dims(parts);
-        if products.int8_gradients
+        if matmul.int8_gradients
             && let Some(scales) = scales(parts)
         {
             let trits: Vec<i8> = parts.iter().flat_map(|part| part.trits()).copied().collect();
@@ -99,7 +99,7 @@ impl Backward {
             part.dequantize_into(&mut dequantized[start..start + n_weights]);
             start += n_weights;
         }
-        let mut values = Panels::new(products.precision);
+        let mut values = Panels::new(matmul.precision);
         values.fill_rows(rows, cols, &dequantized, cols);
         Self::Values(values)
     }
@@ -118,13 +118,13 @@ fn dims(parts: &[TernaryMatrix]) -> (usize, usize) {
 
 impl TernaryStack {
     /// Rounds `weights` `[Σ rows, cols]`, each run of `part_rows` rows by itself. Backward products are made as
-    /// `products` says.
+    /// `matmul` says.
     pub fn quantize(
         weights: &[f32],
         part_rows: &[usize],
         cols: usize,
         group: ScaleGroup,
-        products: impl Into<Products>,
+        matmul: impl Into<MatmulPrecision>,
     ) -> Self {
         let mut parts = Vec::with_capacity(part_rows.len());
         let mut start = 0;
@@ -133,7 +133,7 @@ impl TernaryStack {
             parts.push(TernaryMatrix::quantize(&weights[start..][..rows * cols], shape, group));
             start += rows * cols;
         }
-        Self::from_parts(parts, products)
+        Self::from_parts(parts, matmul)
     }
 
     /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in `precision`.
@@ -147,11 +147,11 @@ impl TernaryStack {
     }
 
     /// Takes matrices that are ternary already.
-    pub fn from_parts(parts: Vec<TernaryMatrix>, products: impl Into<Products>) -> Self {
-        let products = products.into();
-        let (forward, backward) = (Forward::new(&parts, products.precision), Backward::new(&parts, products));
+    pub fn from_parts(parts: Vec<TernaryMatrix>, matmul: impl Into<MatmulPrecision>) -> Self {
+        let matmul = matmul.into();
+        let (forward, backward) = (Forward::new(&parts, matmul.precision), Backward::new(&parts, matmul));
         let dims = dims(&parts);
-        Self { parts, forward, backward, dims, precision: products.precision }
+        Self { parts, forward, backward, dims, precision: matmul.precision }
     }
 
     /// Outputs of all matrices, and inputs.
@@ -179,7 +179,7 @@ impl TernaryStack {
                     }
                 },
             );
-            Product::new(n, Left::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
+            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -202,7 +202,7 @@ impl TernaryStack {
         let (rows, cols) = self.dims();
         match &self.backward {
             Backward::Values(values) => {
-                let product = Product::new(dy.len() / rows, Left::Rows(dy, rows), values);
+                let product = Gemm::new(dy.len() / rows, Lhs::Rows(dy, rows), values);
                 product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
             }
             Backward::Integers { transposed, scales } => {
@@ -236,7 +236,7 @@ fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratc
         let scale = x.scales()[row_idx];
         values.iter_mut().zip(x.row(row_idx)).for_each(|(value, q)| *value = f32::from(*q) * scale);
     }
-    Product::new(x.n_rows(), Left::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
+    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
 }
 
 fn weight_gradient(
@@ -267,7 +267,7 @@ fn weight_gradient(
             );
         },
     );
-    let product = Product::new(rows, Left::Columns(dy, rows), panels);
+    let product = Gemm::new(rows, Lhs::Columns(dy, rows), panels);
     product.write(scratch.isa, d_weights, cols, write, &mut scratch.aside);
 }
 
@@ -447,9 +447,9 @@ mod tests {
         weights[30 * cols..].iter_mut().for_each(|w| *w *= 20.0);
         let scratch = &mut Scratch::default();
         for group in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(16)] {
-            let of = |products: Products| TernaryStack::quantize(&weights, &[30, 20], cols, group, products);
+            let of = |matmul: MatmulPrecision| TernaryStack::quantize(&weights, &[30, 20], cols, group, matmul);
             let exact = of(Precision::F32.into());
-            let integers = of(Products { int8_gradients: true, ..Precision::F32.into() });
+            let integers = of(MatmulPrecision { int8_gradients: true, ..Precision::F32.into() });
             let has_row_scales = matches!(group, ScaleGroup::Matrix | ScaleGroup::Row);
             assert_eq!(matches!(integers.backward, Backward::Integers { .. }), has_row_scales, "{group:?}");
             let [mut expected, mut found] = [(); 2].map(|()| vec![0.25; n * cols]);

@@ -14,9 +14,10 @@ use nanochat_kernels::{Activation, Int8Rows, Isa, Norm, Pool, ScaleGroup, Write}
 use super::Scratch;
 use super::attention::{Attention, AttentionOp};
 use super::embed::Embed;
-use super::gate::Gate;
-use super::head::{CrossEntropy, Int8Head, NO_TARGET, Targets};
+use super::glu::Glu;
+use super::head::{CrossEntropy, HeadTargets, Int8Head};
 use super::linear::{NormLinear, TernaryStack};
+use crate::data::batch::NO_TARGET;
 
 const EPS: f32 = 1e-5;
 
@@ -136,7 +137,7 @@ fn gates_have_their_gradients() {
             Activation::Relu2 => x.max(0.0).powi(2),
         };
         let v = var(&x, &[n, 2 * ff]);
-        let loss = weighted(&v.apply_op1(Gate(activation)).expect("shapes agree"), &c);
+        let loss = weighted(&v.apply_op1(Glu(activation)).expect("shapes agree"), &c);
         assert_gradient(&format!("{activation:?}"), &gradient(&loss, &v), &x, |x| {
             let m: Vec<f64> = x
                 .chunks_exact(2 * ff)
@@ -307,7 +308,7 @@ fn a_logit_far_above_the_first_ones_of_its_row_is_no_infinity() {
         let mut q = Int8Rows::new(d);
         q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
         let (mut found, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
-        let given = Targets { tokens: &targets, counts: &[1.0; 5], weight: weight as f32, entropy: 0.0 };
+        let given = HeadTargets { tokens: &targets, counts: &[1.0; 5], weight: weight as f32, entropy: 0.0 };
         let value = head.loss(&q, given, Some((&mut found, &mut d_embed, Write::Store)), scratch).cross_entropy;
         assert!((value - loss).abs() < 1e-5 * loss, "{value}, expected {loss}");
         // Exponentials and weights in bf16 are off by 2⁻⁹ each; a mean of weights is no larger than the largest.
@@ -336,12 +337,12 @@ fn entropy_regularisation_keeps_predictions_from_collapsing() {
             let mut q = Int8Rows::new(d);
             q.rms_norm(scratch.isa, &scratch.pool, &x, Norm { gain: &gain, eps: EPS });
             let (mut da, mut d_embed) = (vec![0.0; n * d], vec![0.0; v * d]);
-            let given = Targets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy };
+            let given = HeadTargets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy };
             head.loss(&q, given, Some((&mut da, &mut d_embed, Write::Store)), scratch);
             embed.iter_mut().zip(&d_embed).for_each(|(e, g)| *e -= 0.3 * g);
             x.iter_mut().zip(&da).for_each(|(x, g)| *x -= 0.3 * g);
             // The entropy itself is counted where it has a weight, however small.
-            let counted = Targets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy: 1e-9 };
+            let counted = HeadTargets { tokens: &targets, counts: &[1.0; 4], weight: 0.25, entropy: 1e-9 };
             last = head.loss(&q, counted, None, scratch).entropy / n as f64;
         }
         last

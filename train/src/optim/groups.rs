@@ -8,9 +8,9 @@ use super::Update;
 use super::adamw::{AdamW, Rate};
 use super::clip::clip;
 use super::lion::Lion;
-use super::moments::{Array, Format, Moments, Order};
+use super::moments::{MomentArray, MomentFormat, MomentOrder, Moments};
 use super::muon::Muon;
-use crate::model::{Kind, Param, Params};
+use crate::model::{Param, ParamKind, Params};
 use crate::pool::Pool;
 
 /// The optimizers' numbers.
@@ -24,7 +24,7 @@ pub struct Optimizer {
     /// What updates everything else; not Muon.
     pub rest: Method,
     /// What moments are kept in.
-    pub moments: Format,
+    pub moments: MomentFormat,
     /// Weight of the past in the running average of the masters, which is what is measured and exported; 0: the masters
     /// themselves are.
     pub ema: f64,
@@ -56,20 +56,20 @@ const EMBED_ROWS: usize = 256;
 /// Matrices over the same input are updated each by itself; rows of the embedding know nothing of each other.
 fn parts(param: &Param) -> Vec<usize> {
     match &param.kind {
-        Kind::Hidden { part_rows } => part_rows.clone(),
-        Kind::Embedding => {
+        ParamKind::Hidden { part_rows } => part_rows.clone(),
+        ParamKind::Embedding => {
             let rows = param.shape[0];
             (0..rows).step_by(EMBED_ROWS).map(|first| EMBED_ROWS.min(rows - first)).collect()
         }
-        Kind::Norm | Kind::Mhc => vec![1],
+        ParamKind::Norm | ParamKind::Mhc => vec![1],
     }
 }
 
 /// Numbers in a row of a part.
 fn width(param: &Param) -> usize {
     match &param.kind {
-        Kind::Hidden { .. } | Kind::Embedding => param.shape[1],
-        Kind::Norm | Kind::Mhc => param.values.len(),
+        ParamKind::Hidden { .. } | ParamKind::Embedding => param.shape[1],
+        ParamKind::Norm | ParamKind::Mhc => param.values.len(),
     }
 }
 
@@ -77,10 +77,11 @@ impl Optimizer {
     /// Nothing remembered yet.
     pub fn moments(&self, params: &Params) -> Moments {
         let orders = |method| match method {
-            Method::Muon | Method::Lion => &[Order::First][..],
-            Method::AdamW => &[Order::First, Order::Second],
+            Method::Muon | Method::Lion => &[MomentOrder::First][..],
+            Method::AdamW => &[MomentOrder::First, MomentOrder::Second],
         };
-        let of_part = |method, len| orders(method).iter().map(|order| Array::new(len, *order, self.moments)).collect();
+        let of_part =
+            |method, len| orders(method).iter().map(|order| MomentArray::new(len, *order, self.moments)).collect();
         let of_param = |param| {
             let (method, width) = (self.method(param), width(param));
             parts(param).into_iter().map(move |rows| of_part(method, rows * width))
@@ -89,7 +90,7 @@ impl Optimizer {
     }
 
     fn method(&self, param: &Param) -> Method {
-        if matches!(param.kind, Kind::Hidden { .. }) { self.hidden } else { self.rest }
+        if matches!(param.kind, ParamKind::Hidden { .. }) { self.hidden } else { self.rest }
     }
 
     /// One step. Returns the norm of the gradients before clipping; where that is no number, nothing else was changed.
@@ -112,13 +113,13 @@ impl Optimizer {
         let mut work = Vec::with_capacity(arrays.len());
         for (param, g) in params.list.iter_mut().zip(&*gradients) {
             let (method, parts, width) = (self.method(param), parts(param), width(param));
-            let has_gain = matches!(param.kind, Kind::Norm | Kind::Mhc);
+            let has_gain = matches!(param.kind, ParamKind::Norm | ParamKind::Mhc);
             let (mut w, mut g) = (&mut param.values[..], &g[..]);
             for rows in parts {
                 let (part, rest) = w.split_at_mut(rows * width);
                 let (g_part, g_rest) = g.split_at(rows * width);
                 let moments = arrays.next().expect("there are moments for each part");
-                work.push(Mutex::new(Some(Part { method, has_gain, rows, w: part, moments, g: g_part })));
+                work.push(Mutex::new(Some(UpdateSlice { method, has_gain, rows, w: part, moments, g: g_part })));
                 (w, g) = (rest, g_rest);
             }
         }
@@ -129,8 +130,8 @@ impl Optimizer {
         norm
     }
 
-    fn update(&self, part: Part<'_>, update: Update) {
-        let Part { method, has_gain, rows, w, moments, g } = part;
+    fn update(&self, part: UpdateSlice<'_>, update: Update) {
+        let UpdateSlice { method, has_gain, rows, w, moments, g } = part;
         let lr = |matrix: f64, gain: f64| (if has_gain { gain } else { matrix } * update.factor) as f32;
         let decay = |of_matrix: f32| if has_gain { 0.0 } else { of_matrix };
         match (method, moments) {
@@ -152,13 +153,13 @@ impl Optimizer {
 }
 
 /// What is updated by itself.
-struct Part<'a> {
+struct UpdateSlice<'a> {
     method: Method,
     /// Of norms and mHC-lite, whose entries are of order 1.
     has_gain: bool,
     rows: usize,
     w: &'a mut [f32],
-    moments: &'a mut [Array],
+    moments: &'a mut [MomentArray],
     g: &'a [f32],
 }
 
@@ -208,7 +209,7 @@ mod tests {
         for (hidden, rest) in
             [(Method::Muon, Method::Lion), (Method::Muon, Method::AdamW), (Method::AdamW, Method::AdamW)]
         {
-            for moments in [Format::F32, Format::Int8] {
+            for moments in [MomentFormat::F32, MomentFormat::Int8] {
                 let left = height_left(|optimizer| {
                     (optimizer.hidden, optimizer.rest, optimizer.moments) = (hidden, rest, moments);
                 });
@@ -222,7 +223,7 @@ mod tests {
         let recipe = Recipe::load("test").expect("it is built in");
         let params = Params::init(&recipe.model, 1);
         let bytes = |moments| Optimizer { moments, ..recipe.optimizer.clone() }.moments(&params).n_bytes();
-        assert_eq!(bytes(Format::F32), 4 * params.n_values());
-        assert!((3.7..4.0).contains(&(bytes(Format::F32) as f64 / bytes(Format::Int8) as f64)));
+        assert_eq!(bytes(MomentFormat::F32), 4 * params.n_values());
+        assert!((3.7..4.0).contains(&(bytes(MomentFormat::F32) as f64 / bytes(MomentFormat::Int8) as f64)));
     }
 }

@@ -12,7 +12,7 @@ use crate::ops::simd;
 /// What moments are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub enum MomentFormat {
     /// Four bytes a number.
     F32,
     /// A byte a number, and a scale for every 64.
@@ -21,7 +21,7 @@ pub enum Format {
 
 /// What a number is a mean of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum MomentOrder {
     /// Of gradients.
     First,
     /// Of their squares.
@@ -33,7 +33,7 @@ const BLOCK: usize = 64;
 
 /// Moments of one order of some neighbouring weights.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Array {
+pub enum MomentArray {
     /// As they are.
     F32(Vec<f32>),
     /// In 8 bits.
@@ -43,16 +43,16 @@ pub enum Array {
         /// One per block.
         scales: Vec<f32>,
         /// Which root the codes are of.
-        order: Order,
+        order: MomentOrder,
     },
 }
 
-impl Array {
+impl MomentArray {
     /// Zeros.
-    pub fn new(len: usize, order: Order, format: Format) -> Self {
+    pub fn new(len: usize, order: MomentOrder, format: MomentFormat) -> Self {
         match format {
-            Format::F32 => Self::F32(vec![0.0; len]),
-            Format::Int8 => Self::Int8 { codes: vec![0; len], scales: vec![0.0; len.div_ceil(BLOCK)], order },
+            MomentFormat::F32 => Self::F32(vec![0.0; len]),
+            MomentFormat::Int8 => Self::Int8 { codes: vec![0; len], scales: vec![0.0; len.div_ceil(BLOCK)], order },
         }
     }
 
@@ -75,7 +75,7 @@ impl Array {
         }
     }
 
-    /// Bytes that [`Array::write`] appends.
+    /// Bytes that [`MomentArray::write`] appends.
     pub fn n_bytes(&self) -> usize {
         match self {
             Self::F32(values) => 4 * values.len(),
@@ -95,7 +95,7 @@ impl Array {
         }
     }
 
-    /// Takes what [`Array::write`] wrote off the front of `bytes`; false if there is too little.
+    /// Takes what [`MomentArray::write`] wrote off the front of `bytes`; false if there is too little.
     pub fn read(&mut self, bytes: &mut &[u8]) -> bool {
         let Some((own, rest)) = bytes.split_at_checked(self.n_bytes()) else { return false };
         *bytes = rest;
@@ -114,7 +114,7 @@ impl Array {
     }
 }
 
-impl Order {
+impl MomentOrder {
     fn decode(self, code: i8, scale: f32) -> f32 {
         let root = f32::from(code) / 127.0;
         match self {
@@ -136,13 +136,13 @@ impl Order {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// One or two arrays per part.
-    pub(super) parts: Vec<Vec<Array>>,
+    pub(super) parts: Vec<Vec<MomentArray>>,
 }
 
 impl Moments {
     /// Bytes that [`Moments::write`] appends, and that they take in memory.
     pub fn n_bytes(&self) -> usize {
-        self.parts.iter().flatten().map(Array::n_bytes).sum()
+        self.parts.iter().flatten().map(MomentArray::n_bytes).sum()
     }
 
     /// Appends them.
@@ -178,29 +178,29 @@ mod tests {
         (0..n).map(|_| rng.normal() * (-6.0 * rng.uniform()).exp()).collect()
     }
 
-    fn of(order: Order, gradients: &[f32]) -> Vec<f32> {
-        gradients.iter().map(|x| if order == Order::First { *x } else { x * x }).collect()
+    fn of(order: MomentOrder, gradients: &[f32]) -> Vec<f32> {
+        gradients.iter().map(|x| if order == MomentOrder::First { *x } else { x * x }).collect()
     }
 
     #[test]
     fn numbers_come_back_within_half_a_step_of_their_root() {
         let wanted = numbers(200);
-        for order in [Order::First, Order::Second] {
+        for order in [MomentOrder::First, MomentOrder::Second] {
             let wanted = of(order, &wanted);
-            let mut array = Array::new(wanted.len(), order, Format::Int8);
+            let mut array = MomentArray::new(wanted.len(), order, MomentFormat::Int8);
             array.update(|values| values.copy_from_slice(&wanted));
             array.update(|values| {
                 for (found, wanted) in values.chunks(BLOCK).zip(wanted.chunks(BLOCK)) {
                     let largest = wanted.iter().fold(0.0f32, |max, x| x.abs().max(max));
                     for (found, wanted) in found.iter().zip(wanted) {
                         let root = |x: f32| match order {
-                            Order::First => (x.abs() / largest).sqrt().copysign(x),
-                            Order::Second => (x / largest).sqrt().sqrt(),
+                            MomentOrder::First => (x.abs() / largest).sqrt().copysign(x),
+                            MomentOrder::Second => (x / largest).sqrt().sqrt(),
                         };
                         let (found, wanted) = (127.0 * root(*found), 127.0 * root(*wanted));
                         let within = match order {
-                            Order::First => (found - wanted).abs() <= 0.501,
-                            Order::Second => (-1e-3..1.001).contains(&(found - wanted)),
+                            MomentOrder::First => (found - wanted).abs() <= 0.501,
+                            MomentOrder::Second => (-1e-3..1.001).contains(&(found - wanted)),
                         };
                         assert!(within, "{order:?}: {found} for {wanted}");
                     }
@@ -211,9 +211,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_too_little_is_refused() {
-        for format in [Format::F32, Format::Int8] {
-            let arrays = [Order::First, Order::Second].map(|order| {
-                let mut array = Array::new(100, order, format);
+        for format in [MomentFormat::F32, MomentFormat::Int8] {
+            let arrays = [MomentOrder::First, MomentOrder::Second].map(|order| {
+                let mut array = MomentArray::new(100, order, format);
                 array.update(|values| values.copy_from_slice(&of(order, &numbers(100))));
                 array
             });
@@ -221,7 +221,7 @@ mod tests {
             let mut bytes = Vec::new();
             moments.write(&mut bytes);
             assert_eq!(bytes.len(), moments.n_bytes());
-            let zeros = [Order::First, Order::Second].map(|order| Array::new(100, order, format));
+            let zeros = [MomentOrder::First, MomentOrder::Second].map(|order| MomentArray::new(100, order, format));
             let mut empty = Moments { parts: vec![zeros.to_vec()] };
             assert!(empty.read(&mut &bytes[..]));
             assert_eq!(empty, moments);

@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 
-use nanochat_kernels::{Aside, Isa, Left, Panels, Precision, Product, Write};
+use nanochat_kernels::{Gemm, Isa, Lhs, PackBuffer, Panels, Precision, Write};
 use serde::{Deserialize, Serialize};
 
 use super::Update;
@@ -76,7 +76,7 @@ struct Buffers {
     a: Vec<f32>,
     b: Vec<f32>,
     panels: Panels,
-    aside: Aside,
+    aside: PackBuffer,
 }
 
 impl Buffers {
@@ -112,7 +112,7 @@ impl Buffers {
                 },
             );
             panels.fill_rows(m, n, x, n);
-            Product::new(m, Left::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, aside);
+            Gemm::new(m, Lhs::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, aside);
             std::mem::swap(&mut x, &mut next);
         }
         if is_tall {
@@ -125,12 +125,12 @@ impl Buffers {
 }
 
 /// left `[m, k]` · right `[k, m]` where that is symmetric: the part below the diagonal is copied.
-fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mut Aside) {
+fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mut PackBuffer) {
     const ROWS: usize = 96; // whole tiles of 12 or of 32
     let m = left.len() / k;
     for first in (0..m).step_by(ROWS) {
         let rows = ROWS.min(m - first);
-        let product = Product { m: rows, left: Left::Rows(&left[first * k..], k), right, k: 0..k, n: first..m };
+        let product = Gemm { m: rows, lhs: Lhs::Rows(&left[first * k..], k), rhs: right, k: 0..k, n: first..m };
         product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, aside);
     }
     for row in 1..m {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use nanochat_eval::contestant::PRODUCT;
+use nanochat_eval::Report;
 use nanochat_eval::record::Findings;
-use nanochat_eval::report::{Baseline, Comparison, FORMAT, Moved, Verdict};
-use nanochat_eval::{Report, html};
+use nanochat_eval::report::{Baseline, Comparison, FORMAT, Moved, Verdict, html};
+use nanochat_eval::system::PRODUCT;
 
 use crate::exit::{InputError, Worse};
 use crate::output::{Output, table};

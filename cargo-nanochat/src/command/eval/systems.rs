@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nanochat_engine::complete::Voices;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Tokenizer};
-use nanochat_eval::contestant::server::{Fim, ServerError, ServerOptions};
-use nanochat_eval::contestant::{Contestant, Copy, Empty, Model, Ngram, RandomLine, Server, Truth};
+use nanochat_eval::system::server::{Fim, ServerError, ServerOptions};
+use nanochat_eval::system::{Copy, Empty, Model, Ngram, RandomLine, Server, System, Truth};
 
 use crate::completion::completer;
 use crate::context::Context;
@@ -92,12 +92,12 @@ impl SystemArgs {
     }
 
     /// Connects to the servers and names all that take part, in the order of the report.
-    pub(super) fn contestants<'a>(
+    pub(super) fn systems<'a>(
         &self,
         completers: &'a mut Completers,
         cancel: &Cancel,
-    ) -> anyhow::Result<Vec<Box<dyn Contestant + 'a>>> {
-        let mut all: Vec<Box<dyn Contestant + 'a>> = vec![
+    ) -> anyhow::Result<Vec<Box<dyn System + 'a>>> {
+        let mut all: Vec<Box<dyn System + 'a>> = vec![
             Box::new(Truth::default()),
             Box::new(Empty),
             Box::new(RandomLine),
@@ -119,7 +119,7 @@ impl SystemArgs {
             }
             all.push(Box::new(product));
         }
-        let names: Vec<String> = all.iter().map(|contestant| contestant.name().to_owned()).collect();
+        let names: Vec<String> = all.iter().map(|system| system.name().to_owned()).collect();
         if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
             return Err(InputError(format!("two systems are called {}; evaluate one server at a time", twice.1)).into());
         }
@@ -127,8 +127,8 @@ impl SystemArgs {
             return Err(InputError(format!("there is no system {unknown}; there are {}", names.join(", "))).into());
         }
         let is_control = |name: &str| ["truth", "empty"].contains(&name);
-        all.retain(|contestant| {
-            let name = contestant.name();
+        all.retain(|system| {
+            let name = system.name();
             self.only.is_empty() || is_control(name) || self.only.iter().any(|only| only == name)
         });
         Ok(all)

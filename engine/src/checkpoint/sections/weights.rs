@@ -11,7 +11,8 @@
 
 use std::fmt;
 
-use nanochat_kernels::{Base3Matrix, LargeBytes, PackError, ScaleGroup, Shape, Ternary, TernaryMatrix, as_i8, base3};
+use nanochat_kernels::ternary::base3;
+use nanochat_kernels::{Base3Matrix, LargeBytes, PackError, ScaleGroup, Shape, Ternary, TernaryMatrix, as_i8};
 
 use super::SectionError;
 use crate::Config;

@@ -58,9 +58,9 @@ fn one_token_alone_has_the_probability_that_it_has_among_all() {
         let mut p = vec![0.004; 250];
         blend.mix(&mut p, false, lookup, &mut Mixture::default());
         for token in [A, B, C, C + 1, FIRST_BYTE] {
-            assert_eq!(blend.p_alone(token, 0.004, 250, lookup), p[usize::from(token)]);
+            assert_eq!(blend.p_memory_only(token, 0.004, 250, lookup), p[usize::from(token)]);
         }
-        assert_eq!(blend.p_alone(C, 0.0, usize::from(C), lookup), 0.0, "no token of the vocabulary");
+        assert_eq!(blend.p_memory_only(C, 0.0, usize::from(C), lookup), 0.0, "no token of the vocabulary");
     }
 }
 

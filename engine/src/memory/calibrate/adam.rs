@@ -1,10 +1,10 @@
 //! Adam (Kingma and Ba 2014) for one gate, with the gradients written out.
 
 use super::Schedule;
-use crate::memory::blend::{Gate, N_FEATURES, N_GATE, N_HIDDEN, slope, squash};
+use crate::memory::blend::{MixingWeights, N_FEATURES, N_HIDDEN, N_MIXING, slope, squash};
 
 pub(super) struct Adam {
-    gate: Gate,
+    gate: MixingWeights,
     begin: Vec<f32>,
     gradient: Vec<f32>,
     mean: Vec<f32>,
@@ -18,9 +18,9 @@ pub(super) struct Adam {
 const BETAS: (f32, f32) = (0.9, 0.99);
 
 impl Adam {
-    pub(super) fn new(gate: &Gate, schedule: Schedule) -> Self {
+    pub(super) fn new(gate: &MixingWeights, schedule: Schedule) -> Self {
         let begin: Vec<f32> = gate.weights().collect();
-        let zeros = vec![0.0; N_GATE];
+        let zeros = vec![0.0; N_MIXING];
         Self {
             gate: gate.clone(),
             begin,
@@ -67,7 +67,7 @@ impl Adam {
         let correct = (1.0 - BETAS.0.powi(self.n_steps), 1.0 - BETAS.1.powi(self.n_steps));
         let rate = self.schedule.rate * share;
         let mut weights: Vec<f32> = self.gate.weights().collect();
-        for i in 0..N_GATE {
+        for i in 0..N_MIXING {
             let gradient = self.gradient[i] / n as f32;
             self.mean[i] += (1.0 - BETAS.0) * (gradient - self.mean[i]);
             self.square[i] += (1.0 - BETAS.1) * (gradient * gradient - self.square[i]);
@@ -75,10 +75,10 @@ impl Adam {
             weights[i] -= self.schedule.pull * share * (weights[i] - self.begin[i]);
         }
         self.gradient.fill(0.0);
-        self.gate = Gate::from_weights(&weights);
+        self.gate = MixingWeights::from_weights(&weights);
     }
 
-    pub(super) fn into_gate(self) -> Gate {
+    pub(super) fn into_gate(self) -> MixingWeights {
         self.gate
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     fn the_gradient_is_that_of_finite_differences() {
         let mut rng = Rng::new(5);
         let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.5 * rng.normal()).collect() };
-        let gate = Gate::from_weights(&numbers(N_GATE));
+        let gate = MixingWeights::from_weights(&numbers(N_MIXING));
         let steps: Vec<([f32; N_FEATURES], f32)> = (0..3)
             .map(|i| {
                 (
@@ -104,7 +104,7 @@ mod tests {
                 )
             })
             .collect();
-        let loss = |gate: &Gate| {
+        let loss = |gate: &MixingWeights| {
             let p = steps.iter().fold(0.05f64, |p, (features, share)| {
                 let mut units = [0.0; N_HIDDEN];
                 p + f64::from(squash(gate.sum(features, &mut units))) * (f64::from(*share) - p)
@@ -114,11 +114,11 @@ mod tests {
         let mut adam = Adam::new(&gate, Schedule::FRESH);
         adam.learn(0.05, &steps);
         let weights: Vec<f32> = gate.weights().collect();
-        for at in (0..N_GATE).step_by(7) {
+        for at in (0..N_MIXING).step_by(7) {
             let moved = |by: f32| {
                 let mut weights = weights.clone();
                 weights[at] += by;
-                loss(&Gate::from_weights(&weights))
+                loss(&MixingWeights::from_weights(&weights))
             };
             // A step of 1e-2 in f32: rounding gives 1e-5, the third derivative as much.
             let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;

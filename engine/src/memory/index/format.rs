@@ -32,16 +32,16 @@ pub(super) const MOST_TOKENS: u64 = 1 << 31;
 
 /// What an index is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::memory) struct Identity {
+pub(crate) struct IndexId {
     /// [`crate::Tokenizer::hash`].
-    pub(in crate::memory) tokenizer: [u8; HASH],
+    pub(crate) tokenizer: [u8; HASH],
     /// Of all that was indexed.
-    pub(in crate::memory) set: [u8; HASH],
+    pub(crate) set: [u8; HASH],
 }
 
 /// Why a file is no index that can be used. It is made anew.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::memory) enum Broken {
+pub(crate) enum IndexError {
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
     #[error("it is not an index of this version")]
@@ -130,11 +130,11 @@ impl Layout {
 
 /// Names of files and where their tokens lie.
 #[derive(Debug, Default)]
-pub(in crate::memory) struct Names(Vec<(String, Range<u32>)>);
+pub(crate) struct Names(Vec<(String, Range<u32>)>);
 
 impl Names {
     /// Adds a file. Those of one name must follow each other.
-    pub(in crate::memory) fn add(&mut self, name: String, tokens: Range<u32>) {
+    pub(crate) fn add(&mut self, name: String, tokens: Range<u32>) {
         self.0.push((name, tokens));
     }
 
@@ -156,18 +156,18 @@ pub(super) fn on_heap(tokens: &[u8], names: Names) -> (Bytes, Layout) {
     bytes.extend(tokens);
     // A workspace is small, and the cores have completions to compute: one thread.
     let (layout, _) =
-        write_behind(&mut bytes, tokens, names, 1, &Cancel::new()).expect("writing to memory does not fail");
+        write_after_tokens(&mut bytes, tokens, names, 1, &Cancel::new()).expect("writing to memory does not fail");
     (Bytes::Heap(bytes), layout)
 }
 
 /// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the files' names and what they
 /// are, and behind them what is made of them. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
-pub(in crate::memory) fn write<E: From<io::Error>>(
+pub(crate) fn write<E: From<io::Error>>(
     file: &File,
     n_threads: usize,
     cancel: &Cancel,
-    write_tokens: impl FnOnce(&mut TokenWriter<'_>) -> Result<(Names, Identity), E>,
-) -> Result<Identity, E> {
+    write_tokens: impl FnOnce(&mut TokenWriter<'_>) -> Result<(Names, IndexId), E>,
+) -> Result<IndexId, E> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     out.write_all(&[0; HEADER])?;
     let mut writer = TokenWriter { out: &mut out, hasher: blake3::Hasher::new(), n_tokens: 0 };
@@ -177,7 +177,7 @@ pub(in crate::memory) fn write<E: From<io::Error>>(
     out.flush()?;
     let map = Mapped::map(file)?;
     let tokens = map.get(HEADER..HEADER + 2 * n_tokens).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-    let (layout, [order_hash, keys_hash, files_hash]) = write_behind(&mut out, tokens, names, n_threads, cancel)?;
+    let (layout, [order_hash, keys_hash, files_hash]) = write_after_tokens(&mut out, tokens, names, n_threads, cancel)?;
     // What is mapped is not written to, and the header is.
     drop(map);
     out.flush()?;
@@ -200,7 +200,7 @@ pub(in crate::memory) fn write<E: From<io::Error>>(
 }
 
 /// Takes the tokens of an index that is being written.
-pub(in crate::memory) struct TokenWriter<'a> {
+pub(crate) struct TokenWriter<'a> {
     out: &'a mut dyn Write,
     hasher: blake3::Hasher,
     n_tokens: usize,
@@ -208,7 +208,7 @@ pub(in crate::memory) struct TokenWriter<'a> {
 
 impl TokenWriter<'_> {
     /// Appends tokens, two bytes each. Returns where they lie.
-    pub(in crate::memory) fn write(&mut self, tokens: &[u8]) -> io::Result<Range<u32>> {
+    pub(crate) fn write(&mut self, tokens: &[u8]) -> io::Result<Range<u32>> {
         let n_tokens = self.n_tokens + tokens.len() / 2;
         if n_tokens as u64 > MOST_TOKENS {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "an index has at most 2,147,483,648 tokens"));
@@ -221,7 +221,7 @@ impl TokenWriter<'_> {
 }
 
 /// Writes what comes behind the tokens. Returns the hashes of the sections.
-fn write_behind(
+fn write_after_tokens(
     out: &mut dyn Write,
     tokens: &[u8],
     mut names: Names,
@@ -232,7 +232,7 @@ fn write_behind(
     let n_order = sort::count(tokens);
     let counts = [tokens.len() as u64 / 2, n_order as u64, names.0.len() as u64, names.len()];
     let layout = Layout::new(counts).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
-    let mut out = Sections { out, at: layout.tokens.end, hasher: blake3::Hasher::new() };
+    let mut out = SectionWriter { out, at: layout.tokens.end, hasher: blake3::Hasher::new() };
 
     out.begin(&layout.order)?;
     let mut keys = Vec::with_capacity(layout.keys.len());
@@ -275,13 +275,13 @@ fn write_behind(
 }
 
 /// Writes sections one after the other, each at its place, and hashes them.
-struct Sections<'a> {
+struct SectionWriter<'a> {
     out: &'a mut dyn Write,
     at: usize,
     hasher: blake3::Hasher,
 }
 
-impl Sections<'_> {
+impl SectionWriter<'_> {
     fn begin(&mut self, section: &Range<usize>) -> io::Result<()> {
         self.hasher.reset();
         self.pad(section)
@@ -331,33 +331,33 @@ impl Packer {
 
 impl Index {
     /// Maps the index at `path`, once every byte of it is known to be what was written.
-    pub(in crate::memory) fn open(path: &Path, identity: &Identity) -> Result<Self, Broken> {
+    pub(crate) fn open(path: &Path, identity: &IndexId) -> Result<Self, IndexError> {
         let file = File::open(path)?;
         let map = Mapped::map(&file)?;
-        let header: &[u8; HEADER] = map.first_chunk().ok_or(Broken::Foreign)?;
+        let header: &[u8; HEADER] = map.first_chunk().ok_or(IndexError::Foreign)?;
         let (stated, own_hash) = header.split_at(HEADER - HASH);
         let mut rest = stated;
         let mut take = |n: usize| rest.split_off(..n).expect("the fields are shorter than the header");
         if take(8) != MAGIC || take(4) != VERSION.to_le_bytes() {
-            return Err(Broken::Foreign);
+            return Err(IndexError::Foreign);
         }
         if blake3::hash(stated).as_bytes() != own_hash {
-            return Err(Broken::Header);
+            return Err(IndexError::Header);
         }
         take(4);
         let counts = [0; 4].map(|_| u64::from_le_bytes(take(8).try_into().expect("eight bytes were taken")));
         if take(HASH) != identity.tokenizer || take(HASH) != identity.set {
-            return Err(Broken::Other);
+            return Err(IndexError::Other);
         }
-        let layout = Layout::new(counts).ok_or(Broken::Length)?;
+        let layout = Layout::new(counts).ok_or(IndexError::Length)?;
         if layout.names.end != map.len() {
-            return Err(Broken::Length);
+            return Err(IndexError::Length);
         }
         let hashes = SECTIONS.map(|_| take(HASH));
         let sections = layout.sections();
         let check = |i: usize| {
             let found = blake3::hash(&map[sections[i].clone()]);
-            if found.as_bytes() == hashes[i] { Ok(()) } else { Err(Broken::Section(SECTIONS[i])) }
+            if found.as_bytes() == hashes[i] { Ok(()) } else { Err(IndexError::Section(SECTIONS[i])) }
         };
         std::thread::scope(|scope| {
             // The order is longer than all the others together.

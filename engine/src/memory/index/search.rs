@@ -10,15 +10,16 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::{BLOCK, Index, MAX_COUNTED, MAX_MATCH, backwards, key_of, last_four, token};
-use crate::memory::bridge::{MOST_PLACES, MOST_TOKENS, RIGHT, Sides};
-use crate::memory::lookup::{Bridge, ENOUGH, LADDER, MAX_ORDERS, Order, Tier};
+use crate::memory::infill::{InfillCandidate, InfillQuery, MOST_PLACES, MOST_TOKENS, SUFFIX_LENS};
+use crate::memory::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
 use crate::text::tokenizer::TokenId;
+use crate::tier::Tier;
 
 /// Entries on one side of the bounds that are looked at one by one, each twice as far, before the keys are asked.
 const NEAR: usize = BLOCK;
 
 /// The sections that are searched.
-struct Reader<'a> {
+struct Searcher<'a> {
     tokens: &'a [u8],
     order: &'a [u8],
     keys: &'a [u8],
@@ -59,17 +60,17 @@ fn mask(n: usize) -> u64 {
 }
 
 /// Which ranks have as much in common with the context as the longest match that is not left out, and how much.
-struct Found {
+struct LongestMatch {
     len: usize,
     bounds: Range<usize>,
 }
 
 impl Index {
     /// What followed the longest match outside `excluded`, which is in order, and shorter ones.
-    pub(in crate::memory) fn orders(&self, context: &[TokenId], excluded: &[Range<u32>], orders: &mut Vec<Order>) {
+    pub(crate) fn orders(&self, context: &[TokenId], excluded: &[Range<u32>], orders: &mut Vec<Order>) {
         orders.clear();
         let (reader, query) = (self.reader(), Query::new(context));
-        let Some(Found { mut len, mut bounds }) = reader.longest(&query, excluded) else { return };
+        let Some(LongestMatch { mut len, mut bounds }) = reader.longest(&query, excluded) else { return };
         loop {
             let order = reader.count(len, &bounds, excluded);
             let is_enough = order.total >= ENOUGH;
@@ -92,29 +93,29 @@ impl Index {
     }
 
     /// Adds what stands around the longest matches of each side outside `excluded`.
-    pub(in crate::memory) fn bridges(
+    pub(crate) fn infill(
         &self,
         tier: Tier,
-        sides: &Sides<'_>,
+        query: &InfillQuery<'_>,
         excluded: &[Range<u32>],
-        out: &mut Vec<Bridge>,
+        out: &mut Vec<InfillCandidate>,
     ) {
         let reader = self.reader();
         let mut tokens = Vec::with_capacity(2 * MOST_TOKENS);
-        reader.each_place(sides.before, excluded, |at, len| {
+        reader.each_place(query.before, excluded, |at, len| {
             tokens.clear();
             tokens.extend((at..at + 2 * MOST_TOKENS).map(|at| token(reader.tokens, at)));
-            out.extend(sides.of_left(tier, len, &tokens));
+            out.extend(query.from_left(tier, len, &tokens));
         });
         // As many tokens of it as are found, to its end: what stands before them is wanted.
-        for n in RIGHT.into_iter().filter(|n| *n <= sides.behind.len()) {
+        for n in SUFFIX_LENS.into_iter().filter(|n| *n <= query.after.len()) {
             let mut n_found = 0;
-            reader.each_place(&sides.behind[..n], excluded, |at, len| {
+            reader.each_place(&query.after[..n], excluded, |at, len| {
                 if len == n {
                     n_found += 1;
                     tokens.clear();
                     tokens.extend((0..(at - n).min(2 * MOST_TOKENS)).map(|i| token(reader.tokens, at - n - 1 - i)));
-                    out.extend(sides.of_right(tier, n, &tokens));
+                    out.extend(query.from_right(tier, n, &tokens));
                 }
             });
             if n_found > 0 {
@@ -123,9 +124,9 @@ impl Index {
         }
     }
 
-    fn reader(&self) -> Reader<'_> {
+    fn reader(&self) -> Searcher<'_> {
         let layout = &self.layout;
-        Reader {
+        Searcher {
             tokens: self.section(&layout.tokens),
             order: self.section(&layout.order),
             keys: self.section(&layout.keys),
@@ -135,12 +136,12 @@ impl Index {
     }
 }
 
-impl Reader<'_> {
+impl Searcher<'_> {
     /// Calls `each` with places and how much of their context agrees: the longest matches first, of each length those that
     /// lie evenly spaced.
     fn each_place(&self, context: &[TokenId], excluded: &[Range<u32>], mut each: impl FnMut(usize, usize)) {
         let query = Query::new(context);
-        let Some(Found { len, mut bounds }) = self.longest(&query, excluded) else { return };
+        let Some(LongestMatch { len, mut bounds }) = self.longest(&query, excluded) else { return };
         let mut seen = 0..0;
         let mut n_left = MOST_PLACES;
         for len in std::iter::once(len).chain(LADDER.into_iter().filter(|rung| *rung < len)) {
@@ -215,7 +216,7 @@ impl Reader<'_> {
     }
 
     /// The longest match that has an occurrence outside `excluded`.
-    fn longest(&self, query: &Query, excluded: &[Range<u32>]) -> Option<Found> {
+    fn longest(&self, query: &Query, excluded: &[Range<u32>]) -> Option<LongestMatch> {
         if query.len == 0 {
             return None;
         }
@@ -231,7 +232,7 @@ impl Reader<'_> {
             bounds = self.widen(query, bounds, len);
             let mut fresh = (bounds.start..seen.start).chain(seen.end..bounds.end);
             if excluded.is_empty() || fresh.any(|rank| !is_excluded(self.position(rank), excluded)) {
-                return Some(Found { len, bounds });
+                return Some(LongestMatch { len, bounds });
             }
             seen = bounds.clone();
         }
@@ -298,7 +299,7 @@ impl Reader<'_> {
 }
 
 /// What followed `len` tokens, of all that followed them.
-pub(in crate::memory) fn order_of(len: usize, mut tokens: Vec<TokenId>) -> Order {
+pub(crate) fn order_of(len: usize, mut tokens: Vec<TokenId>) -> Order {
     tokens.sort_unstable();
     let mut next: Vec<(TokenId, u32)> =
         tokens.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as u32)).collect();

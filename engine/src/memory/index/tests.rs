@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Tokenizer;
-use crate::memory::{Sides, Tier};
+use crate::memory::{InfillQuery, Tier};
 
 proptest! {
     #[test]
@@ -18,8 +18,8 @@ proptest! {
         let excluded = index.file("");
         index.orders(&context, &[], &mut orders);
         index.orders(&context, &[5..9, 20..90], &mut orders);
-        let sides = Sides { before: &context, healed: b"", behind: &context, behind_bytes: &[], tokenizer: &Tokenizer::bytes() };
-        index.bridges(Tier::Workspace, &sides, &[excluded], &mut Vec::new());
+        let query = InfillQuery { before: &context, healed: b"", after: &context, after_bytes: &[], tokenizer: &Tokenizer::bytes() };
+        index.infill(Tier::Workspace, &query, &[excluded], &mut Vec::new());
         index.n_tokens();
     }
 

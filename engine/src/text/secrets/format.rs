@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Finding, is_word, look, run};
+use super::{Finding, is_word, run, shape};
 
 /// A prefix and what follows it.
 pub(super) struct Format {
@@ -120,11 +120,11 @@ pub(super) fn at(bytes: &[u8], start: usize) -> Option<Finding> {
     let rest = &bytes[start..];
     let first = *rest.first()?;
     // A token with dashes does not begin within another, whose end was then looked for many times.
-    let is_behind_dash = start > 0 && bytes[start - 1] == b'-';
-    let mut formats = FORMATS.iter().filter(|format| !(is_behind_dash && format.alphabet.has(b'-')));
+    let follows_dash = start > 0 && bytes[start - 1] == b'-';
+    let mut formats = FORMATS.iter().filter(|format| !(follows_dash && format.alphabet.has(b'-')));
     let of_format = formats.find_map(|format| Some((format.rule, format.len_of(first, rest)?)));
     let (rule, len) = of_format
-        .or_else(|| if is_behind_dash { None } else { Some((JWT, jwt(rest)?)) })
+        .or_else(|| if follows_dash { None } else { Some((JWT, jwt(rest)?)) })
         .or_else(|| Some((SENDGRID, sendgrid(rest)?)))?;
     Some(Finding { range: start..start + len, rule })
 }
@@ -139,8 +139,8 @@ impl Format {
         let is_whole = self.n.contains(&n) && ends_word(rest, len);
         let is_cut = len == rest.len() && n >= LEAST_CUT && n <= *self.n.end();
         let body = &rest[n_prefix..len];
-        let is_random = !self.alphabet.is_mixed() || look::n_classes(body) > 1;
-        ((is_whole || is_cut) && is_random && !look::is_made_up(body)).then_some(len)
+        let is_random = !self.alphabet.is_mixed() || shape::n_classes(body) > 1;
+        ((is_whole || is_cut) && is_random && !shape::is_made_up(body)).then_some(len)
     }
 }
 
@@ -158,7 +158,7 @@ fn jwt(rest: &[u8]) -> Option<usize> {
     let is_whole = has_signature && end - payload > LEAST_SIGNATURE;
     let is_cut = end == rest.len() && end >= "eyJ".len() + LEAST_CUT;
     let tail = &rest[end.saturating_sub(JUDGED)..end];
-    ((is_whole || is_cut) && !look::is_made_up(tail)).then_some(end)
+    ((is_whole || is_cut) && !shape::is_made_up(tail)).then_some(end)
 }
 
 /// `SG.`, 22 characters of an id, `.`, 43 of the key.
@@ -171,7 +171,7 @@ fn sendgrid(rest: &[u8]) -> Option<usize> {
     }
     let end = part(KEY, 44);
     let is_cut = end == rest.len() && end < KEY + 43;
-    ((end == KEY + 43 || is_cut) && !look::is_made_up(&rest[3..end])).then_some(end)
+    ((end == KEY + 43 || is_cut) && !shape::is_made_up(&rest[3..end])).then_some(end)
 }
 
 fn ends_word(bytes: &[u8], at: usize) -> bool {

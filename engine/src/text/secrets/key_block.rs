@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Finding, PLACEHOLDER, look, run};
+use super::{Finding, PLACEHOLDER, run, shape};
 
 pub(super) const RULE: &str = "private-key";
 pub(super) const BEGIN: &[u8] = b"-----BEGIN ";
@@ -20,11 +20,11 @@ pub(super) fn at(bytes: &[u8], at: usize) -> (Option<Finding>, usize) {
     let start = at + BEGIN.len();
     let n = run(bytes, start, 64, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
     let (label, rest) = bytes[start..].split_at(n);
-    if !rest.starts_with(b"-----") || !look::holds(label, "PRIVATE KEY") {
+    if !rest.starts_with(b"-----") || !shape::contains_word(label, "PRIVATE KEY") {
         return (None, start);
     }
     let body = start + n + 5;
-    let mut lines = Lines { bytes, at: behind_fields(bytes, body) };
+    let mut lines = KeyLines { bytes, at: skip_headers(bytes, body) };
     let (mut key, mut longest, mut last) = (None, 0, body);
     for line in lines.by_ref() {
         if line.len() >= LEAST_RUN && is_base64(&bytes[line.clone()]) {
@@ -46,7 +46,7 @@ pub(super) fn at(bytes: &[u8], at: usize) -> (Option<Finding>, usize) {
 /// Appends the lines of a key that was found, without what they say.
 pub(super) fn blank(key: &str, clean: &mut String) {
     let mut from = 0;
-    for line in (Lines { bytes: key.as_bytes(), at: 0 }).filter(|line| line.len() >= LEAST_END) {
+    for line in (KeyLines { bytes: key.as_bytes(), at: 0 }).filter(|line| line.len() >= LEAST_END) {
         clean.push_str(&key[from..line.start]);
         clean.push_str(PLACEHOLDER);
         from = line.end;
@@ -55,9 +55,9 @@ pub(super) fn blank(key: &str, clean: &mut String) {
 }
 
 /// Behind the lines `Name: value` that may stand before the base64.
-fn behind_fields(bytes: &[u8], mut at: usize) -> usize {
+fn skip_headers(bytes: &[u8], mut at: usize) -> usize {
     for _ in 0..8 {
-        let name = behind_breaks(bytes, at);
+        let name = skip_breaks(bytes, at);
         let end = name + run(bytes, name, 24, |byte| byte.is_ascii_alphabetic() || byte == b'-');
         if !bytes.get(end..).is_some_and(|rest| rest.starts_with(b": ")) {
             break;
@@ -68,16 +68,16 @@ fn behind_fields(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The runs of base64 from `at` on, up to what can be no part of a key block.
-struct Lines<'a> {
+struct KeyLines<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Iterator for Lines<'_> {
+impl Iterator for KeyLines<'_> {
     type Item = Range<usize>;
 
     fn next(&mut self) -> Option<Range<usize>> {
-        let start = behind_breaks(self.bytes, self.at);
+        let start = skip_breaks(self.bytes, self.at);
         let n = run(self.bytes, start, usize::MAX, in_base64);
         self.at = start + n;
         (n > 0).then_some(start..start + n)
@@ -85,7 +85,7 @@ impl Iterator for Lines<'_> {
 }
 
 /// Behind what may stand between two lines: line ends and their escapes, quotes, commas and comment marks.
-fn behind_breaks(bytes: &[u8], mut at: usize) -> usize {
+fn skip_breaks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         let n_slashes = run(bytes, at, 3, |byte| byte == b'/');
         at += match byte {
@@ -104,5 +104,5 @@ fn in_base64(byte: u8) -> bool {
 
 /// Whether a run is of a key, neither a word nor made up.
 fn is_base64(line: &[u8]) -> bool {
-    look::n_classes(line) > 1 && !look::holds(line, PLACEHOLDER)
+    shape::n_classes(line) > 1 && !shape::contains_word(line, PLACEHOLDER)
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Finding, is_word, look, run};
+use super::{Finding, is_word, run, shape};
 
 pub(super) const RULE: &str = "named-secret";
 
@@ -47,9 +47,9 @@ const LEAST: usize = 16;
 const MOST: usize = 512;
 
 /// The value that is given to the name which ends with `word`.
-pub(super) fn behind(bytes: &[u8], word: &Range<usize>) -> Option<Finding> {
+pub(super) fn value_after(bytes: &[u8], word: &Range<usize>) -> Option<Finding> {
     let from = separator(bytes, word.end)?;
-    if !tells(&bytes[name_start(bytes, word.end)..word.end]) {
+    if !names_a_secret(&bytes[name_start(bytes, word.end)..word.end]) {
         return None;
     }
     let range = unquoted(bytes, word).or_else(|| literal(bytes, from))?;
@@ -70,12 +70,12 @@ fn separator(bytes: &[u8], end: usize) -> Option<usize> {
         (b':', Some(b':')) => None, // a path
         (b'!', Some(b'=')) => Some(at + 2),
         (b'=' | b':' | b'(', _) => Some(at + 1),
-        (b',', _) if n_quote > 0 && is_behind_quote(bytes, end) => Some(at + 1),
+        (b',', _) if n_quote > 0 && follows_quote(bytes, end) => Some(at + 1),
         _ => None,
     }
 }
 
-fn is_behind_quote(bytes: &[u8], end: usize) -> bool {
+fn follows_quote(bytes: &[u8], end: usize) -> bool {
     let name = name_start(bytes, end);
     name > 0 && matches!(bytes[name - 1], b'"' | b'\'')
 }
@@ -85,7 +85,7 @@ fn name_start(bytes: &[u8], end: usize) -> usize {
     end - backwards.take_while(|byte| is_word(**byte) || **byte == b'-').count()
 }
 
-fn tells(name: &[u8]) -> bool {
+fn names_a_secret(name: &[u8]) -> bool {
     let mut letters = [0; MOST_NAME];
     let mut n = 0;
     for byte in name.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
@@ -159,6 +159,6 @@ fn is_secret(value: &[u8]) -> bool {
     let is_template = value.iter().any(|byte| b"{}<>".contains(byte))
         || value.starts_with(b"$") && value.iter().skip(1).all(|byte| is_word(*byte) || b"()".contains(byte));
     // A URL has a rule of its own; a path leads to something; three dots leave something out.
-    let is_other = is_template || ["://", "::", "..."].iter().any(|mark| look::holds(value, mark));
-    (LEAST..=MOST).contains(&value.len()) && !is_other && !look::is_made_up(value) && look::is_random(value)
+    let is_other = is_template || ["://", "::", "..."].iter().any(|mark| shape::contains_word(value, mark));
+    (LEAST..=MOST).contains(&value.len()) && !is_other && !shape::is_made_up(value) && shape::is_random(value)
 }

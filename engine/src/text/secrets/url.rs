@@ -1,6 +1,6 @@
 //! `scheme://user:password@host`.
 
-use super::{Finding, look, run};
+use super::{Finding, run, shape};
 
 pub(super) const RULE: &str = "url-password";
 
@@ -18,18 +18,18 @@ const STEMS: &[&str] = &[
 /// The password of the URL whose scheme ends at `colon`.
 pub(super) fn password(bytes: &[u8], colon: usize) -> Option<Finding> {
     let start = colon + "://".len();
-    let is_behind_scheme = colon > 0 && bytes[colon - 1].is_ascii_alphanumeric();
+    let has_scheme = colon > 0 && bytes[colon - 1].is_ascii_alphanumeric();
     // A `{` would begin a template, a `<` a placeholder.
     let n = run(bytes, start, MOST, |byte| byte.is_ascii_graphic() && !b"/?#\"'\\`<>{}".contains(&byte));
     let authority = &bytes[start..start + n];
     let host = authority.iter().rposition(|byte| *byte == b'@')?;
     let user = authority[..host].iter().position(|byte| *byte == b':')?;
     let password = &authority[user + 1..host];
-    let is_secret = is_behind_scheme
+    let is_secret = has_scheme
         && password.len() >= LEAST_PASSWORD
         && password != &authority[..user]
         && !is_made_up(password)
-        && !look::holds(&authority[host..], "example");
+        && !shape::contains_word(&authority[host..], "example");
     let range = start + user + 1..start + host;
     is_secret.then_some(Finding { range, rule: RULE })
 }
@@ -39,8 +39,8 @@ fn is_made_up(password: &[u8]) -> bool {
     let n_stem = password.iter().rposition(u8::is_ascii_alphabetic).map_or(0, |last| last + 1);
     let stem = &password[..n_stem];
     password[0] == b'$'
-        || look::n_classes(password) < 2
+        || shape::n_classes(password) < 2
         || STEMS.iter().any(|other| stem.eq_ignore_ascii_case(other.as_bytes()))
-        || look::is_wordy(password)
-        || look::is_made_up(password)
+        || shape::is_wordy(password)
+        || shape::is_made_up(password)
 }

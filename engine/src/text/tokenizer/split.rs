@@ -24,7 +24,7 @@ pub fn pretokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ByteClass {
     Newline,
     Blank,
     Word,
@@ -34,25 +34,25 @@ enum Kind {
     High,
 }
 
-const KINDS: [Kind; 256] = {
-    let mut kinds = [Kind::High; 256];
+const CLASSES: [ByteClass; 256] = {
+    let mut classes = [ByteClass::High; 256];
     let mut byte = 0;
     while byte < 128 {
-        kinds[byte] = match byte as u8 {
-            b'\n' => Kind::Newline,
-            b' ' | b'\t' => Kind::Blank,
-            b'A'..=b'Z' | b'a'..=b'z' | b'_' => Kind::Word,
-            b'0'..=b'9' => Kind::Digit,
-            b'!'..=b'~' => Kind::Punctuation,
-            _ => Kind::Control,
+        classes[byte] = match byte as u8 {
+            b'\n' => ByteClass::Newline,
+            b' ' | b'\t' => ByteClass::Blank,
+            b'A'..=b'Z' | b'a'..=b'z' | b'_' => ByteClass::Word,
+            b'0'..=b'9' => ByteClass::Digit,
+            b'!'..=b'~' => ByteClass::Punctuation,
+            _ => ByteClass::Control,
         };
         byte += 1;
     }
-    kinds
+    classes
 };
 
-fn kind(byte: u8) -> Kind {
-    KINDS[usize::from(byte)]
+fn class(byte: u8) -> ByteClass {
+    CLASSES[usize::from(byte)]
 }
 
 /// Length of the first pre-token; 0 only for no text.
@@ -61,19 +61,19 @@ fn pretoken_len(text: &[u8]) -> usize {
     let Some(&first) = text.first() else { return 0 };
     let line_breaks = line_breaks_len(text);
     if line_breaks > 0 {
-        return line_breaks + run_len(&text[line_breaks..], |byte| kind(byte) == Kind::Blank);
+        return line_breaks + run_len(&text[line_breaks..], |byte| class(byte) == ByteClass::Blank);
     }
-    if kind(first) != Kind::Blank {
-        return same_kind_len(text);
+    if class(first) != ByteClass::Blank {
+        return same_class_len(text);
     }
-    let blanks = run_len(text, |byte| kind(byte) == Kind::Blank);
-    let joins = |byte: &u8| matches!(kind(*byte), Kind::Word | Kind::Digit | Kind::Punctuation);
+    let blanks = run_len(text, |byte| class(byte) == ByteClass::Blank);
+    let joins = |byte: &u8| matches!(class(*byte), ByteClass::Word | ByteClass::Digit | ByteClass::Punctuation);
     match text.get(blanks) {
         Some(next) if joins(next) && text[blanks - 1] == b' ' => {
             if blanks > 1 {
                 blanks - 1
             } else {
-                1 + same_kind_len(&text[1..])
+                1 + same_class_len(&text[1..])
             }
         }
         _ => blanks,
@@ -93,12 +93,12 @@ fn line_breaks_len(text: &[u8]) -> usize {
 }
 
 /// Length of the run that goes on as its first byte began: a word takes digits in.
-fn same_kind_len(text: &[u8]) -> usize {
-    match kind(text[0]) {
-        Kind::Word => run_len(text, |byte| matches!(kind(byte), Kind::Word | Kind::Digit)),
+fn same_class_len(text: &[u8]) -> usize {
+    match class(text[0]) {
+        ByteClass::Word => run_len(text, |byte| matches!(class(byte), ByteClass::Word | ByteClass::Digit)),
         // One at a time, so that the `\r` of a `\r\n` is never swallowed.
-        Kind::Control => 1,
-        first => run_len(text, |byte| kind(byte) == first),
+        ByteClass::Control => 1,
+        first => run_len(text, |byte| class(byte) == first),
     }
 }
 

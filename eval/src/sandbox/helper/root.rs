@@ -1,4 +1,4 @@
-//! A root folder put together for one command: what it may read and write at the usual places, and nothing else.
+//! A root folder put together for one command: what it may read and write at the usual paths, and nothing else.
 
 use std::ffi::CString;
 use std::fs;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Invocation, OUTPUT_GRACE, Unstarted, has_ended, kill_group};
 use crate::sandbox::output::Stream;
 use crate::sandbox::policy::{Access, MARK, Policy, Status};
-use crate::sandbox::{Sandbox, SandboxError, live, probe};
+use crate::sandbox::{Sandbox, SandboxError, helper_program, live};
 
 /// The helper with its orders, or the command itself where no layer is on.
 pub(super) struct Confined {
@@ -24,12 +24,12 @@ impl Confined {
         timeout: Duration,
     ) -> Result<Self, SandboxError> {
         let layers = &sandbox.layers().on;
-        let Some(helper) = probe::helper().filter(|_| !layers.is_empty()) else {
+        let Some(helper) = helper_program::find().filter(|_| !layers.is_empty()) else {
             let mut command = Command::new(&invocation.program);
             command.args(&invocation.args).stdin(Stdio::null());
             return Ok(Self { command, status: None });
         };
-        let policy = Policy::new(access, layers, timeout, &sandbox.places_of(&invocation.folder));
+        let policy = Policy::new(access, layers, timeout, &sandbox.paths_of(&invocation.folder));
         let open = |error: io::Error| SandboxError::Open { reason: error.to_string() };
         let (mut command, reader) = start_of(&helper, &policy).map_err(open)?;
         command.arg(&invocation.program).args(&invocation.args);

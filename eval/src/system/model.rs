@@ -1,0 +1,161 @@
+//! The product, and the product with one of its voices silent.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nanochat_engine::complete::Voices;
+use nanochat_engine::score::Score;
+use nanochat_engine::{Cancel, Completer, Limits, Prompt};
+
+use super::{Completion, FileText, ProjectContext, System, SystemError, Task, limits};
+
+/// The product's name in reports.
+pub const PRODUCT: &str = "nanochat";
+
+/// A checkpoint and a memory of what each project's scene says may be known.
+#[derive(Debug)]
+pub struct Model<'a> {
+    name: String,
+    voices: Voices,
+    shared: Rc<RefCell<Shared<'a>>>,
+}
+
+/// What a model and its ablations have in common, so that it is built once.
+#[derive(Debug)]
+struct Shared<'a> {
+    completer: &'a mut Completer,
+    /// By file of the project that the memory is of, what the model alone and what both say of each token: to ask it is
+    /// most of the work.
+    observed: HashMap<String, Vec<Observed>>,
+}
+
+/// One token of a file that was read.
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    /// Where it ends.
+    end: usize,
+    p_model: f32,
+    p: f32,
+}
+
+impl<'a> Model<'a> {
+    /// With both voices, under the product's name. The completer's memory is replaced.
+    pub fn new(completer: &'a mut Completer) -> Self {
+        Self::named(PRODUCT, completer)
+    }
+
+    /// Under another name, as a base checkpoint has.
+    pub fn named(name: &str, completer: &'a mut Completer) -> Self {
+        let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
+        Self { name: name.to_owned(), voices: Voices::Both, shared }
+    }
+
+    /// The same checkpoint and memory with one of the two silent.
+    pub fn ablation(&self, voices: Voices) -> Self {
+        let suffix = match voices {
+            Voices::Both => "",
+            Voices::ModelOnly => "-without-memory",
+            Voices::MemoryOnly => "-without-model",
+        };
+        let name = format!("{}{suffix}", self.name);
+        Self { name, voices, shared: Rc::clone(&self.shared) }
+    }
+}
+
+impl System for Model<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
+        cancel.check()?;
+        let mut shared = self.shared.borrow_mut();
+        let memory = scene.known.memory(shared.completer.tokenizer());
+        // A name does not tell projects apart: members of two workspaces may share it.
+        if !Arc::ptr_eq(shared.completer.memory(), &memory) {
+            shared.completer.set_memory(memory);
+            shared.observed.clear();
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
+        let prompt = Prompt { path: task.file, snippets: &[], prefix: task.prefix, suffix: task.suffix };
+        let super::CompletionLimits { max_tokens, max_lines } = limits(task.kind);
+        let limits = Limits { max_tokens, max_lines, ..Limits::default() };
+        let completer = &mut self.shared.borrow_mut().completer;
+        completer.set_voices(self.voices);
+        let completion = completer.complete(&prompt, &limits, cancel)?;
+        Ok(completion.map_or_else(Completion::default, |completion| Completion {
+            tokens: Some(completion.n_generated),
+            confidence: Some(f64::from(completion.confidence)),
+            ..Completion::from(Some(completion.text))
+        }))
+    }
+
+    /// The file is read once from its beginning, and each of its holes is charged its part.
+    fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
+        cancel.check()?;
+        let mut shared = self.shared.borrow_mut();
+        let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
+        let costs: Vec<(usize, f64)> = match self.voices {
+            Voices::MemoryOnly => {
+                shared.observe(text, Voices::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
+            }
+            voices => {
+                if !shared.observed.contains_key(text.file) {
+                    let observed = shared.observe(text, Voices::Both);
+                    shared.observed.insert(text.file.to_owned(), observed);
+                }
+                let p = |seen: &Observed| if voices == Voices::ModelOnly { seen.p_model } else { seen.p };
+                shared.observed[text.file].iter().map(|seen| (seen.end, bits(p(seen)))).collect()
+            }
+        };
+        Ok(Some(text.scores(&costs)))
+    }
+}
+
+impl Shared<'_> {
+    fn observe(&mut self, text: &FileText<'_>, voices: Voices) -> Vec<Observed> {
+        self.completer.set_voices(voices);
+        let tokenizer = Arc::clone(self.completer.tokenizer());
+        let (mut end, mut observed) = (0, Vec::new());
+        self.completer.observe(text.file, text.to_last_hole().as_bytes(), &mut |observation| {
+            end += tokenizer.token_bytes(observation.token).len();
+            observed.push(Observed { end, p_model: observation.p_model, p: observation.p });
+        });
+        observed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nanochat_engine::Tokenizer;
+    use nanochat_engine::workspace::sources::SourceFile;
+
+    use super::*;
+    use crate::suite::Known;
+
+    #[test]
+    fn projects_of_one_name_have_memories_of_their_own() {
+        let line = "let total = sum(&values);\n";
+        let known =
+            |text: &str| Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: text.into() }]);
+        let (with, without) = (known(line), known("fn other() {}\n"));
+        let mut completer = Completer::without_model(Arc::new(Tokenizer::bytes()));
+        let mut model = Model::new(&mut completer);
+        let mut bits = |known: &Known| {
+            model.enter(&ProjectContext { texts: &BTreeMap::new(), known }, &Cancel::new()).expect("it can");
+            let hole = 4..line.len() - 1;
+            let text = FileText { file: "a.rs", text: line, holes: std::slice::from_ref(&hole) };
+            model.costs(&text, &Cancel::new()).expect("it can").expect("it has probabilities")[0].bits
+        };
+        let seen = bits(&with);
+        assert!(bits(&without) > seen);
+        assert_eq!(bits(&with), seen);
+    }
+}

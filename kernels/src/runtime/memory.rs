@@ -1,0 +1,190 @@
+//! Buffers on cache-line pairs: on the heap what comes and goes, in large pages what stays.
+
+mod large;
+mod placed;
+mod region;
+
+pub use large::LargeBytes;
+pub(crate) use placed::NodeChunks;
+
+use std::ptr::NonNull;
+
+use region::Piece;
+
+/// 128 bytes on a 128-byte boundary: two lines, which is what the adjacent-line prefetcher fetches.
+#[derive(Clone, Copy)]
+#[repr(C, align(128))]
+struct Pair([u8; 128]);
+
+/// Bytes from which on large pages are worth a system call.
+const LARGE: usize = 1 << 20;
+
+/// Zeroed bytes that begin on a 128-byte boundary.
+pub(crate) struct AlignedBytes {
+    start: NonNull<u8>,
+    len: usize,
+    owner: Owner,
+}
+
+enum Owner {
+    Heap(Vec<Pair>),
+    Region(#[expect(dead_code, reason = "held for its drop")] Piece),
+}
+
+// SAFETY: `start` points into `owner`, which this value owns alone: the bytes are reached through borrows of it only.
+unsafe impl Send for AlignedBytes {}
+// SAFETY: as above; `&AlignedBytes` only reads.
+unsafe impl Sync for AlignedBytes {}
+
+impl AlignedBytes {
+    /// On the heap.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let mut bytes = Self::default();
+        bytes.resize(len);
+        bytes
+    }
+
+    /// In 2 MB pages where the system gives them, packed together with other weights; on the heap where not. Best for
+    /// what lives as long as a model. `node` tells apart memory that is to lie on different nodes; who writes a page
+    /// first decides where it lies.
+    pub(crate) fn for_weights(len: usize, node: usize) -> Self {
+        match region::take(len, node) {
+            Some(piece) => Self { start: piece.start(), len, owner: Owner::Region(piece) },
+            None => Self::zeroed(len),
+        }
+    }
+
+    /// In 2 MB pages of its own, untouched; `None` where the system gives none or the bytes are too few to matter.
+    fn alone(len: usize) -> Option<Self> {
+        let piece = if len < LARGE { None } else { region::take_alone(len) };
+        piece.map(|piece| Self { start: piece.start(), len, owner: Owner::Region(piece) })
+    }
+
+    /// Makes the length `len`. Bytes that were there stay; others are zero, or what stood there before.
+    pub(crate) fn resize(&mut self, len: usize) {
+        if let Owner::Region(_) = self.owner {
+            let mut pairs = vec![Pair([0; 128]); self.len.div_ceil(128)];
+            // SAFETY: `pairs` has at least `self.len` bytes, and the two do not overlap.
+            unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr(), pairs.as_mut_ptr().cast(), self.len) };
+            self.owner = Owner::Heap(pairs);
+        }
+        if let Owner::Heap(pairs) = &mut self.owner {
+            pairs.resize(len.div_ceil(128), Pair([0; 128]));
+            self.start = start_of(pairs);
+            self.len = len;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: the owner has at least `len` initialised bytes at `start`; `Pair` has no padding.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`; the borrow of `self` is unique, and so is the owner.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn as_i8(&self) -> &[i8] {
+        // SAFETY: as in `as_slice`; every byte is a valid i8.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
+    }
+}
+
+fn start_of(pairs: &mut [Pair]) -> NonNull<u8> {
+    NonNull::new(pairs.as_mut_ptr().cast()).expect("a slice's pointer is never null")
+}
+
+impl Default for AlignedBytes {
+    fn default() -> Self {
+        let mut pairs = Vec::new();
+        Self { start: start_of(&mut pairs), len: 0, owner: Owner::Heap(pairs) }
+    }
+}
+
+impl Clone for AlignedBytes {
+    /// On the heap, wherever the original lies.
+    fn clone(&self) -> Self {
+        let mut bytes = Self::zeroed(self.len);
+        bytes.as_mut_slice().copy_from_slice(self.as_slice());
+        bytes
+    }
+}
+
+/// The same bytes as numbers in two's complement, as files hold them.
+pub fn as_i8(bytes: &[u8]) -> &[i8] {
+    // SAFETY: u8 and i8 have the same size and alignment, and every byte is a valid i8.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}
+
+impl std::fmt::Debug for AlignedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.len)
+    }
+}
+
+/// A mutable slice that several workers write to, each its own part.
+pub(crate) struct DisjointMut<T> {
+    start: *mut T,
+    len: usize,
+}
+
+// SAFETY: the parts handed out are disjoint (the caller of `part` promises it), so this is `&mut [T]` cut up.
+unsafe impl<T: Send> Sync for DisjointMut<T> {}
+
+impl<T> DisjointMut<T> {
+    pub(crate) fn new(slice: &mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len() }
+    }
+
+    /// Where the slice begins.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.start
+    }
+
+    /// The elements `from..from + len`.
+    ///
+    /// # Safety
+    /// The slice given to [`DisjointMut::new`] is still mutably borrowed, and no two parts that live at the same time overlap.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn part(&self, from: usize, len: usize) -> &mut [T] {
+        assert!(from.checked_add(len).is_some_and(|end| end <= self.len), "{from} + {len} of {}", self.len);
+        // SAFETY: in bounds by the assertion, unaliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_zero_aligned_and_their_own_wherever_they_lie() {
+        for len in [0, 1, 127, 128, 4096, 5000, 3 << 20] {
+            let mut all: Vec<_> = (0..3).map(|_| AlignedBytes::for_weights(len, 0)).collect();
+            all.push(AlignedBytes::zeroed(len));
+            for (i, bytes) in all.iter_mut().enumerate() {
+                assert_eq!(bytes.as_slice().len(), len);
+                assert!(bytes.as_slice().as_ptr().addr().is_multiple_of(128));
+                assert!(bytes.as_slice().iter().all(|byte| *byte == 0));
+                bytes.as_mut_slice().fill(i as u8 + 1);
+            }
+            let copies: Vec<_> = all.iter().map(AlignedBytes::clone).collect();
+            for (i, bytes) in all.iter().chain(&copies).enumerate() {
+                assert!(bytes.as_slice().iter().all(|byte| usize::from(*byte) == i % 4 + 1), "{len} bytes, buffer {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn growing_keeps_what_was_there() {
+        for mut bytes in [AlignedBytes::for_weights(300, 0), AlignedBytes::zeroed(300)] {
+            bytes.as_mut_slice().fill(7);
+            bytes.resize(100_000);
+            assert!(bytes.as_slice()[..300].iter().all(|byte| *byte == 7));
+            assert!(bytes.as_slice()[300..].iter().all(|byte| *byte == 0));
+            bytes.resize(10);
+            assert_eq!(bytes.as_i8(), [7; 10]);
+        }
+    }
+}
