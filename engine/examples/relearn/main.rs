@@ -39,7 +39,8 @@ says how long it takes and how the weights are checked.
 ";
 
 /// With a model and by the memory alone: each has weights of its own, in this order.
-const PREDICTORS: [(Predictors, &str); 2] = [(Predictors::Blend, "with a model"), (Predictors::MemoryOnly, "memory only")];
+const PREDICTORS: [(Predictors, &str); 2] =
+    [(Predictors::Blend, "with a model"), (Predictors::MemoryOnly, "memory only")];
 
 /// What is to be learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
