@@ -1,4 +1,4 @@
-//! The product, and the product with one of its voices silent.
+//! The product, and the product with the model alone or the memory alone.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use super::{Completion, FileText, ProjectContext, System, SystemError, Task, lim
 /// The product's name in reports.
 pub const PRODUCT: &str = "nanochat";
 
-/// A checkpoint and a memory of what each project's scene says may be known.
+/// A checkpoint with a memory of what may be known of each project.
 #[derive(Debug)]
 pub struct Model<'a> {
     name: String,
@@ -26,33 +26,33 @@ pub struct Model<'a> {
 #[derive(Debug)]
 struct Shared<'a> {
     completer: &'a mut Completer,
-    /// By file of the project that the memory is of, what the model alone and what both say of each token: to ask it is
-    /// most of the work.
+    /// For each file of the current project the probabilities of its tokens, by the model alone and by the blend:
+    /// computing them is most of the work.
     observed: HashMap<String, Vec<Observed>>,
 }
 
-/// One token of a file that was read.
+/// Probabilities of one token of a file.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
-    /// Where it ends.
+    /// Byte offset of the token's end.
     end: usize,
     p_model: f32,
     p: f32,
 }
 
 impl<'a> Model<'a> {
-    /// With both voices, under the product's name. The completer's memory is replaced.
+    /// The blend of model and memory, under the product's name. The completer's memory is replaced.
     pub fn new(completer: &'a mut Completer) -> Self {
         Self::named(PRODUCT, completer)
     }
 
-    /// Under another name, as a base checkpoint has.
+    /// The same under another name, for example for a base checkpoint.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
         let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
         Self { name: name.to_owned(), voices: Predictors::Blend, shared }
     }
 
-    /// The same checkpoint and memory with one of the two silent.
+    /// The same checkpoint and memory, with one of the two switched off.
     pub fn ablation(&self, voices: Predictors) -> Self {
         let suffix = match voices {
             Predictors::Blend => "",
@@ -73,7 +73,7 @@ impl System for Model<'_> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let memory = scene.known.memory(shared.completer.tokenizer());
-        // A name does not tell projects apart: members of two workspaces may share it.
+        // A name does not identify a project: members of two workspaces may share it.
         if !Arc::ptr_eq(shared.completer.memory(), &memory) {
             shared.completer.set_memory(memory);
             shared.observed.clear();
@@ -95,7 +95,7 @@ impl System for Model<'_> {
         }))
     }
 
-    /// The file is read once from its beginning, and each of its holes is charged its part.
+    /// The file is read once from its start, and each hole is charged for its tokens.
     fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
@@ -141,7 +141,7 @@ mod tests {
     use crate::suite::Known;
 
     #[test]
-    fn projects_of_one_name_have_memories_of_their_own() {
+    fn projects_of_the_same_name_have_memories_of_their_own() {
         let line = "let total = sum(&values);\n";
         let known =
             |text: &str| Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: text.into() }]);
