@@ -42,10 +42,13 @@ pub(super) const fn n_bytes(n_features: usize, n_hidden: usize) -> usize {
     HASH_LEN + 4 * 2 * n_weights(n_features, n_hidden)
 }
 
-/// The weights were learned from other features than these, or from these in another order.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the learned weights belong to other features, or to these in another order; they have to be learned again")]
-pub(super) struct OtherFeatures;
+/// The weights were learned from other features, or from these in another order. Holds the hash of these.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the weights were not learned from these features in this order: learn them again (`--example relearn`), after \
+         writing a file that starts with the bytes {0:02x?} and has zeros for weights"
+)]
+pub(super) struct OtherFeatures([u8; HASH_LEN]);
 
 /// One network: w, then each u, then v.
 #[derive(Clone, Debug)]
@@ -63,8 +66,8 @@ impl Network {
     /// The two networks of a file that [`file_of`] wrote, with a model and for the memory alone, over the features of these
     /// names.
     pub(super) fn pair<F>(features: &[Feature<F>], file: &[u8]) -> Result<[Self; 2], OtherFeatures> {
-        let names = features.iter().map(|(name, _)| *name);
-        let bytes = file.strip_prefix(&hash_of_names(names)).ok_or(OtherFeatures)?;
+        let hash = hash_of_names(features.iter().map(|(name, _)| *name));
+        let bytes = file.strip_prefix(&hash).ok_or(OtherFeatures(hash))?;
         let (words, _) = bytes.as_chunks();
         let weights: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
         let (with_model, memory_only) = weights.split_at(weights.len() / 2);
@@ -126,9 +129,9 @@ mod tests {
         let file = file_of(&FEATURES, &[0.0; 5], &[0.0; 5]);
         let [first, second] = FEATURES;
         for other in [[second, first], [first, ("third", first.1)]] {
-            assert_eq!(Network::pair(&other, &file).map(|_| ()), Err(OtherFeatures));
+            assert!(Network::pair(&other, &file).is_err());
         }
-        assert_eq!(Network::pair(&FEATURES[..1], &file).map(|_| ()), Err(OtherFeatures));
-        assert_eq!(Network::pair(&FEATURES, &file[16..]).map(|_| ()), Err(OtherFeatures), "weights without a hash");
+        assert!(Network::pair(&FEATURES[..1], &file).is_err());
+        assert!(Network::pair(&FEATURES, &file[16..]).is_err(), "weights without a hash");
     }
 }
