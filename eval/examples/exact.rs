@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Sources};
@@ -126,7 +126,8 @@ fn of_folder(
     all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &context, &holes)?;
     for (i, completer) in completers.iter_mut().enumerate() {
         let blend = Model::named(&format!("{} blend", i + 1), completer);
-        let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| blend.ablation(voices));
+        let [mut model, mut memory] =
+            [Predictors::ModelOnly, Predictors::MemoryOnly].map(|voices| blend.ablation(voices));
         let mut blend = blend;
         for system in [&mut blend, &mut model, &mut memory] {
             all.ask(system, &context, &holes)?;

@@ -26,7 +26,7 @@ pub struct Copy {
 }
 
 /// How often the copied token is another one: 9,317 of 26,868 tokens of lines of the suite `develop`, counted by the
-/// engine's example `calibrate`. No other constant would make a copy's bits fewer there.
+/// engine's `--example relearn -- blend`. No other constant would make a copy's bits fewer there.
 const DOUBT: f64 = 0.35;
 
 /// Copies a line of the same file, drawn by the position of the hole: what local vocabulary alone is worth.

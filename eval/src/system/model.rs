@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Completer, Limits, Prompt};
 
@@ -18,7 +18,7 @@ pub const PRODUCT: &str = "nanochat";
 #[derive(Debug)]
 pub struct Model<'a> {
     name: String,
-    voices: Voices,
+    voices: Predictors,
     shared: Rc<RefCell<Shared<'a>>>,
 }
 
@@ -49,15 +49,15 @@ impl<'a> Model<'a> {
     /// The same under another name, for example for a base checkpoint.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
         let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
-        Self { name: name.to_owned(), voices: Voices::Both, shared }
+        Self { name: name.to_owned(), voices: Predictors::Blend, shared }
     }
 
     /// The same checkpoint and memory, with one of the two switched off.
-    pub fn ablation(&self, voices: Voices) -> Self {
+    pub fn ablation(&self, voices: Predictors) -> Self {
         let suffix = match voices {
-            Voices::Both => "",
-            Voices::ModelOnly => "-without-memory",
-            Voices::MemoryOnly => "-without-model",
+            Predictors::Blend => "",
+            Predictors::ModelOnly => "-without-memory",
+            Predictors::MemoryOnly => "-without-model",
         };
         let name = format!("{}{suffix}", self.name);
         Self { name, voices, shared: Rc::clone(&self.shared) }
@@ -86,7 +86,7 @@ impl System for Model<'_> {
         let super::CompletionLimits { max_tokens, max_lines } = limits(task.kind);
         let limits = Limits { max_tokens, max_lines, ..Limits::default() };
         let completer = &mut self.shared.borrow_mut().completer;
-        completer.set_voices(self.voices);
+        completer.set_predictors(self.voices);
         let completion = completer.complete(&prompt, &limits, cancel)?;
         Ok(completion.map_or_else(Completion::default, |completion| Completion {
             tokens: Some(completion.n_generated),
@@ -101,15 +101,15 @@ impl System for Model<'_> {
         let mut shared = self.shared.borrow_mut();
         let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
         let costs: Vec<(usize, f64)> = match self.voices {
-            Voices::MemoryOnly => {
-                shared.observe(text, Voices::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
+            Predictors::MemoryOnly => {
+                shared.observe(text, Predictors::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
             }
             voices => {
                 if !shared.observed.contains_key(text.file) {
-                    let observed = shared.observe(text, Voices::Both);
+                    let observed = shared.observe(text, Predictors::Blend);
                     shared.observed.insert(text.file.to_owned(), observed);
                 }
-                let p = |seen: &Observed| if voices == Voices::ModelOnly { seen.p_model } else { seen.p };
+                let p = |seen: &Observed| if voices == Predictors::ModelOnly { seen.p_model } else { seen.p };
                 shared.observed[text.file].iter().map(|seen| (seen.end, bits(p(seen)))).collect()
             }
         };
@@ -118,8 +118,8 @@ impl System for Model<'_> {
 }
 
 impl Shared<'_> {
-    fn observe(&mut self, text: &FileText<'_>, voices: Voices) -> Vec<Observed> {
-        self.completer.set_voices(voices);
+    fn observe(&mut self, text: &FileText<'_>, voices: Predictors) -> Vec<Observed> {
+        self.completer.set_predictors(voices);
         let tokenizer = Arc::clone(self.completer.tokenizer());
         let (mut end, mut observed) = (0, Vec::new());
         self.completer.observe(text.file, text.to_last_hole().as_bytes(), &mut |observation| {
