@@ -102,7 +102,7 @@ pub(super) struct Cursor<'a, 'n> {
     pub(super) prompt: &'a Prompt<'a>,
     pub(super) limits: &'a Limits,
     pub(super) cancel: &'a Cancel,
-    /// Whether there is more than one candidate, and they are reranked.
+    /// Whether candidates of all kinds are found and reranked.
     pub(super) reranks: bool,
     /// The tokens of the prompt, followed by those of the candidate at hand.
     pub(super) all: Vec<TokenId>,
@@ -111,7 +111,8 @@ pub(super) struct Cursor<'a, 'n> {
     /// Where the text of the live file starts in `all`.
     pub(super) file_start: usize,
     pub(super) newlines: Vec<TokenId>,
-    /// What could come next if the rest of the cursor's line followed; empty where there is none or nothing is reranked.
+    /// What could come next if the rest of the cursor's line followed; empty where there is none or nothing is
+    /// reranked.
     pub(super) rest: Vec<TokenId>,
     /// All that could come next if the line ended.
     pub(super) line_ends: Vec<TokenId>,

@@ -125,8 +125,8 @@ impl Completer {
         }
     }
 
-    /// A completion, or `None` where silence is the better answer. No text that would be part of a secret, which the memory
-    /// may know from another file: the next candidate is taken.
+    /// A completion, or `None` where silence is the better answer. No text that would be part of a secret, which the
+    /// memory may know from another file: the next candidate is taken.
     ///
     /// The live file of the prompt is remembered as it is there, not as it was saved.
     pub fn complete(
@@ -165,8 +165,8 @@ impl Completer {
         limits.max_lines > 1 && reranks
     }
 
-    /// The candidates at a cursor. Of the tokens that may be written `left` are left; the prompt leaves room for all of them,
-    /// so that it stays the same while lines are added.
+    /// The candidates at a cursor. Of the tokens that may be written `left` are left; the prompt leaves room for all of
+    /// them, so that it stays the same while lines are added.
     pub(super) fn rank(
         &mut self,
         prompt: &Prompt<'_>,
@@ -213,13 +213,13 @@ impl Completer {
         Ok(Ranked { n_reused, n_prompt, ..pipeline::rank(cursor, is_multiline, on_token)? })
     }
 
-    /// Who predicts.
+    /// Which of model and memory predict; the memory where there is no model.
     pub(super) fn predictors(&self) -> Predictors {
         if self.session.is_none() { Predictors::MemoryOnly } else { self.predictors }
     }
 
-    /// Tokens that may be written where `max_tokens` are wanted, and those that are left for the prompt: at least half of the
-    /// context.
+    /// Tokens that may be written where `max_tokens` are wanted, and those that are left for the prompt: at least half
+    /// of the context.
     pub(super) fn budget(&self, max_tokens: usize) -> (usize, usize) {
         let context_len = self.session.as_ref().map_or(2048, |session| session.model().config().context);
         let max_tokens = max_tokens.min(context_len / 2);

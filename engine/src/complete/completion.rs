@@ -25,15 +25,15 @@ pub struct Limits {
     pub sampling: Sampling,
     /// Of the random numbers of `Sampling::TopP`; the same seed gives the same text.
     pub seed: u64,
-    /// Tokens that the search may try beyond those of the first line, to find a more probable one. The whole of it is used by
-    /// the memory alone, or with a model of up to [`FULL_BUDGET_PARAMS`] parameters; less in proportion with a larger
-    /// one, which also scores fewer of the candidates that the search has not found. Only for `Sampling::Greedy`. With 0
-    /// there is one candidate and nothing is reranked.
+    /// Tokens that the search may try beyond those of the first line, to find a more probable one. The whole of it is
+    /// used by the memory alone, or with a model of up to [`FULL_BUDGET_PARAMS`] parameters; less in proportion with a
+    /// larger one, which also scores fewer of the candidates that the search has not found. Only for
+    /// `Sampling::Greedy`. With 0 there is one candidate and nothing is reranked.
     pub search_budget: usize,
 }
 
-/// Parameters of the largest model with which all of [`Limits::search_budget`] is used: one of 25 million, which takes three
-/// times as long for a token, gets a quarter of it.
+/// Parameters of the largest model with which all of [`Limits::search_budget`] is used: one of 25 million, which takes
+/// three times as long for a token, gets a quarter of it.
 pub const FULL_BUDGET_PARAMS: usize = 6_000_000;
 
 impl Default for Limits {
@@ -92,9 +92,10 @@ pub struct Completion {
     /// Why it ends there.
     pub stop: Stop,
     /// The probability, within 0..=1, that this whole text is what was meant and that it ends there. Of a line that was
-    /// chosen among candidates, the calibrated one of the reranker; of several lines, the product of each line's and, where
-    /// the text could have ended, that of the stop classifier. Where nothing is reranked (`search_budget` 0, sampling, or
-    /// the model alone) it is the next-token distributions' own estimate of the same, and no classifier corrects it.
+    /// chosen among candidates, the calibrated one of the reranker; of several lines, the product of each line's and,
+    /// where the text could have ended, that of the stop classifier. Where nothing is reranked (`search_budget` 0,
+    /// sampling, or the model alone) it is the next-token distributions' own estimate of the same, and no classifier
+    /// corrects it.
     pub confidence: f32,
     /// One per generated token that is part of `text`.
     pub sources: Vec<TokenSource>,

@@ -1,5 +1,5 @@
-//! Candidates that are never shown: those that break the brackets or literals around them, those that name a member that is
-//! not there, and those that would write a secret.
+//! Candidates that are never shown: those that break the brackets or literals around them, those that name a member
+//! that is not there, and those that would write a secret.
 
 use super::candidates::{Candidate, Cursor};
 use crate::prompt::Prompt;
@@ -30,8 +30,8 @@ pub(super) fn drop_missing_members(cursor: &Cursor<'_, '_>, candidates: &mut Vec
 /// How far before the cursor the header of a private key is looked for.
 const MAX_KEY_BYTES: usize = 4 << 10;
 
-/// Whether the text completes a secret or holds one. It is read with the cursor's line, the line before it, which may end
-/// with the secret's name, and the lines of a private key.
+/// Whether the text completes a secret or holds one. It is read with the cursor's line, the line before it, which may
+/// end with the secret's name, and the lines of a private key.
 pub(super) fn writes_secret(prompt: &Prompt<'_>, text: &str) -> bool {
     let prefix = prompt.prefix;
     let window = &prefix[prefix.ceil_char_boundary(prefix.len().saturating_sub(MAX_KEY_BYTES))..];

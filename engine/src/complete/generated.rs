@@ -49,7 +49,7 @@ impl GeneratedText {
     }
 
     /// Takes away what may not come next: specials other than END, and, while healing, what contradicts the bytes that
-    /// stand before the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
+    /// precede the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
     pub(super) fn forbid(&self, tokenizer: &Tokenizer, probabilities: &mut [f32]) -> f32 {
         let end = probabilities[usize::from(END)];
         probabilities[..usize::from(N_SPECIALS)].fill(0.0);
@@ -62,7 +62,7 @@ impl GeneratedText {
         let kept: Vec<f32> = allowed.iter().map(|token| probabilities[usize::from(*token)]).collect();
         probabilities.fill(0.0);
         for (token, p) in allowed.iter().zip(&kept) {
-            // A voice that never saw the healed bytes continued this way must still be able to write them.
+            // A memory that never saw the healed bytes continued this way must still be able to write them.
             probabilities[usize::from(*token)] = p.max(1e-12);
         }
         let total: f32 = probabilities.iter().sum();
@@ -70,7 +70,7 @@ impl GeneratedText {
         total
     }
 
-    /// Appends a token; says why the text ends within it or after it, if it does.
+    /// Appends a token. If the text ends within or after it, why.
     pub(super) fn push(&mut self, token: TokenId, bytes: &[u8]) -> Option<Stop> {
         self.tokens.push(token);
         self.bytes.extend_from_slice(bytes);
@@ -96,7 +96,7 @@ impl GeneratedText {
         is_healed && self.max_lines == 1 && (self.mid_line || !new.trim_ascii().is_empty())
     }
 
-    /// Where the line that is one too many begins.
+    /// Where the line that is one too many starts.
     fn end_of_lines(&self) -> Option<usize> {
         let new = &self.bytes[self.healed.len()..];
         let mut n_lines = 0;
@@ -135,18 +135,18 @@ impl GeneratedText {
         valid(self.bytes.get(self.healed.len()..).unwrap_or_default())
     }
 
-    /// What texts at this cursor are judged by.
+    /// The text after the cursor, read once to judge many completions.
     pub(super) fn suffix_scan<'a>(&self, suffix: &'a str) -> SuffixScan<'a> {
         SuffixScan::new(self.at_cursor.clone(), balanced_part(suffix))
     }
 
-    /// Whether what is new breaks nothing in its place, as far as the begin of the suffix tells.
+    /// Whether what is new leaves brackets and literals intact, as far as the start of the suffix tells.
     pub(super) fn fits(&self, suffix: &SuffixScan<'_>) -> bool {
         suffix.scan_with(self.new_text()).is_some()
     }
 
-    /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand
-    /// there sixteen times.
+    /// Where a run of tokens starts to repeat, once it is there four times; one or two tokens, once they are there
+    /// sixteen times.
     fn repetition(&self) -> Option<usize> {
         let n = self.tokens.len();
         let repeats = |period: usize, times: usize| {
@@ -174,7 +174,7 @@ impl GeneratedText {
     }
 }
 
-/// Whether a word begins at `start` or later. The letters of a number such as `0x1f` or `1u8` are none.
+/// Whether a word starts at `start` or later. The letters of a number such as `0x1f` or `1u8` are none.
 fn has_word(text: &[u8], start: usize) -> bool {
     let is_word = |byte: u8| byte == b'_' || byte.is_ascii_alphabetic() || !byte.is_ascii();
     (start..text.len())

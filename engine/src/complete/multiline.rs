@@ -52,7 +52,8 @@ impl WrittenLines {
     }
 }
 
-/// Lines until the suffix should follow. `rank` gives the candidates at a prompt of which so many tokens may be written.
+/// Lines until the suffix should follow. `rank` gives the candidates at a prompt of which so many tokens may be
+/// written.
 pub(super) fn complete(
     prompt: &Prompt<'_>,
     limits: &Limits,

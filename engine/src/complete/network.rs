@@ -63,8 +63,8 @@ impl Network {
         Self { n_features, weights }
     }
 
-    /// The two networks of a file that [`file_of`] wrote, with a model and for the memory alone, over the features of these
-    /// names.
+    /// The two networks of a file that [`file_of`] wrote, with a model and for the memory alone, over the features of
+    /// these names.
     pub(super) fn pair<F>(features: &[Feature<F>], file: &[u8]) -> Result<[Self; 2], OtherFeatures> {
         let hash = hash_of_names(features.iter().map(|(name, _)| *name));
         let bytes = file.strip_prefix(&hash).ok_or(OtherFeatures(hash))?;

@@ -23,8 +23,8 @@ pub struct Observation {
 }
 
 impl Completer {
-    /// Calls `each` with the probabilities of each token of `text`, given the text before it. The memory knows the file `path`
-    /// as far as the text was read, as it does while one types; an empty path means no file.
+    /// Calls `each` with the probabilities of each token of `text`, given the text before it. The memory knows the file
+    /// `path` as far as the text was read, as it does while one types; an empty path means no file.
     pub fn observe(&mut self, path: &str, text: &[u8], each: &mut dyn FnMut(Observation)) {
         let has_model = self.predictors() != Predictors::MemoryOnly;
         let blend = self.blend.clone();
@@ -37,8 +37,8 @@ impl Completer {
         });
     }
 
-    /// Adds each token of `text`, as it is read from its start, to what the mixing weights are calibrated on: with the model, if
-    /// there is one, and by the memory alone.
+    /// Adds each token of `text`, as it is read from its start, to what the mixing weights are calibrated on: with the
+    /// model, if there is one, and by the memory alone.
     pub fn sample(&mut self, path: &str, text: &[u8], with_model: &mut Samples, memory_only: &mut Samples) {
         let has_model = self.session.is_some();
         let uniform = self.uniform();
@@ -50,8 +50,8 @@ impl Completer {
         });
     }
 
-    /// As [`Completer::sample`], for what should be written at a cursor: model and memory know the suffix too, as they do in
-    /// [`Completer::complete`]. `truth` is read up to the line break after it.
+    /// As [`Completer::sample`], for what should be written at a cursor: model and memory know the suffix too, as they
+    /// do in [`Completer::complete`]. `truth` is read up to the line break after it.
     pub fn sample_at(
         &mut self,
         prompt: &Prompt<'_>,

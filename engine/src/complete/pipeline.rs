@@ -12,7 +12,8 @@ use crate::text::tokenizer::{END, TokenId};
 pub(super) struct Ranked {
     /// Those of the search first, in the order in which it found them.
     pub(super) candidates: Vec<Candidate>,
-    /// ln of how much more probable the end of the text is here than a line break, by the model; where more lines may come.
+    /// ln of how much more probable the end of the text is here than a line break, by the model; where more lines may
+    /// come.
     pub(super) log_odds_of_end: Option<f32>,
     /// Prompt tokens taken from the cache.
     pub(super) n_reused: usize,
@@ -26,8 +27,8 @@ impl Ranked {
         self.candidates.first().is_some_and(Candidate::closes_at_once)
     }
 
-    /// The most probable candidate that may be shown, as it is shown, or `None` where silence is the better answer. Of equals
-    /// the one found first.
+    /// The most probable candidate that may be shown, as it is shown, or `None` where silence is the better answer. Of
+    /// equals the one found first.
     pub(super) fn best(self, suffix: &str, may_be_shown: impl Fn(&str) -> bool) -> Option<Completion> {
         let Self { mut candidates, n_reused, n_prompt, .. } = self;
         // Stable.

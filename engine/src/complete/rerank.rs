@@ -4,8 +4,8 @@
 //! p = e^score / (1 + Σ e^score): the 1 is for none of the candidates
 //! ```
 //!
-//! The weights are those under which the right lines of the crates on the lists `develop` and `ranking` were most likely; an
-//! example finds them. So p is calibrated for crates that are like these.
+//! The weights are those under which the right lines of the crates on the lists `develop` and `ranking` were most
+//! likely; an example finds them. So p is calibrated for crates that are like these.
 
 mod context;
 mod features;

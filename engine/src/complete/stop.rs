@@ -1,5 +1,5 @@
-//! The stop classifier: whether a text of several lines ends after one of them, from what the model gives the end, how sure
-//! the next line is, and how what was written meets what follows.
+//! The stop classifier: whether a text of several lines ends after one of them, from what the model gives the end, how
+//! sure the next line is, and how what was written meets what follows.
 //!
 //! ```text
 //! p = 1 / (1 + e^−score)

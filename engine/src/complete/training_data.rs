@@ -1,4 +1,5 @@
-//! What the reranker and the stop classifier learn from: the features of candidates and of line ends in text that is known.
+//! What the reranker and the stop classifier learn from: the features of candidates and of line ends in text that is
+//! known.
 
 use super::multiline::WrittenLines;
 use super::{CompleteError, Completer, Limits};
@@ -24,8 +25,8 @@ pub struct StopSample {
 }
 
 impl Completer {
-    /// The candidates that [`Completer::complete`] chooses from; of several lines those that could be the first. Empty where
-    /// nothing is reranked: see [`Limits::search_budget`].
+    /// The candidates that [`Completer::complete`] chooses from; of several lines those that could be the first. Empty
+    /// where nothing is reranked: see [`Limits::search_budget`].
     pub fn scored_lines(
         &mut self,
         prompt: &Prompt<'_>,

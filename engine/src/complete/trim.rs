@@ -2,8 +2,8 @@
 
 use crate::text::Scanner;
 
-/// The part of `new` that is shown, if any is. `closer` is the bracket that ended the text because the suffix has it too;
-/// `at_cursor` has read the text before the cursor.
+/// The part of `new` that is shown, if any is. `closer` is the bracket that ended the text because the suffix has it
+/// too; `at_cursor` has read the text before the cursor.
 pub(super) fn trim(new: &str, closer: Option<char>, at_cursor: &Scanner, suffix: &str) -> Option<String> {
     // What precedes the bracket may precede the suffix's too: `g(▮, b)` and `a, b)`.
     let closed = closer.map(|closer| format!("{new}{closer}"));

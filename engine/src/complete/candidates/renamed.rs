@@ -1,4 +1,4 @@
-//! Lines that stand elsewhere in the file under other renaming.
+//! Renamed clones: lines that are elsewhere in the file under other names.
 //!
 //! ```text
 //! impl From<io::Error> for Error {            impl From<fmt::Error> for Error {         io → fmt, Io → Fmt
@@ -6,10 +6,10 @@
 //!         Self::Io(io)                                ▮                                 Self::Fmt(fmt)
 //! ```
 //!
-//! Code repeats itself with names exchanged, which a search for equal text does not see. Lines are compared by their shape:
-//! keywords and punctuation as they are, names and literals as occurrences. Where lines around the cursor have the shape of others,
-//! what is in the occurrences says which name stands for which, and the line there is written under these names: whole names
-//! first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
+//! Code repeats itself with names exchanged, which a search for equal text does not see. Lines are compared by their
+//! shape: keywords and punctuation as they are, names and literals as slots. Where lines around the cursor have the
+//! shape of others, what is in the slots tells which name corresponds to which, and the line there is written under
+//! these names: whole names first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -24,16 +24,16 @@ use crate::text::lex;
 /// Text on each side of the cursor that is read, in bytes.
 const BEFORE: usize = 128 << 10;
 const AFTER: usize = 64 << 10;
-/// Lines before and behind that are compared.
+/// Lines before and after that are compared.
 const MOST_BEFORE: usize = 8;
 const MOST_AFTER: usize = 4;
-/// Lexemes of the cursor's line that say enough where the line before it has another shape.
+/// Lexemes of the cursor's line that are enough where the line before it has another shape.
 const ENOUGH_TYPED: usize = 3;
 /// Different texts, at most, and occurrences that are looked at for them.
 const MOST: usize = 6;
 const MOST_OCCURRENCES: usize = 48;
 
-/// A line as it would stand here.
+/// A line as it would be written here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct RenamedClone {
     /// From the cursor on.
@@ -44,12 +44,12 @@ struct RenamedClone {
 /// How well its occurrence agrees with the cursor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::complete) struct CloneMatch {
-    /// Lines of the same shape before and behind it.
+    /// Lines of the same shape before and after it.
     pub(in crate::complete) n_before: u32,
     pub(in crate::complete) n_after: u32,
     /// Renaming and literals that differ from those at its occurrence.
     pub(in crate::complete) n_renamed: u32,
-    /// Renaming at its occurrence that stand for more than one here.
+    /// Names there that correspond to more than one here.
     pub(in crate::complete) n_clashes: u32,
 }
 
@@ -65,7 +65,7 @@ enum LexemeKind {
 #[derive(Clone, Copy, Debug)]
 struct Lexeme<'a> {
     kind: LexemeKind,
-    /// Where it begins in its line.
+    /// Where it starts in its line.
     at: usize,
     text: &'a str,
 }
@@ -200,9 +200,9 @@ fn head(typed: &str) -> Option<Vec<Lexeme<'_>>> {
 struct CursorLines<'a> {
     /// The cursor's line, to the cursor.
     typed: &'a str,
-    /// Its lexemes.
+    /// The lexemes of `typed`.
     head: Vec<Lexeme<'a>>,
-    /// Those behind the cursor.
+    /// The lexemes after the cursor on its line.
     rest: Vec<Lexeme<'a>>,
     before: Vec<CodeLine<'a>>,
     after: Vec<CodeLine<'a>>,
@@ -271,7 +271,7 @@ impl<'a> CursorLines<'a> {
         found
     }
 
-    /// The line of a occurrence under the names that stand here.
+    /// The line of an occurrence under the names that are here.
     fn write(&self, head: &[Lexeme<'a>], partial: &str, occurrence: Occurrence<'_, 'a>) -> Option<RenamedClone> {
         let Occurrence { lines, at, n_before, n_after } = occurrence;
         let line = &lines[at];
@@ -306,7 +306,7 @@ impl<'a> CursorLines<'a> {
             && head.last().is_some_and(|_| line.lexemes()[head.len() - 1].end() < new[0].at);
         let before = match self.before.last() {
             _ if is_apart => " ".to_owned(),
-            // At the begin of a line: as much deeper than the line above as there.
+            // At the start of a line: as much deeper than the line above as there.
             Some(above) if self.typed.is_empty() => {
                 let there = at.checked_sub(1).map_or(0, |above| lines[above].indent().len());
                 let deeper = line.indent().get(there..).unwrap_or_default();
@@ -331,7 +331,7 @@ fn n_alike<'l, 'a: 'l>(
     here.zip(there).take(most).take_while(|(here, there)| there.is_like(here)).count()
 }
 
-/// Which name stands for which.
+/// Which name corresponds to which.
 #[derive(Default)]
 struct Renaming<'a> {
     whole: HashMap<&'a str, &'a str>,
@@ -374,7 +374,7 @@ impl<'a> Renaming<'a> {
         }
     }
 
-    /// What stands for a name or a literal here, if anything is known of it.
+    /// What a name or a literal corresponds to here, if anything is known of it.
     fn here(&self, lexeme: &Lexeme<'_>) -> Option<String> {
         if lexeme.kind == LexemeKind::Fixed {
             return None;
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_begin_of_a_line_it_is_indented_as_there() {
+    fn at_the_start_of_a_line_it_is_indented_as_there() {
         let there = "    fn a() {\n        if x {\n            first(x);\n        }\n    }\n\n";
         let found = |here: &str| at(&format!("{there}{here}$0\n")).remove(0);
         assert_eq!(found("fn b() {\n"), "    if x {");
@@ -474,7 +474,7 @@ mod tests {
         impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
 
     #[test]
-    fn a_line_is_written_under_the_names_that_stand_around_the_cursor() {
+    fn a_line_is_written_under_the_names_around_the_cursor() {
         assert_eq!(at(&format!("{IMPLS}$0\n    }}\n}}\n")), ["Self::Fmt(fmt)"]);
         assert_eq!(at(&format!("{IMPLS}Self::F$0\n    }}\n}}\n")), ["mt(fmt)"]);
         assert_eq!(at(&format!("{IMPLS}Self::Fmt($0)\n    }}\n}}\n")), ["fmt"]);

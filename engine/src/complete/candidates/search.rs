@@ -6,12 +6,13 @@
 //!     follow it in the same way; give it up where it falls below the best
 //! ```
 //!
-//! The bound of a branch is the probability of its tokens so far, which only falls: what is found within the budget is the
-//! most probable of all lines that start as a branch did. The end of a line counts as one choice, whatever indentation
-//! follows it. Where text follows the cursor on its line, a text may end at any place where that could follow.
+//! The bound of a branch is the probability of its tokens so far, which only falls: what is found within the budget is
+//! the most probable of all lines that start as a branch did. The end of a line counts as one choice, whatever
+//! indentation follows it. Where text follows the cursor on its line, a text may end at any place where that could
+//! follow.
 //!
-//! The memory reads from left to right and does not know what follows the cursor. So where candidates are reranked, lines
-//! that are nearly as probable as the best are kept too.
+//! The memory reads from left to right and does not know what follows the cursor. So where candidates are reranked,
+//! lines that are nearly as probable as the best are kept too.
 //!
 //! Where more than a line is asked for at once, or tokens are sampled, there is one path, token after token.
 
@@ -77,7 +78,8 @@ struct Search<'c, 'a, 'n> {
     least: f32,
 }
 
-/// The lines that the search finds, in the order in which it finds them. `on_token` is called with each token of the first.
+/// The lines that the search finds, in the order in which it finds them. `on_token` is called with each token of the
+/// first.
 pub(in crate::complete) fn decode(
     cursor: &mut Cursor<'_, '_>,
     on_token: &mut dyn FnMut(TokenId),
@@ -113,8 +115,8 @@ pub(in crate::complete) fn decode(
 }
 
 impl Search<'_, '_, '_> {
-    /// Extends a path to its end, first by `choice` where there is one. `None` where it falls too far below the best or the
-    /// budget is spent.
+    /// Extends a path to its end, first by `choice` where there is one. `None` where it falls too far below the best or
+    /// the budget is spent.
     fn follow(
         &mut self,
         mut path: Path,
@@ -171,8 +173,8 @@ impl Search<'_, '_, '_> {
         Ok(())
     }
 
-    /// The most probable choice, which lowers the path's probability; the others become branches. `None` where neither model
-    /// nor memory can predict.
+    /// The most probable choice, which lowers the path's probability; the others become branches. `None` where neither
+    /// model nor memory can predict.
     fn choose(&mut self, path: &mut Path) -> Option<Choice> {
         let Cursor { next_token, all, file_start, limits, newlines, rest, .. } = &mut *self.cursor;
         if !next_token.next_distribution(&all[*file_start..]) {

@@ -1,5 +1,5 @@
-//! Context features: how a line meets the text around the cursor: what its end promises and what follows, and whose names it
-//! uses.
+//! Context features: how a line meets the text around the cursor: what its end promises and what follows, and whose
+//! names it uses.
 //!
 //! A line that opens a bracket has deeper lines after it, one that ends a statement has not. A line that was written
 //! elsewhere may use names that nobody here knows. These are signs and no rules: the reranker weighs them.

@@ -7,8 +7,8 @@ use crate::complete::network::{Feature, flag};
 use crate::complete::next_token::ModelLogP;
 use crate::symbols::MemberCounts;
 
-/// What is known of a candidate. "Searched" is what the search found; "the best" is the best of all candidates by the same
-/// measure.
+/// What is known of a candidate. "Searched" is what the search found; "the best" is the best of all candidates by the
+/// same measure.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::complete) struct CandidateFeatures {
     /// ln p of the line by the search, and of the best line by it; `None` where the search has not found it.
