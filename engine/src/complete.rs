@@ -3,8 +3,8 @@
 //! ```text
 //! prompt → tokens (the last one healed) → session ─┐
 //!                          the memory's matches ───┴→ the next token's distribution
-//!        → search · infill · renamed clones → filter → rerank → one line, and the next one after it until the text stops
-//!                                           → trim what already follows
+//!        → search · infill · renamed clones → filter → rerank → one line, and the next one until the text stops
+//!        → trim what already follows
 //! ```
 
 mod completion;

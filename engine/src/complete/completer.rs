@@ -29,7 +29,7 @@ use crate::{Cancel, Checkpoint, Model, Sampling, Session, Tokenizer};
 /// completer.set_memory(Arc::new(Memory::build(vec![("main.rs".into(), tokenizer.encode(other.as_bytes()))])));
 ///
 /// let prompt = Prompt { prefix: "fn other() {\n    let value = comp", suffix: "\n}\n", ..Prompt::default() };
-/// let completion = completer.complete(&prompt, &Limits::default(), &Cancel::new())?.expect("the memory has such a line");
+/// let completion = completer.complete(&prompt, &Limits::default(), &Cancel::new())?.expect("it has such a line");
 /// assert_eq!(completion.text, "ute_everything(7);");
 /// assert!((0.0..=1.0).contains(&completion.confidence));
 /// # Ok::<(), nanochat_engine::complete::CompleteError>(())

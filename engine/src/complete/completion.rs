@@ -9,7 +9,7 @@ use crate::{Cancelled, Sampling};
 ///
 /// let line = Limits::default();
 /// assert_eq!((line.max_lines, line.sampling), (1, Sampling::Greedy));
-/// // Up to eight lines; each is chosen among candidates, and the text ends where what follows the cursor should come next.
+/// // Up to eight lines, each chosen among candidates; the text ends where what follows the cursor should come next.
 /// let several = Limits { max_lines: 8, max_tokens: 200, ..Limits::default() };
 /// // Token after token, without other candidates.
 /// let greedy = Limits { search_budget: 0, ..Limits::default() };
