@@ -26,11 +26,11 @@ pub struct Attention {
     pub n_heads: usize,
     /// Key and value heads.
     pub n_kv_heads: usize,
-    /// Width of one head.
+    /// Number of columns of one head.
     pub head_dim: usize,
     /// Rows in one sequence; divides N.
     pub seq_len: usize,
-    /// For each row, where in its sequence its document begins.
+    /// For each row, the position in its sequence at which its document starts.
     pub starts: Arc<Vec<u32>>,
     /// cos and sin, `[seq_len, head_dim / 2]` each.
     pub rope: Arc<(Vec<f32>, Vec<f32>)>,
@@ -38,7 +38,7 @@ pub struct Attention {
     pub precision: Precision,
 }
 
-/// What the backward pass needs beside the result.
+/// What the backward pass needs in addition to the result.
 #[derive(Default)]
 pub struct LogSums {
     /// log Σ exp of the scores, `[N, n_heads]`.
@@ -84,7 +84,7 @@ impl Attention {
             #[inline(always)]
             || {
                 for (row_idx, row) in rows.chunks_exact_mut(self.width()).enumerate() {
-                    // Positions count from the document's begin, as in the engine.
+                    // Positions count from the document's start, as in the engine.
                     let position = row_idx % self.seq_len - self.starts[row_idx] as usize;
                     let cos = &self.rope.0[position * half..][..half];
                     let sin = &self.rope.1[position * half..][..half];
@@ -273,7 +273,7 @@ impl Attention {
     }
 }
 
-/// What [`Attention::backward`] reads.
+/// Inputs of [`Attention::backward`].
 #[derive(Clone, Copy)]
 pub(crate) struct BackwardInputs<'a> {
     /// Queries and keys are rotated.
@@ -283,7 +283,7 @@ pub(crate) struct BackwardInputs<'a> {
     pub(crate) d_out: &'a [f32],
 }
 
-/// What a product needs beside its sides.
+/// What a matrix product needs in addition to its operands.
 struct GemmScratch<'a> {
     isa: Isa,
     aside: &'a mut PackBuffer,
@@ -296,7 +296,7 @@ pub struct AttentionOp {
 }
 
 impl AttentionOp {
-    /// One use.
+    /// An operation for one use.
     pub fn new(attention: Attention) -> Self {
         Self { attention, saved: OnceLock::new() }
     }

@@ -1,4 +1,4 @@
-//! RMSNorm → int8 → ternary product: what stands before every hidden matrix.
+//! RMSNorm → int8 → ternary product: every hidden matrix with the norm before it.
 //!
 //! ```text
 //! x̂ = x / √(mean x² + ε)      a = x̂ ∘ g      q, s = int8(a)      y = s · γ · (q·tᵀ)
@@ -17,7 +17,7 @@ use nanochat_kernels::{
 
 use super::{MatmulPrecision, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
 
-/// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
+/// Master weights rounded to ternary once per step: several matrices over the same input, stacked by rows.
 #[derive(Debug)]
 pub struct TernaryStack {
     /// The matrices; what export writes. None where they are not ternary.
@@ -32,20 +32,20 @@ pub struct TernaryStack {
 /// Two ways to the same bits, and one for weights that the engine does not have.
 #[derive(Debug)]
 enum Forward {
-    /// As the engine multiplies.
+    /// Integer products, as in the engine.
     Integers(Prepared),
     /// By tiles of bf16, which hold whole numbers up to 256 exactly, as f32 does their sums.
     Tiles {
         /// `[cols, rows]`, without their scale.
         trits: Panels,
-        /// Of each row.
+        /// Scale of each row.
         scales: Vec<f32>,
     },
     /// By the weights as they are, `[cols, rows]`.
     Values(Panels),
 }
 
-/// For the input's gradient.
+/// Operands of the input's gradient.
 #[derive(Debug)]
 enum Backward {
     /// `[rows, cols]`, times their scale.
@@ -136,7 +136,8 @@ impl TernaryStack {
         Self::from_parts(parts, matmul)
     }
 
-    /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in `precision`.
+    /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in
+    /// `precision`.
     pub fn from_values(weights: &[f32], cols: usize, precision: Precision) -> Self {
         let rows = weights.len() / cols;
         let [mut transposed, mut values] = [(); 2].map(|()| Panels::new(precision));
@@ -274,9 +275,9 @@ fn weight_gradient(
 /// The operation: `x [N, k]`, gain `[k]`, master weights `[rows, k]` → `[N, rows]`. The master weights are only
 /// there to receive their gradient: the values come from the stack.
 pub struct NormLinear {
-    /// The weights, rounded.
+    /// The rounded weights.
     pub stack: Arc<TernaryStack>,
-    /// Added under the root.
+    /// ε of the norm, added under the root.
     pub eps: f32,
     saved: OnceLock<Int8Rows>,
 }

@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 use super::Update;
 use crate::ops::{simd, sized, transpose};
 
-/// Muon's numbers.
+/// Hyperparameters of Muon: the `[optimizer.muon]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Muon {
-    /// η at the top of the schedule.
+    /// Peak learning rate η.
     pub lr: f64,
-    /// Weight of the past.
+    /// Decay β of the momentum.
     pub beta: f32,
-    /// Newton–Schulz iterations.
+    /// Number of Newton–Schulz iterations.
     pub ns_steps: usize,
-    /// λ.
+    /// Decoupled weight decay λ.
     pub weight_decay: f32,
 }
 
@@ -34,7 +34,8 @@ pub struct Muon {
 const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 
 impl Muon {
-    /// One step of a `[rows, cols]` matrix at the rate `update.factor` · η. Its products are made in `update.precision`.
+    /// Updates a `[rows, cols]` matrix `w` and its momentum `m` by the gradient `g`, at the rate `update.factor` · η.
+    /// Matrix products use `update.precision`.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], rows: usize, update: Update) {
         thread_local! {
             // Memory that is new in each step costs as much as the products do.
@@ -66,10 +67,10 @@ impl Muon {
     }
 }
 
-/// What one worker needs.
+/// Buffers of one worker, kept from step to step.
 #[derive(Default)]
 struct Buffers {
-    /// The update, then the answer if it is taller than wide.
+    /// The update; then the result, for a matrix that is taller than wide.
     u: Vec<f32>,
     x: Vec<f32>,
     next: Vec<f32>,
