@@ -1,10 +1,11 @@
-//! The command line: its forms, its help, its exit codes. Bad input gets one line and a documented code.
+//! The command line: its forms, its help, its exit codes. Bad input gives one line on stderr and a documented code.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{MANIFEST, Workspace, trained};
+use crate::support::{MANIFEST, Workspace, repository, trained};
 
+const COMMANDS: [&str; 10] = ["complete", "try", "train", "eval", "pack", "verify", "key", "bench", "tune", "lsp"];
 const INPUT: i32 = 3;
 const REFUSED: i32 = 4;
 const UNTRUSTED: i32 = 5;
@@ -20,7 +21,7 @@ fn all_three_forms_of_the_command_work() {
     assert!(expected.starts_with("cargo-nanochat 0."), "{expected}");
     assert_eq!(workspace.run("nanochat --version").ok(), expected);
     let binary = Path::new(env!("CARGO_BIN_EXE_cargo-nanochat"));
-    let mut folders = vec![binary.parent().expect("a binary lies in a folder").to_owned()];
+    let mut folders = vec![binary.parent().expect("a binary is in a folder").to_owned()];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     workspace.prepare(&mut cargo);
@@ -32,7 +33,7 @@ fn all_three_forms_of_the_command_work() {
 fn help_is_worth_reading() {
     let workspace = small();
     insta::assert_snapshot!("help", workspace.run("--help").ok());
-    for command in ["complete", "try", "train", "eval", "pack", "verify", "key", "bench", "tune", "lsp"] {
+    for command in COMMANDS {
         insta::assert_snapshot!(format!("help-{command}"), workspace.run(&format!("{command} --help")).ok());
     }
 }
@@ -71,6 +72,38 @@ fn every_exit_code_is_in_the_help() {
     let codes = help.split_once("Exit codes:").expect("a list of exit codes").1;
     let codes: Vec<&str> = codes.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(codes, ["0", "1", "2", "3", "4", "5", "6", "7", "130"]);
+}
+
+/// The page that documents the command line, without backticks.
+fn page() -> String {
+    std::fs::read_to_string(repository().join("docs/reference/cli.md")).expect("the page").replace('`', "")
+}
+
+#[test]
+fn the_documentation_names_every_option_of_the_help() {
+    let (workspace, page) = (small(), page());
+    for command in COMMANDS {
+        let help = workspace.run(&format!("{command} --help")).ok();
+        // An option starts its line, after its short form if it has one.
+        // `-q, --quiet`: the long form is the first word, or the one after the short form.
+        let long =
+            |line: &str| line.split_whitespace().take(2).find_map(|word| word.strip_prefix("--").map(str::to_owned));
+        let options = help.lines().filter(|line| line.trim_start().starts_with('-')).filter_map(long);
+        for option in options.map(|option| option.trim_end_matches(|c: char| !c.is_alphabetic()).to_owned()) {
+            assert!(option == "help" || page.contains(&format!("--{option}")), "--{option} of {command}");
+        }
+    }
+}
+
+#[test]
+fn the_documentation_states_the_exit_codes_of_the_help() {
+    let page = page();
+    let help = small().run("--help").ok().replace('`', "");
+    for line in help.split_once("Exit codes:").expect("a list of exit codes").1.lines().filter(|line| !line.is_empty())
+    {
+        let (code, meaning) = line.trim().split_once(' ').expect("a code and its meaning");
+        assert!(page.contains(&format!("| {code} | {} |", meaning.trim())), "{line}");
+    }
 }
 
 #[test]

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::{WORDS, Workspace, trained};
 
-/// Longest that anything here may take on a busy machine.
+/// Longest time that anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The protocol's number for an answer that nobody wants any more.
+/// The protocol's error code of a cancelled request.
 const REQUEST_CANCELLED: i64 = -32800;
 
 /// One editor and its server.
@@ -114,7 +114,7 @@ impl Editor {
         )
     }
 
-    /// The first ghost text. The workspace is loaded beside the editor; until then there is nothing to say.
+    /// The first ghost text. The workspace is loaded in the background; until then nothing is suggested.
     #[track_caller]
     fn ghost_text(&mut self, file: &Path, line: usize, character: usize) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -186,7 +186,7 @@ fn uri(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-/// The text up to the cursor of a method that begins to use the one field that all parts have.
+/// The text up to the cursor of a method that is about to use the one field that all parts have.
 fn typed() -> (String, usize, usize) {
     let text = format!("impl super::part0::{} {{\n    pub fn first(&self) -> Option<u32> {{\n        self.", WORDS[1]);
     (text, 2, 13)
@@ -227,9 +227,9 @@ fn a_cancelled_request_is_answered_as_cancelled_and_the_next_one_with_ghost_text
     let (text, line, character) = typed();
     let document = json!({ "uri": uri(&file), "languageId": "rust", "version": 1, "text": text });
     editor.notify("textDocument/didOpen", json!({ "textDocument": document }));
-    editor.ghost_text(&file, line, character); // from now on there is an answer to cancel
-    // An answer may overtake its cancellation, so it is tried again until one does not; with another text each time,
-    // since what was answered is kept.
+    editor.ghost_text(&file, line, character); // from now on there is a completion to cancel
+    // An answer may overtake its cancellation, so it is tried again until one does not, with another text each time,
+    // since completions are cached.
     let deadline = Instant::now() + PATIENCE;
     for version in 2.. {
         let changes = json!([{ "text": format!("//! {version}\n{text}") }]);

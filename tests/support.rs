@@ -1,4 +1,4 @@
-//! Make files, run, compare.
+//! How tests make files, run the binary and compare what it prints.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ pub(crate) struct Workspace {
     _folder: TempDir,
 }
 
-/// What a run left behind.
+/// What a run printed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -23,7 +23,7 @@ pub(crate) struct Ran {
 }
 
 impl Workspace {
-    /// Files in the mini-language: `//- /path` begins a file.
+    /// Files in the mini-language: `//- /path` starts a file.
     pub(crate) fn new(files: &str) -> Self {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a temporary folder");
         // Canonical, so that paths in messages compare equal where the temporary folder is a link.
@@ -79,14 +79,14 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// Ended well. Returns stdout.
+    /// Asserts exit code 0. Returns stdout.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 
-    /// Ended with `code` and one line on stderr, nothing on stdout. Returns that line.
+    /// Asserts exit code `code`, one line on stderr and nothing on stdout. Returns that line.
     #[track_caller]
     pub(crate) fn fails(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -161,7 +161,7 @@ license = \"MIT\"
 
 const PREFIX: &str = "nanochat-product-";
 
-/// The shared workspace lives in a static, which is never dropped: its folder is removed by a run after it.
+/// The shared workspace lives in a static, which is never dropped: a later run removes its folder.
 fn remove_stale() {
     let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
@@ -175,5 +175,5 @@ fn remove_stale() {
 
 /// The repository's root.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the repository").to_owned()
 }

@@ -1,4 +1,10 @@
-//! What README promises of the house, checked.
+//! What README and CONTRIBUTING promise about the repository, checked.
+
+mod modules;
+mod length;
+mod words;
+mod packages;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +24,7 @@ const EDGES: [(&str, &[&str]); 6] = [
     ("nanochat-train", &["nanochat-engine", "nanochat-eval", "nanochat-kernels"]),
 ];
 
-/// Who alone may use what directly, by the beginning of the dependency's name.
+/// Who alone may use what directly, by the start of the dependency's name.
 const OWNED: [(&str, &[&str]); 2] = [
     ("nanochat-train", &["candle", "mpi", "cudarc"]),
     ("nanochat-lsp", &["tower-lsp", "tokio", "cargo_metadata", "lsp-types", "gen-lsp-types"]),
@@ -82,7 +88,7 @@ fn the_settings_that_vs_code_offers_are_those_of_the_server() {
     let offered = package["contributes"]["configuration"]["properties"].as_object().expect("an object");
     let mut stated = nanochat_lsp::settings::schema();
     let stated = stated.as_object_mut().expect("an object");
-    // VS Code has a trust of its own, which the extension hands on.
+    // VS Code has a notion of trust of its own, which the extension passes to the server.
     stated.remove("trusted").expect("the server has it");
     for (key, property) in stated.iter() {
         let offered = &offered[&format!("nanochat.{key}")];
@@ -98,7 +104,7 @@ fn the_settings_that_vs_code_offers_are_those_of_the_server() {
 #[test]
 fn the_readme_shows_the_folders_that_are_there() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
-    let tree = tree_of(&readme).expect("a fenced block of README.md has a line that begins with `kernels/`");
+    let tree = tree_of(&readme).expect("a fenced block of README.md has a line that starts with `kernels/`");
     let on_disk: BTreeSet<String> = std::fs::read_dir(repository())
         .expect("the repository")
         .map(|entry| entry.expect("a readable entry"))
@@ -153,7 +159,7 @@ fn nothing_is_left_unwritten() {
 }
 
 #[test]
-fn plans_are_told_from_reasons() {
+fn plans_are_distinguished_from_reasons() {
     for plan in ["TODO: x", "a FIXME", "works for now", "Phase 2 brings it", "P1 improvement", "in a later issue"] {
         assert!(plan_in(plan).is_some(), "{plan}");
     }
@@ -164,7 +170,7 @@ fn plans_are_told_from_reasons() {
     }
 }
 
-/// The plan that a comment speaks of, if any.
+/// The words by which a comment announces a plan, if any.
 fn plan_in(comment: &str) -> Option<&'static str> {
     const WHOLE_WORDS: [&str; 8] = ["TODO", "FIXME", "XXX", "HACK", "WIP", "P0", "P1", "P2"];
     const PHRASES: [&str; 9] = [
@@ -198,6 +204,16 @@ fn comments<'a>(path: &Path, text: &'a str) -> impl Iterator<Item = (usize, &'a 
 
 /// Our source files, sorted.
 fn sources(folder: &Path) -> Vec<PathBuf> {
+    files(folder, &["rs", "ts", "lua", "toml", "sh", "yml", "py"])
+}
+
+/// The `.rs` files in a folder, sorted.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    files(folder, &["rs"])
+}
+
+/// Files with one of these extensions, sorted; not what is built, downloaded or generated.
+fn files(folder: &Path, extensions: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -205,11 +221,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
             let path = entry.expect("a readable entry").path();
             let name = path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
             let extension = path.extension().and_then(|extension| extension.to_str());
-            if path.is_symlink() || ["target", "node_modules", "dist", ".git", "snapshots"].contains(&name.as_str()) {
+            if path.is_symlink() || ["target", "node_modules", "dist", ".git"].contains(&name.as_str()) {
                 continue;
             } else if path.is_dir() {
                 folders.push(path);
-            } else if matches!(extension, Some("rs" | "ts" | "lua" | "toml" | "sh" | "yml" | "py")) {
+            } else if extension.is_some_and(|extension| extensions.contains(&extension)) {
                 files.push(path);
             }
         }
@@ -218,7 +234,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Folders that stand at a line's start as `name/`, in the fenced block that shows `kernels/` so.
+/// Folders that are named at the start of a line as `name/`, in the fenced block that has `kernels/` there.
 fn tree_of(readme: &str) -> Option<BTreeSet<String>> {
     let blocks = readme.split("```").skip(1).step_by(2);
     let folders = |block: &str| -> BTreeSet<String> {
@@ -235,7 +251,7 @@ fn tree_of(readme: &str) -> Option<BTreeSet<String>> {
 /// Locked, and for this machine only: what a build has fetched suffices.
 fn metadata() -> Metadata {
     let version = Command::new("rustc").arg("-vV").output().expect("rustc is there").stdout;
-    let version = String::from_utf8(version).expect("rustc says UTF-8");
+    let version = String::from_utf8(version).expect("rustc prints UTF-8");
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
     MetadataCommand::new()
         .manifest_path(repository().join("Cargo.toml"))

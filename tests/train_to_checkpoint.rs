@@ -48,7 +48,7 @@ fn training_reports_each_step_and_ends_with_a_checkpoint_that_verifies() {
     let workspace = Workspace::new(&sample());
     workspace.write("src/odd.rs", b"// \xff\n");
     let ran = workspace.run("train --recipe test --steps 4 --offline --message-format json");
-    assert!(ran.stderr.contains("odd.rs"), "what is left out is said: {}", ran.stderr);
+    assert!(ran.stderr.contains("odd.rs"), "what is left out is reported: {}", ran.stderr);
     let reports = lines(&ran.ok());
     let steps: Vec<&Value> = reports.iter().filter(|report| report["event"] == "step").collect();
     assert_eq!(steps.len(), 4);
@@ -93,7 +93,7 @@ fn a_later_run_learns_what_has_changed_and_a_forgotten_file_is_out_of_the_manife
 }
 
 #[test]
-fn a_base_is_where_training_begins() {
+fn training_starts_from_a_base() {
     let trained = trained();
     let work = Workspace::new(&sample());
     let file = work.root.join("base.ncz");
@@ -113,7 +113,7 @@ fn a_base_is_where_training_begins() {
 }
 
 #[test]
-fn evaluation_judges_the_held_out_files_beside_baselines() {
+fn evaluation_judges_the_held_out_files_and_compares_with_baselines() {
     // Files that differ: one that repeats what training saw would be dropped as a leak.
     let mut files = sample();
     for i in 0..12 {
@@ -227,7 +227,7 @@ fn a_reader_that_leaves_early_interrupts_training() {
     let ran = child.wait_with_output().expect("it ends");
     let message = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(130), "{message}");
-    assert!(message.contains("stdout is closed") && message.contains("goes on from there"), "{message}");
+    assert!(message.contains("stdout is closed") && message.contains("resumes from there"), "{message}");
 }
 
 /// A `try` that has a folder for temporary files of its own.
@@ -269,7 +269,7 @@ fn a_try_that_is_interrupted_twice_leaves_nothing_behind() {
     let (mut command, temporary) = a_try(&workspace, "--time 60s");
     let mut child = command.spawn().expect("the binary starts");
     let mut reports = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-    assert!(reports.any(|line| line.expect("UTF-8").contains("\"event\":\"step\"")), "training begins");
+    assert!(reports.any(|line| line.expect("UTF-8").contains("\"event\":\"step\"")), "training starts");
     assert_eq!(names(&temporary).len(), 1);
     let id = child.id().to_string();
     // Two signals of one kind may arrive as one.
@@ -281,7 +281,7 @@ fn a_try_that_is_interrupted_twice_leaves_nothing_behind() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_saves_its_state_and_goes_on() {
+fn an_interrupted_run_saves_its_state_and_resumes() {
     use std::io::{BufRead, BufReader};
     let workspace = Workspace::new(&sample());
     let mut command = workspace.command();
@@ -290,7 +290,7 @@ fn an_interrupted_run_saves_its_state_and_goes_on() {
     let mut reports = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
     let is_step = |line: &str| line.contains("\"event\":\"step\"");
     let first = reports.by_ref().map(|line| line.expect("UTF-8")).find(|line| is_step(line));
-    assert!(first.is_some(), "training begins");
+    assert!(first.is_some(), "training starts");
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(killed.expect("kill is there").success());
     let n_more = reports.filter(|line| line.as_ref().is_ok_and(|line| is_step(line))).count();

@@ -63,15 +63,15 @@ Examples:
 Data goes to stdout; progress and messages to stderr.
 
 Files:
-  Keys, trust and each workspace's checkpoint lie in the data folder, ~/.local/share/nanochat on Linux, or in
-  $NANOCHAT_HOME. What was measured of this machine lies in ~/.cache/nanochat, or there too. Workspaces themselves are
-  only read.
+  Keys, trust and each workspace's checkpoint are stored in the data folder, ~/.local/share/nanochat on Linux, or in
+  $NANOCHAT_HOME. Measurements of this machine and indexes of dependencies are stored in ~/.cache/nanochat, or in
+  $NANOCHAT_HOME too. Workspaces themselves are only read.
 
-Configuration (the first that says something holds):
+Configuration (the first that sets a value wins):
   command line > NANOCHAT_RECIPE, NANOCHAT_SEED, NANOCHAT_THREADS > [package.metadata.nanochat] >
   [workspace.metadata.nanochat] > config.toml in ~/.config/nanochat or $NANOCHAT_HOME
-  `train` reads recipe and seed; `train`, `try`, `eval`, `complete` and `tune` read threads. An editor's
-  settings are those of `lsp`.
+  `train` reads recipe and seed; `train`, `try`, `eval`, `complete` and `tune` read threads. `lsp` takes its
+  settings from the editor.
 
 Exit codes:
 ",
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn both_argv_forms_say_the_same() {
+    fn both_argv_forms_parse_to_the_same() {
         let through_cargo = parsed("cargo-nanochat nanochat verify --quiet x.ncz").expect("cargo's form");
         let bare = parsed("cargo-nanochat verify --quiet x.ncz").expect("the bare form");
         assert_eq!(format!("{through_cargo:?}"), format!("{bare:?}"));
     }
 
     #[test]
-    fn common_options_stand_before_or_after_the_command() {
+    fn common_options_may_come_before_or_after_the_command() {
         for line in ["cargo-nanochat --offline --color never train", "cargo-nanochat train --offline --color never"] {
             let cli = parsed(line).expect(line);
             assert!(cli.global.workspace.offline && cli.global.output.color == Colour::Never, "{line}");

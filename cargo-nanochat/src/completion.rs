@@ -1,4 +1,4 @@
-//! A checkpoint and a workspace's files, ready to answer.
+//! A completer made from a checkpoint and a workspace's files, and the sources of its tokens as text.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) fn completer(checkpoint: &Checkpoint, files: &[SourceFile], n_threads
     completer
 }
 
-/// Where the tokens came from, in order: `model 2, memory 5, model 1`.
+/// The sources of a completion's tokens, in order: `model 2, memory 5, model 1`.
 pub(crate) fn origin(sources: &[TokenSource]) -> String {
     let runs = sources.chunk_by(|a, b| a == b);
     let name = |source| match source {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_told_in_order() {
+    fn origins_are_listed_in_order() {
         use TokenSource::{Memory, Model};
         assert_eq!(origin(&[Model, Model, Memory, Model]), "model 2, memory 1, model 1");
         assert_eq!(origin(&[]), "");

@@ -23,7 +23,7 @@ pub(crate) struct WorkspaceArgs {
     /// Let cargo use only what is already on this machine
     #[arg(long, global = true)]
     pub(crate) offline: bool,
-    /// Leave Cargo.lock as it is, which every command does without being asked
+    /// Leave Cargo.lock unchanged, which every command does anyway
     #[arg(long, global = true)]
     locked: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Context {
     args: WorkspaceArgs,
 }
 
-/// The workspace at hand.
+/// The workspace that a command works on.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     pub(crate) sources: Sources,
@@ -53,7 +53,8 @@ impl Context {
         self.args.offline
     }
 
-    /// What the autotuner picked for a model here; a table that is of no use gets a line and the defaults.
+    /// What the autotuner picked for a model on this machine. A table that cannot be used is reported, and the defaults
+    /// are taken.
     pub(crate) fn plans(&self, config: &Config, n_threads: usize) -> Plans {
         let (plans, complaint) = tune::plans(&self.store.tune_path(), config, n_threads);
         if let Some(complaint) = complaint {
@@ -67,7 +68,7 @@ impl Context {
         self.workspace(Path::new("."))
     }
 
-    /// A file in a workspace's place, which cargo knows nothing of.
+    /// A file in the place of a workspace; cargo is not asked about it.
     pub(crate) fn file_as_workspace(&self, file: &Path) -> anyhow::Result<Workspace> {
         let file = file.canonicalize().map_err(|error| InputError(format!("{}: {error}", file.display())))?;
         Ok(Workspace { sources: Sources::folder(&file), settings: Settings::of_user(&config_file()?)? })
@@ -86,8 +87,8 @@ impl Context {
         })
     }
 
-    /// The workspace of `--manifest-path`, or the one that `folder` lies in. The user runs this command, so
-    /// cargo may be run.
+    /// The workspace of `--manifest-path`, or the one that contains `folder`. The user runs this command, so cargo may
+    /// be run.
     pub(crate) fn workspace(&self, folder: &Path) -> anyhow::Result<Workspace> {
         let manifest = self.manifest(folder)?;
         let cargo = CargoUse::Run { offline: self.args.offline, locked: self.args.locked };
@@ -112,7 +113,7 @@ fn checked_manifest(path: &Path) -> Result<PathBuf, InputError> {
     absolute(path)
 }
 
-/// `path` from the root; it need not exist.
+/// The absolute form of `path`, which need not exist.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, InputError> {
     std::path::absolute(path).map_err(|error| InputError(format!("{}: {error}", path.display())))
 }
@@ -126,7 +127,7 @@ fn config_file() -> Result<PathBuf, InputError> {
     Ok(base.config_dir().join("nanochat/config.toml"))
 }
 
-/// `$NANOCHAT_HOME`, which gathers everything in one folder.
+/// `$NANOCHAT_HOME`: one folder for data, cache and configuration.
 fn home() -> Option<PathBuf> {
     std::env::var_os("NANOCHAT_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! From how a command ended to the process's exit code. The one list of codes; `--help` prints it.
+//! How a command ended → the process's exit code. This is the only list of codes, and `--help` prints it.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use nanochat_train::data::shards::ShardError;
 use crate::output::{Output, StdoutClosed};
 use crate::position::OutsideError;
 
-/// What the process answers its caller.
+/// The exit codes of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -52,9 +52,9 @@ impl Exit {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "done",
-            Self::Failed => "something failed that is none of the below, e.g. a full disk",
-            Self::Usage => "the command line makes no sense",
-            Self::Input => "bad input: no workspace, no code, an unreadable file, a place outside it, bad settings",
+            Self::Failed => "any other failure, e.g. a full disk",
+            Self::Usage => "the command line cannot be parsed",
+            Self::Input => "bad input: no workspace, no code, an unreadable file, a position outside it, bad settings",
             Self::Refused => "no usable checkpoint: missing, truncated, foreign, tampered with, not trusted, outdated",
             Self::Untrusted => "the workspace is not trusted, and nothing of it was run: answer yes, or pass --trust",
             Self::Unconfined => "this machine lacks a layer that `--sandbox require` asks for",
@@ -64,17 +64,17 @@ impl Exit {
     }
 }
 
-/// Input that cannot be used, where no crate below has a name for it.
+/// Input that cannot be used, where no library has an error type for it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct InputError(pub(crate) String);
 
-/// A comparison ended badly for the second run.
+/// `eval compare` shows that the second run is worse.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Worse(pub(crate) String);
 
-/// Whether to build a workspace is its user's decision, and they did not say yes.
+/// Whether to build a workspace is its user's decision, and the user has not agreed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{} is not trusted{}, so nothing of it was run: checking it would run its build scripts, its procedural macros and \
@@ -86,19 +86,19 @@ pub(crate) struct Untrusted {
     pub(crate) was_asked: bool,
 }
 
-/// The user pressed Ctrl-C, and all was left in order.
+/// The user pressed Ctrl-C, and the command stopped cleanly.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Interrupted(pub(crate) &'static str);
 
 /// Prints what clap has to say: help to stdout, errors to stderr.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is the reader's way to say that it has read enough.
+    // A reader that closes the pipe has read enough.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Ok } as u8)
 }
 
-/// Prints the error, if any, and answers with its code.
+/// Prints the error, if any, and returns its exit code.
 pub(crate) fn finish(result: anyhow::Result<ExitCode>, output: &Output) -> ExitCode {
     let exit = match result {
         Ok(code) => return code,

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks, the second insists.
+//! Ctrl-C: the first one asks the work to stop, the second one ends the process.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use nanochat_engine::Cancel;
 
 use crate::exit::Exit;
 
-/// What SIGINT and SIGTERM do from now on.
+/// What the handler of SIGINT and SIGTERM shares with the command.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     cancel: Cancel,
@@ -20,7 +20,7 @@ pub(crate) struct Interrupt {
 static INTERRUPT: OnceLock<Interrupt> = OnceLock::new();
 
 impl Interrupt {
-    /// Takes the signals over. Work looks at [`Interrupt::cancel`].
+    /// Installs the handler, once. Work is cancelled by [`Interrupt::cancel`].
     pub(crate) fn install() -> anyhow::Result<&'static Self> {
         if let Some(interrupt) = INTERRUPT.get() {
             return Ok(interrupt);
@@ -36,7 +36,7 @@ impl Interrupt {
                 std::process::exit(Exit::Interrupted as i32);
             }
             handler.cancel.cancel();
-            let _ = writeln!(std::io::stderr(), "stopping in good order; once more to stop at once");
+            let _ = writeln!(std::io::stderr(), "stopping cleanly; press Ctrl-C again to stop at once");
         })?;
         Ok(INTERRUPT.get_or_init(|| interrupt))
     }
@@ -46,21 +46,21 @@ impl Interrupt {
         &self.cancel
     }
 
-    /// From now on a signal ends the process, in order: there is nothing left to save.
+    /// From now on a signal ends the process at once, with success: there is nothing left to save.
     pub(crate) fn leave_at_once(&self) {
         self.leave_at_once.store(true, Ordering::Release);
     }
 
-    /// The second signal removes this folder too: it ends the process without dropping what the threads hold.
+    /// Makes the second signal remove this folder: it ends the process without running destructors.
     pub(crate) fn remove_at_exit(&self, folder: &Path) {
         *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
     }
 
-    /// Ends what would outlive the process, and removes its folders. The work is cancelled, so none of it is started anew.
+    /// Kills what would outlive the process, and removes its folder. The work is cancelled, so nothing starts again.
     fn clean_up(&self) {
         nanochat_eval::sandbox::kill_all();
         if let Some(folder) = &*self.folder.lock().unwrap_or_else(PoisonError::into_inner) {
-            // It may be gone already, and nobody is left to tell.
+            // It may be gone already, and there is nobody to tell.
             let _ = std::fs::remove_dir_all(folder);
         }
     }

@@ -14,12 +14,12 @@ mod exit;
 
 use std::process::ExitCode;
 
-// Training frees and takes the same large buffers at every step; glibc gives them back to the system each time.
+// Training frees and allocates the same large buffers at every step; glibc returns them to the system each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Evaluation confines what it runs with a helper, and that is this program.
+    // Evaluation confines what it runs by a helper process, which is this program started again.
     nanochat_eval::sandbox::become_helper_if_asked();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,

@@ -12,7 +12,8 @@ use serde::Serialize;
 #[command(next_help_heading = "Common options")]
 pub(crate) struct OutputArgs {
     /// Colour the output
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, env = "CARGO_TERM_COLOR", hide_env = true, global = true)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto, global = true)]
+    #[arg(env = "CARGO_TERM_COLOR", hide_env = true)]
     pub(crate) color: Colour,
     /// Say less on stderr: errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -25,7 +26,7 @@ pub(crate) struct OutputArgs {
     message_format: Format,
 }
 
-/// When to colour.
+/// `--color`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Colour {
     Auto,
@@ -33,14 +34,14 @@ pub(crate) enum Colour {
     Never,
 }
 
-/// Form of what is written to stdout.
+/// `--message-format`: the form of the data on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Human,
     Json,
 }
 
-/// Where a command's words go.
+/// Writes data to stdout and messages for people to stderr, as the options ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     format: Format,
@@ -59,7 +60,7 @@ pub(crate) struct StdoutClosed;
 pub(crate) const MODEL: Style = AnsiColor::BrightCyan.on_default();
 /// Text from the memory.
 pub(crate) const MEMORY: Style = AnsiColor::BrightYellow.on_default();
-/// What stands around.
+/// Text around a completion, and other secondary text.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 /// A heading.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -85,7 +86,7 @@ impl Output {
         }
     }
 
-    /// The same, without words for people.
+    /// The same without messages for people.
     pub(crate) fn silent(self) -> Self {
         Self { quiet: true, ..self }
     }
@@ -117,7 +118,7 @@ impl Output {
         }
     }
 
-    /// Writes to stdout as it is, and flushes.
+    /// Writes `text` to stdout unchanged, and flushes. A closed stdout is [`StdoutClosed`].
     pub(crate) fn data(&self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -131,14 +132,14 @@ impl Output {
         self.data(&(serde_json::to_string(value)? + "\n"))
     }
 
-    /// A line for people.
+    /// A message for people, one line.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {
             self.line(&text);
         }
     }
 
-    /// A line for people who asked for more.
+    /// A message for people who passed `-v`.
     pub(crate) fn detail(&self, text: impl Display) {
         if self.verbose > 0 {
             self.line(&text);
@@ -161,7 +162,7 @@ impl Output {
     }
 
     fn line(&self, text: &dyn Display) {
-        // Nobody is left to tell when stderr is closed.
+        // When stderr is closed, there is nobody to tell.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
@@ -185,7 +186,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The error and its causes. A cause that the error above it quotes is not said twice.
+/// The error and its causes. A cause that the error above it quotes is not repeated.
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_that_are_quoted_are_said_once() {
+    fn causes_that_are_quoted_appear_once() {
         let cause = anyhow::anyhow!("disk full\n  really");
         assert_eq!(
             one_line(&cause.context("writing a (disk full; really)").context("no")),

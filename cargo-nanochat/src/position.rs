@@ -1,9 +1,9 @@
-//! `FILE:LINE:COL`, and where in a text that is.
+//! `FILE:LINE:COL`, and its byte offset in a text.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A place in a file. Both numbers count from 1; the column counts characters.
+/// A position in a file. Both numbers count from 1; the column counts characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) file: PathBuf,
@@ -11,12 +11,16 @@ pub(crate) struct Position {
     pub(crate) column: usize,
 }
 
-/// The text has no such place.
+/// The text has no such position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OutsideError {
     #[error("{file} has {n_lines} lines; there is no line {line}", file = file.display())]
     Line { file: PathBuf, n_lines: usize, line: usize },
-    #[error("line {line} of {file} has {n_chars} characters, so columns 1 to {}; there is no column {column}", n_chars + 1, file = file.display())]
+    #[error(
+        "line {line} of {file} has {n_chars} characters, so columns 1 to {}; there is no column {column}",
+        n_chars + 1,
+        file = file.display()
+    )]
     Column { file: PathBuf, line: usize, n_chars: usize, column: usize },
 }
 
@@ -36,7 +40,7 @@ impl FromStr for Position {
 }
 
 impl Position {
-    /// The byte of `text` at which the cursor stands. The end of a line is a place, before its line break.
+    /// The byte offset of the cursor in `text`. The end of a line is a position too, before its line break.
     pub(crate) fn offset(&self, text: &str) -> Result<usize, OutsideError> {
         let Self { file, line, column } = self.clone();
         let mut lines = text.split('\n');
@@ -72,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn places_outside_the_text_are_named() {
+    fn positions_outside_the_text_are_errors_that_name_them() {
         let message = |result: Result<usize, OutsideError>| result.expect_err("outside").to_string();
         assert_eq!(message(at("ab\nc", 3, 1)), "a.rs has 2 lines; there is no line 3");
         assert_eq!(

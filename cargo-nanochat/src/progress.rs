@@ -1,4 +1,4 @@
-//! Training and evaluation as they go: a bar on a terminal, a line now and then elsewhere, objects for json.
+//! Progress of training and evaluation: a bar on a terminal, a line every ten seconds elsewhere, objects in JSON.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use nanochat_engine::Cancel;
 
 use crate::output::Output;
 
-/// Between two lines where there is no terminal to redraw.
+/// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Shows training.
+/// Shows the events of a training run.
 pub(crate) struct TrainProgress<'a> {
     output: &'a Output,
     bar: Bar,
@@ -19,7 +19,7 @@ pub(crate) struct TrainProgress<'a> {
     error: Option<anyhow::Error>,
 }
 
-/// So many of the files that were left out are named on a terminal.
+/// Maximum number of skipped files that are named; the rest is counted.
 const MOST_SKIPPED: usize = 20;
 
 impl<'a> TrainProgress<'a> {
@@ -74,11 +74,11 @@ impl<'a> TrainProgress<'a> {
             }
             Event::Tokenised { n_tokens, n_files, damaged } => {
                 if let Some(reason) = damaged {
-                    self.bar.say(self.output, &format!("kept tokens were damaged ({reason}) and are made anew"));
+                    self.bar.say(self.output, &format!("the cached tokens were damaged ({reason}) and are rebuilt"));
                 }
                 self.bar.say(self.output, &format!("{n_tokens} tokens to learn from; {n_files} files tokenised"));
             }
-            Event::Resumed { step } => self.bar.say(self.output, &format!("going on from step {step}")),
+            Event::Resumed { step } => self.bar.say(self.output, &format!("resuming from step {step}")),
             Event::Searched { step, total, rate, loss } => {
                 let message = format!("loss {loss:.3} at {rate:.3} times the recipe's rates");
                 self.bar.set(self.output, step, total, "rate", &message);
@@ -86,32 +86,34 @@ impl<'a> TrainProgress<'a> {
             Event::Replayed { n_train_files, n_held_out_files, train_bytes } => {
                 let size = bytes(train_bytes);
                 let text = format!(
-                    "{n_train_files} of them ({size}) of dependencies, against forgetting; {n_held_out_files} more held out"
+                    "{n_train_files} of these ({size}) are dependencies', against forgetting; {n_held_out_files} more \
+                     held out"
                 );
                 self.bar.say(self.output, &text);
             }
             Event::Updated { n_changed_files: 0, .. } => {
-                self.bar.say(self.output, "no file that is learned has changed since the last run");
+                self.bar.say(self.output, "no file to learn from has changed since the last run");
             }
             Event::Updated { n_changed_files, share, steps } => {
                 let text = format!(
-                    "going on from the last run: {n_changed_files} new or changed files, {:.1} % of the code, {steps} steps",
+                    "updating the last run: {n_changed_files} new or changed files, {:.1} % of the code, {steps} steps",
                     100.0 * share
                 );
                 self.bar.say(self.output, &text);
             }
             Event::Stopped { step, best_step, bits_per_byte } => {
                 let text = format!(
-                    "nothing more is learned at step {step}; keeping step {best_step}, {bits_per_byte:.3} bits/byte held out"
+                    "no more progress at step {step}; keeping step {best_step}, {bits_per_byte:.3} bits/byte held out"
                 );
                 self.bar.say(self.output, &text);
             }
             Event::Found { rate } => {
-                self.bar.say(self.output, &format!("going on with {rate:.3} times the recipe's learning rates"));
+                self.bar.say(self.output, &format!("continuing with {rate:.3} times the recipe's learning rates"));
             }
             Event::RolledBack { from, step, rate } => {
                 let text = format!(
-                    "the loss ran away at step {from}; back at step {step}, with {rate:.3} times the recipe's learning rates"
+                    "the loss diverged at step {from}; back at step {step}, with {rate:.3} times the recipe's learning \
+                     rates"
                 );
                 self.bar.say(self.output, &text);
             }
@@ -135,7 +137,7 @@ impl<'a> TrainProgress<'a> {
     }
 }
 
-/// A bar, or lines.
+/// A progress bar on a terminal, lines elsewhere.
 pub(crate) struct Bar {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
@@ -151,7 +153,7 @@ impl Bar {
         Self { bar: is_shown.then_some(bar), last_line: None }
     }
 
-    /// Shows that `done` of `total` is done. `unit` begins the line where there is no bar.
+    /// Shows that `done` of `total` is done. `unit` starts the line where there is no bar.
     pub(crate) fn set(&mut self, output: &Output, done: usize, total: usize, unit: &str, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_length(total as u64);
@@ -163,7 +165,7 @@ impl Bar {
         }
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     pub(crate) fn say(&self, output: &Output, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output.note(text)),

@@ -1,4 +1,4 @@
-//! Defaults that a user, a workspace or a package states. The environment is read here and in `context` only.
+//! Defaults that a user, a workspace or a package sets. The environment is read here and in `context` only.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::exit::InputError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Name or path; a path in a Cargo.toml is relative to it.
+    /// Name or path of a training recipe; a path in a Cargo.toml is relative to it.
     pub(crate) recipe: Option<String>,
     pub(crate) seed: Option<u64>,
     pub(crate) threads: Option<usize>,
@@ -84,7 +84,7 @@ fn variable<T: FromStr>(name: &str) -> Result<Option<T>, InputError> {
         Some(value) if value.is_empty() => Ok(None),
         Some(value) => match value.to_str().and_then(|value| value.parse().ok()) {
             Some(value) => Ok(Some(value)),
-            None => Err(InputError(format!("{name} is `{}`, which it cannot be", value.display()))),
+            None => Err(InputError(format!("{name} is `{}`, which is not a valid value", value.display()))),
         },
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_home_of_a_setting_wins() {
+    fn the_most_specific_source_of_a_setting_wins() {
         let settings = load(&[
             ("member/Cargo.toml", "[package.metadata.nanochat]\nrecipe = \"own.toml\""),
             ("Cargo.toml", "[workspace.metadata.nanochat]\nrecipe = \"theirs\"\nseed = 7"),

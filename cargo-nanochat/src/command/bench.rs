@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --shape → random weights → a signed checkpoint in a temporary folder → this program again, with --model
-//! --model → verify, load → a prompt from nothing; the same with 512 tokens cached → tokens/s, ms, per cent of the peaks
+//! --model → verify, load → a prompt with an empty cache, then after 512 cached tokens → tokens/s, ms, shares of peaks
 //! ```
 //!
 //! A shape is measured in a second process, so that the memory it takes is that of loading a checkpoint and no more.
@@ -30,9 +30,9 @@ use crate::values::at_least_one;
 
 /// Measure how fast this machine answers
 ///
-/// Times a prompt from nothing and a keystroke behind 512 cached tokens, and sets both beside what this machine can
-/// do at most, which is measured in the same run. A shape is measured with random weights: speed does not depend on
-/// what a model has learned.
+/// Times a prompt with an empty cache and a keystroke after 512 cached tokens, and compares both with the peak of this
+/// machine, which is measured in the same run. A shape is measured with random weights: speed does not depend on what
+/// a model has learned.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -42,7 +42,7 @@ Examples:
 
 stdout: the table. json: one object with decode_tokens_per_s, prompt_tokens_per_s, first_token_ms_cached,
 completion_ms_cached, completion_ms_cold, peak_fraction (the prompt's, of the int8 peak), bandwidth_fraction
-(decoding's, of the memory bandwidth; above 1 where caches serve it), resident_mb and what else the table shows.
+(decoding's, of the memory bandwidth; above 1 where caches serve it), resident_mb and all else that the table shows.
 Each time is the median of the runs. Writes to a temporary folder only, and removes it.")]
 pub(crate) struct BenchArgs {
     /// Width, layers, heads, key/value heads, MLP width, vocabulary, residual streams, and context if not 2048
@@ -54,44 +54,45 @@ pub(crate) struct BenchArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Completions to time, each from nothing and from the cache
+    /// Completions to time, each with an empty cache and with a filled one
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
     runs: usize,
 }
 
 /// The model id of a checkpoint that was made for measuring.
 const RANDOM: &str = "random weights";
-/// Tokens that are cached when a keystroke comes.
+/// Tokens that are cached when a keystroke arrives.
 const N_CACHED: usize = 512;
 /// New tokens of a keystroke's prompt: healing takes a few back, and the window's end moves.
 const N_NEW: usize = 16;
 /// Tokens generated for a completion.
 const N_GENERATED: usize = 24;
 
-/// The one json object.
+/// The object that `--message-format json` prints.
 #[derive(Clone, Debug, Serialize)]
 struct Report {
     model: String,
     shape: String,
     threads: usize,
     isa: &'static str,
-    /// Of a prompt from nothing.
+    /// Of a prompt with an empty cache.
     prompt_tokens_per_s: f64,
-    /// Behind `N_CACHED + N_NEW` tokens.
+    /// Of tokens that follow a context of `N_CACHED + N_NEW` tokens.
     decode_tokens_per_s: f64,
     /// The first token of a completion whose prompt is cached but for its last 16 tokens.
     first_token_ms_cached: f64,
     completion_ms_cached: f64,
     completion_ms_cold: f64,
-    /// Shortest time in which this machine could do the prompt's multiplications, of the time it took.
+    /// The share of the machine's int8 peak that the prompt's multiplications reach.
     peak_fraction: f64,
-    /// Of the decoding: the bytes of weights that it reads, of what the machine can read from memory meanwhile.
+    /// The share of the machine's memory bandwidth that decoding reaches by reading the weights; above 1 where caches
+    /// serve it.
     bandwidth_fraction: f64,
     int8_gops_peak: f64,
     read_gb_per_s_peak: f64,
     load_ms: f64,
     weights_mb: f64,
-    /// Of the process, with the context full.
+    /// Resident memory of the process with a full context; `None` where the system does not report it.
     resident_mb: Option<f64>,
     resident_tokens: usize,
 }
@@ -132,7 +133,7 @@ fn in_a_second_process(context: &Context, args: &BenchArgs, interrupt: &Interrup
         let (key, _) = store.load_key_or_create()?;
         store.install(&checkpoint, &key, &path)?;
     }
-    // What the autotuner picked on this machine holds there too. Without a table there is nothing to copy.
+    // What the autotuner picked on this machine is right for the second process too. There may be no table to copy.
     let _ = std::fs::copy(context.store.tune_path(), store.tune_path());
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("bench").arg("--model").arg(&path).arg("--runs").arg(args.runs.to_string());
@@ -147,7 +148,7 @@ fn in_a_second_process(context: &Context, args: &BenchArgs, interrupt: &Interrup
     if interrupt.cancel().is_cancelled() {
         return Err(Interrupted("stopped; nothing is kept").into());
     }
-    // It has said what went wrong.
+    // The second process has printed what went wrong.
     Ok(if status.success() { Exit::Ok } else { Exit::Failed })
 }
 
@@ -168,7 +169,7 @@ fn measure(
     let config = checkpoint.manifest.config.clone();
     if config.context < N_CACHED + N_NEW + N_GENERATED {
         return Err(InputError(format!(
-            "the model's context is {} tokens; the measure needs {}",
+            "the model's context is {} tokens; the measurement needs {}",
             config.context,
             N_CACHED + N_NEW + N_GENERATED
         ))
@@ -227,10 +228,10 @@ struct Runs {
 }
 
 impl Runs {
-    /// A completion from nothing, then one whose first `N_CACHED` tokens are cached.
+    /// A completion with an empty cache, then one whose first `N_CACHED` tokens are cached.
     fn add(&mut self, session: &mut Session, run: usize, cancel: &Cancel) -> anyhow::Result<()> {
         let vocab_size = session.model().config().vocab_size;
-        // A first token of its own makes each run start from nothing.
+        // A first token of its own makes each run start with an empty cache.
         let cached = tokens(N_CACHED, run + 1, vocab_size);
         session.model().announce();
         let start = Instant::now();
@@ -267,7 +268,7 @@ fn prompt_ops(config: &Config) -> f64 {
     2.0 * (ternary + config.n_layers * config.d_model * N_CACHED) as f64
 }
 
-/// Resident memory of this process, where the system tells.
+/// Resident memory of this process; `None` where the system does not report it.
 fn resident_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -290,9 +291,9 @@ fn human(report: &Report) -> String {
         }),
         row("first token, cached", format!("{:.2} ms", report.first_token_ms_cached), String::new()),
         row("completion, cached", format!("{:.2} ms", report.completion_ms_cached), {
-            format!("{N_NEW} new prompt tokens behind {N_CACHED}, {N_GENERATED} generated")
+            format!("{N_NEW} new prompt tokens after {N_CACHED} cached, {N_GENERATED} generated")
         }),
-        row("completion, from nothing", format!("{:.2} ms", report.completion_ms_cold), {
+        row("completion, empty cache", format!("{:.2} ms", report.completion_ms_cold), {
             format!("{} prompt tokens, {N_GENERATED} generated", N_CACHED + N_NEW)
         }),
         row("load", format!("{:.1} ms", report.load_ms), String::new()),

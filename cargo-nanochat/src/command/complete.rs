@@ -1,4 +1,4 @@
-//! `complete`: one place, one completion, to stdout.
+//! `complete`: one completion for one position, to stdout.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -21,12 +21,12 @@ use crate::exit::InputError;
 use crate::position::Position;
 use crate::values::at_least_one;
 
-/// Print one completion for a place in a file
+/// Print one completion for a position in a file
 ///
 /// Reads the file as it is on disk, puts the cursor at LINE:COL (both from 1; COL counts characters) and prints
-/// the text that would be inserted. The workspace is the one the file lies in. Its other files and the sources of its
-/// locked dependencies are the memory; the first time these are indexed, which takes seconds.
-/// Prints nothing when silence is the better answer.
+/// the text that would be inserted. The workspace is the one that contains the file. Its other files and the sources of
+/// its locked dependencies are the memory; the first time, the dependencies are indexed, which takes seconds.
+/// Prints nothing where no suggestion is better than a doubtful one.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -35,16 +35,16 @@ Examples:
   cargo nanochat complete src/lib.rs:12:9 --model shared.ncz --max-lines 4
 
 stdout: the completion. json: text, stop, confidence, sources (model or memory, per token), timings in ms.
-Writes no file of the workspace. The cache folder keeps the index of the dependencies, and the data folder remembers
-the version of a checkpoint that is new to it, so that an older one is refused from then on.")]
+Writes no file of the workspace. The cache folder keeps the index of the dependencies, and the data folder records
+the version of a new checkpoint, so that an older one is refused from then on.")]
 pub(crate) struct CompleteArgs {
-    /// Where the cursor stands, e.g. `src/lib.rs:12:9`
+    /// Position of the cursor, e.g. `src/lib.rs:12:9`
     #[arg(value_name = "FILE:LINE:COL")]
     position: Position,
     /// Use this checkpoint instead of the workspace's own
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Most lines of the completion
+    /// Maximum number of lines of the completion
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     max_lines: usize,
     /// Leave the dependencies out of the memory
@@ -58,16 +58,16 @@ pub(crate) struct CompleteArgs {
 /// A line of code is seldom longer, in tokens.
 const TOKENS_PER_LINE: usize = 48;
 
-/// Threads that index dependencies.
+/// Number of threads that index dependencies.
 const N_INDEXING: usize = 2;
 
-/// What json says.
+/// The object that `--message-format json` prints.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     file: &'a Path,
     line: usize,
     column: usize,
-    /// `None` where silence is the better answer.
+    /// `None` where there is nothing to suggest.
     text: Option<&'a str>,
     stop: Option<Stop>,
     confidence: Option<f32>,
@@ -81,7 +81,7 @@ struct Answer<'a> {
 struct Timings {
     /// cargo metadata and reading the files
     workspace: f64,
-    /// verifying and laying out the checkpoint, indexing the memory
+    /// verifying and unpacking the checkpoint, indexing the memory
     load: f64,
     /// prompt to text
     complete: f64,
@@ -149,7 +149,8 @@ pub(crate) fn run(context: &Context, args: &CompleteArgs) -> anyhow::Result<()> 
     }
 }
 
-/// The completer's memory with what its workspace depends on, from the cache that the server uses or made now.
+/// The completer's memory with the dependencies of its workspace, from the cache that the server uses too, or indexed
+/// now.
 fn with_dependencies(context: &Context, completer: &Completer, packages: &[Package]) -> anyhow::Result<Memory> {
     let cache = Cache::at(context.store.memory_dir());
     let (tokenizer, cancel) = (&**completer.tokenizer(), &Cancel::new());
@@ -160,7 +161,7 @@ fn with_dependencies(context: &Context, completer: &Completer, packages: &[Packa
             context.output.detail(format_args!("left out of the memory: {what}, {reason}"))
         }
         Event::Damaged { path, reason } => {
-            context.output.detail(format_args!("{}: {reason}; it is made anew", path.display()));
+            context.output.detail(format_args!("{}: {reason}; it is rebuilt", path.display()));
         }
         Event::NotKept { reason } => context.output.note(format_args!("the index cannot be kept: {reason}")),
         Event::Partial(_) => {}
@@ -171,7 +172,7 @@ fn with_dependencies(context: &Context, completer: &Completer, packages: &[Packa
     Ok(memory.with_symbols(Tier::Dependencies, symbols))
 }
 
-/// As the store opens it; but one question needs no data folder that can be written.
+/// Opens a checkpoint as the store does, except that a data folder that cannot be written does not prevent it.
 fn open_checkpoint(context: &Context, path: &Path) -> anyhow::Result<Checkpoint> {
     match context.store.open_checkpoint(path) {
         Err(error @ StoreError::Io { .. }) => {

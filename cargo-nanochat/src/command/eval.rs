@@ -1,4 +1,4 @@
-//! `eval`: compile success on held-out code. Each concern has its flags in a file of its own.
+//! `eval`: compile success on held-out code. Each group of flags is in a file with the code that reads it.
 
 mod reports;
 mod sandbox;
@@ -47,8 +47,8 @@ With --system, the code around each hole is sent to that server, at temperature 
 refused without --allow-remote.
 
 stdout: the table. json: the whole report. stderr: progress.
-Writes no file in the workspace; compiles in a temporary copy. With --out, a run that was interrupted goes on where
-it ended, and comes to the same records."
+Writes no file in the workspace; compiles in a temporary copy. With --out, an interrupted run resumes where it
+stopped, and ends with the same records."
 )]
 pub(crate) struct EvalArgs {
     #[command(subcommand)]
@@ -68,12 +68,12 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Put the parts of a run together: the same report as of the whole
+    /// Merge the parts of a run into the same report as of the whole
     Merge {
         /// The folders of all parts
         #[arg(required = true, value_name = "DIR")]
         parts: Vec<PathBuf>,
-        /// Where the records of the whole go
+        /// Where to write the records of the whole
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         #[command(flatten)]
@@ -88,8 +88,8 @@ enum Action {
     },
     /// Compare two runs hole by hole, or one with the committed table
     ///
-    /// Prints B minus A on the holes that both filled, with 95 % intervals and McNemar's test. The exit code is 7 where B
-    /// is shown to compile less often than A, and 0 where it is better or no difference is shown.
+    /// Prints B minus A on the holes that both runs filled, with 95 % intervals and McNemar's test. The exit code is 7
+    /// where B is shown to compile less often than A, and 0 where it is better or no difference is shown.
     Compare(CompareArgs),
 }
 
@@ -167,12 +167,12 @@ fn show_audit(output: &Output, audit: &Audit) -> anyhow::Result<()> {
     }
     let Audit { audited, agree, false_ok, false_fail, timed_out, differing } = audit;
     let mut text = format!(
-        "\naudit: {agree} of {audited} verdicts are the same alone; {false_ok} compiled in company only, {false_fail} \
-         alone only\n"
+        "\naudit: {agree} of {audited} verdicts are the same when compiled alone; {false_ok} compiled only with others, \
+         {false_fail} only alone\n"
     );
     if *timed_out > 0 {
         text.push_str(&format!(
-            "  {timed_out} more were killed at the timeout alone, which says nothing; see --timeout\n"
+            "  {timed_out} more were killed at the timeout alone, which is inconclusive; see --timeout\n"
         ));
     }
     for differing in differing {

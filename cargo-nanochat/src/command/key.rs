@@ -1,4 +1,4 @@
-//! `key`: your key, and whom you trust.
+//! `key`: your signing key, and the keys that you trust.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ enum KeyAction {
     },
 }
 
-/// A public key is two short lines.
+/// Most bytes of a public key's file, which has two short lines.
 const MAX_KEY_FILE: u64 = 4096;
 
 #[derive(Debug, Serialize)]

@@ -13,7 +13,7 @@ use crate::progress::bytes;
 
 /// Write this workspace's checkpoint to a file that others can use
 ///
-/// Verifies the installed checkpoint and writes it out, signed by your key. Whoever receives it runs
+/// Verifies the installed checkpoint and writes it to a file, signed by your key. Whoever receives it runs
 /// `cargo nanochat key trust` on your public key once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -23,7 +23,7 @@ Examples:
 
 stdout: the path. Writes that one file, whole or not at all.")]
 pub(crate) struct PackArgs {
-    /// Where to [default: NAME-vVERSION.ncz in the current folder]
+    /// Where to write it [default: NAME-vVERSION.ncz in the current folder]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `train`: workspace → signed, installed checkpoint, and what it gained.
+//! `train`: workspace → signed, installed checkpoint, and how much better it predicts held-out files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,13 +21,13 @@ use crate::values::{at_least_one, duration};
 
 /// Adapt the model to this workspace
 ///
-/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names, nor what is generated
-/// or a copy), holds whole files out, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then
+/// Reads the .rs files of the workspace's members (not what .gitignore or .nanochatignore names, nor generated files
+/// and copies), holds out whole files, trains, and installs a signed checkpoint that `complete`, `lsp` and `eval` then
 /// use. The first run makes a signing key without a passphrase, readable by you only.
 ///
-/// Ctrl-C stops after the current step and saves the state; the same command goes on from there. A second
-/// Ctrl-C aborts at once. After a finished run it learns what has changed since, from the weights that it left;
-/// where more than half of the code has changed, it begins afresh.
+/// Ctrl-C stops after the current step and saves the state; the same command resumes from there. A second
+/// Ctrl-C aborts at once. After a finished run, the next one starts from its weights and learns what has changed since;
+/// if more than half of the code has changed, it starts from scratch.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,15 +47,15 @@ after and checkpoint, with --forget also `forgot`.
 With --pack the path on stdout; json: one object with file, files, tokens and bytes.
 Writes to the data folder only: the key, the training state and the checkpoint; with --pack that file.")]
 pub(crate) struct TrainArgs {
-    /// Recipe: a built-in name or a .toml file [default: `default`, from a base `adapt`]
+    /// Recipe: a built-in name or a .toml file [default: `default`, with --base `adapt`]
     #[arg(long, value_name = "NAME")]
     recipe: Option<String>,
-    /// Begin with the weights, the tokenizer and the shape of this checkpoint instead of fresh ones; `before` is what it
-    /// is worth here
+    /// Start from the weights, the tokenizer and the shape of this checkpoint instead of random weights; `before` then
+    /// shows how well it predicts this workspace untrained
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
-    /// Train on the locked dependencies too whose licences are on this list of SPDX identifiers, parted by commas [default
-    /// list: MIT, Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
+    /// Train on the locked dependencies too whose licences are on this list of SPDX identifiers, separated by commas
+    /// [default list: MIT, Apache-2.0, BSD-2-Clause, BSD-3-Clause, ISC, Zlib, Unlicense, 0BSD, CC0-1.0, MIT-0]
     #[arg(long, value_name = "LICENCES", num_args = 0..=1, value_delimiter = ',')]
     dependencies: Option<Vec<String>>,
     /// Optimizer steps, instead of the recipe's number
@@ -67,16 +67,17 @@ pub(crate) struct TrainArgs {
     /// Seed of the weights and of the order of the data, instead of the recipe's
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Start afresh even if an interrupted run could go on
+    /// Start from scratch even if an interrupted run could be resumed
     #[arg(long)]
     restart: bool,
-    /// Try growing learning rates on at most 72 steps first, undo these, and use the recipe's rates times what was found
+    /// First try increasing learning rates for at most 72 steps, undo these, and multiply the recipe's rates by the
+    /// best factor
     #[arg(long)]
     find_lr: bool,
-    /// Train afresh without this file or folder and keep it out of every later run; may be given several times
+    /// Train from scratch without this file or folder and keep it out of every later run; may be repeated
     #[arg(long, value_name = "PATH")]
     forget: Vec<PathBuf>,
-    /// Let runs learn from a forgotten path again
+    /// Let later runs learn from a forgotten path again; may be repeated
     #[arg(long, value_name = "PATH")]
     remember: Vec<PathBuf>,
     /// Write what would be trained on to this file, as tokens without secrets, and train nothing
@@ -86,10 +87,10 @@ pub(crate) struct TrainArgs {
     /// file's own, and its path is printed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dependencies", "forget", "remember"])]
     packed: Option<PathBuf>,
-    /// Leave the machine to others: one worker at the lowest priority
+    /// Leave the machine to other programs: one worker at the lowest priority
     #[arg(long, conflicts_with = "threads")]
     background: bool,
-    /// Where gradients are taken; `cuda` is the first NVIDIA GPU, in binaries that are built with it
+    /// Where gradients are computed; `cuda` is the first NVIDIA GPU, in binaries that are built with it
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
     /// Worker threads; 0 is one per core
@@ -105,14 +106,14 @@ impl TrainArgs {
     }
 }
 
-/// Where the gradients of a step are taken.
+/// `--device`: where the gradients of a step are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Device {
     Cpu,
     Cuda,
 }
 
-/// The last json object.
+/// The last JSON object.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "trained")]
 struct Trained<'a> {
@@ -129,7 +130,7 @@ struct Trained<'a> {
     forgot: Option<Forgot<'a>>,
 }
 
-/// How the manifest of what was trained on has changed.
+/// The `forgot` of the last JSON object: how the training data has changed according to the manifests.
 #[derive(Debug, Serialize)]
 struct Forgot<'a> {
     paths: &'a [PathBuf],
@@ -199,9 +200,9 @@ pub(crate) fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<()> {
     if let Some(file) = &args.pack {
         return pack(&context.output, &options, file);
     }
-    // What is there may be by a key that is trusted no more; then there is nothing to compare with.
+    // The installed checkpoint may be signed by a key that is no longer trusted; then there is nothing to compare with.
     let before = context.store.open_checkpoint(&context.store.checkpoint_path(&root)).ok();
-    let stopped = "stopped; the state is saved and the same command goes on from there";
+    let stopped = "stopped; the state is saved and the same command resumes from there";
     let outcome = train(&context.output, &options, Interrupt::install()?, stopped)?;
     let installed = install(&context.output, &context.store, &options, &outcome)?;
     let forgot = (!options.forget.is_empty()).then(|| Forgot {
@@ -228,7 +229,7 @@ pub(crate) fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<()> {
     if let Some(Gain { model, blend }) = outcome.gain {
         let interval = |gain: Value| format!("{:.3} [{:.3}, {:.3}]", gain.value, gain.low, gain.high);
         context.output.note(format_args!(
-            "saved on the files held out, in bits/byte with 95 % intervals: {} by the model, {} with the memory",
+            "gained on the held-out files, in bits/byte with 95 % intervals: {} by the model, {} by the blend",
             interval(model),
             interval(blend)
         ));
@@ -239,7 +240,7 @@ pub(crate) fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<()> {
     let (path, size) = (installed.path.display(), bytes(installed.n_bytes as usize));
     context.output.note(format_args!("checkpoint version {}, {size}: {path}", installed.manifest.version));
     if let Some(peak) = nanochat_train::peak_memory() {
-        context.output.note(format_args!("most memory held: {}", bytes(peak as usize)));
+        context.output.note(format_args!("peak memory: {}", bytes(peak as usize)));
     }
     if let Some(curve) = &outcome.curve {
         context.output.note(format_args!("loss curve: {}", curve.display()));
@@ -247,7 +248,7 @@ pub(crate) fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last json object of `--pack`.
+/// The last JSON object of `--pack`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "packed")]
 struct Packed<'a> {
@@ -281,12 +282,12 @@ impl From<Device> for nanochat_train::Device {
     }
 }
 
-/// What `train` uses where nothing else is said.
+/// The recipe of `train` where no other is given.
 const DEFAULT_RECIPE: &str = "default";
-/// And what it uses with a base.
+/// The recipe of `train --base` where no other is given.
 const BASE_RECIPE: &str = "adapt";
 
-/// As far down as it goes; where the system has no such thing, or refuses, the run is as it would be without.
+/// Lowers the priority of this process as far as possible. Where the system has none, or refuses, the run continues.
 fn lower_priority() {
     #[cfg(unix)]
     let _ = rustix::process::nice(19);

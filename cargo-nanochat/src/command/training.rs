@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::output::{Output, StdoutClosed, table};
 use crate::progress::TrainProgress;
 
-/// Trains with progress. An interrupted run is an error, `stopped`: there is no checkpoint to go on with.
+/// Trains with progress. An interrupted run is an error with the message `stopped`: there is no checkpoint to use.
 pub(super) fn train(
     output: &Output,
     options: &Options,
@@ -30,14 +30,14 @@ pub(super) fn train(
     }
     let outcome = outcome?;
     if !outcome.finished {
-        // A reader that leaves early cuts the work short, which its own exit code must say.
+        // A reader that closes stdout early interrupts the work, which the exit code must tell.
         let error = anyhow::Error::new(Interrupted(stopped));
         return Err(if has_reader_left { error.context("stdout is closed") } else { error });
     }
     Ok(outcome)
 }
 
-/// A checkpoint in its place.
+/// A checkpoint that was installed for its workspace.
 #[derive(Debug)]
 pub(super) struct Installed {
     pub(super) path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct Installed {
     pub(super) n_bytes: u64,
 }
 
-/// Signs with the store's key, which is made if there is none, and installs for the workspace.
+/// Signs the checkpoint with the store's key, which is made if there is none, and installs it for the workspace.
 pub(super) fn install(
     output: &Output,
     store: &Store,
@@ -60,7 +60,7 @@ pub(super) fn install(
     let root = &options.sources.root;
     let path = store.checkpoint_path(root);
     let mut checkpoint = outcome.checkpoint.clone();
-    // Two workspaces may have one name, and version marks are kept by model: its folder's name is nobody else's.
+    // Two workspaces may have the same name, and version marks are kept by model id: the checkpoint's folder is unique.
     if let Some(name) = path.parent().and_then(Path::file_name) {
         checkpoint.manifest.model_id = name.to_string_lossy().into_owned();
     }
@@ -70,7 +70,7 @@ pub(super) fn install(
     Ok(Installed { path, n_bytes, manifest })
 }
 
-/// The files that training held out, beside the checkpoint that it made: what `eval` may use.
+/// The files that training held out, listed next to its checkpoint: what `eval` may use.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HeldOutList {
@@ -97,7 +97,7 @@ impl HeldOutList {
         let text = std::fs::read_to_string(&path).map_err(|error| unusable(&error.to_string()))?;
         let list: Self = serde_json::from_str(&text).map_err(|error| unusable(&error.to_string()))?;
         if list.manifest != checkpoint.manifest.hash() {
-            return Err(unusable("this is about another checkpoint").into());
+            return Err(unusable("it belongs to another checkpoint").into());
         }
         Ok(list.files)
     }
@@ -114,7 +114,7 @@ pub(super) fn gains(before: &HeldOut, after: &HeldOut) -> String {
         vec!["held-out bits/byte".to_owned(), "before".to_owned(), "after".to_owned()],
         row("model", before.model, after.model),
         row("memory", before.memory, after.memory),
-        row("model and memory", before.blend, after.blend),
+        row("blend", before.blend, after.blend),
         row("unigram, for scale", before.unigram, after.unigram),
     ];
     if let (Some(before), Some(after)) = (before.general, after.general) {

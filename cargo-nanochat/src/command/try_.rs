@@ -1,13 +1,13 @@
-//! `try`: train → sign → verify → complete places that were held out → complete what the user types.
+//! `try`: train → sign → verify → complete lines of held-out files → complete what the user types.
 
-mod places;
+mod cuts;
 mod prompting;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::workspace::sources::Role;
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Completion, Limits, Prompt, TokenSource};
@@ -15,7 +15,7 @@ use nanochat_eval::known_files;
 use nanochat_train::{HeldOut, Options};
 use serde::Serialize;
 
-use self::places::Place;
+use self::cuts::Cut;
 use super::training::{gains, install, train};
 use crate::completion::{completer, origin};
 use crate::context::Context;
@@ -24,11 +24,11 @@ use crate::output::{FAINT, HEADING, MEMORY, MODEL, Output};
 use crate::progress::{bytes, rate};
 use crate::values::duration;
 
-/// Train for a minute on this workspace, then complete places it has not seen
+/// Train for a minute on this workspace, then complete code it has not seen
 ///
-/// Holds whole files out, trains on the rest with a progress bar, signs, verifies and loads the checkpoint, then
-/// completes places drawn by seed (not picked) from the held-out files and shows the truth beside each; of up to 200
-/// it counts those that are exact. On a terminal it then completes what you type, until Ctrl-D.
+/// Holds out whole files, trains on the rest with a progress bar, signs, verifies and loads the checkpoint, then
+/// completes places drawn by seed (not picked) from the held-out files and shows the original text with each; among up
+/// to 200 it counts exact matches. On a terminal it then completes what you type, until Ctrl-D.
 ///
 /// Key and checkpoint live in a temporary folder that is removed at the end: the workspace's real checkpoint is
 /// neither read nor changed. `cargo nanochat train` makes a real one.
@@ -41,7 +41,7 @@ Examples:
 
 stdout: the completions and the figures. stderr: progress. Keeps no file.")]
 pub(crate) struct TryArgs {
-    /// How long to train; the whole takes about half a minute more
+    /// How long to train; the whole command takes about half a minute more
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration)]
     time: Duration,
     /// Recipe to train with: a built-in name or a .toml file
@@ -50,7 +50,7 @@ pub(crate) struct TryArgs {
     /// Held-out places to show; more are counted
     #[arg(long, value_name = "N", default_value_t = 12)]
     places: usize,
-    /// Which places are drawn
+    /// Seed of the random choice of places
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Worker threads; 0 is one per core
@@ -58,7 +58,7 @@ pub(crate) struct TryArgs {
     threads: Option<usize>,
 }
 
-/// One place in json.
+/// The JSON object of one place.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "place")]
 struct PlaceReport<'a> {
@@ -71,11 +71,11 @@ struct PlaceReport<'a> {
     exact: bool,
     confidence: Option<f32>,
     sources: &'a [TokenSource],
-    /// `None` where not even a token was chosen.
+    /// `None` where no token was generated.
     first_token_ms: Option<f64>,
 }
 
-/// The last json object.
+/// The last JSON object.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "tried")]
 struct Tried {
@@ -88,28 +88,30 @@ struct Tried {
     after: HeldOut,
 }
 
-/// Places completed exactly, of the same places: by all together and by each alone.
+/// How many of the same places are completed exactly: by the blend, and by each predictor alone.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Exact {
     places: usize,
-    both: usize,
+    /// `both` is its name since before the mixture had one.
+    #[serde(rename = "both")]
+    blend: usize,
     model: usize,
     memory: usize,
 }
 
-/// An answer and what it took.
+/// A completion and the time it took.
 struct Timed {
     completion: Option<Completion>,
-    /// From the question on.
+    /// From the start of the request to the first token.
     first_token: Option<Duration>,
     /// Time of the tokens after the first, shown or not.
     rest: Duration,
     n_rest: usize,
 }
 
-/// Of so many places it is counted how many are exact: the few that are shown say little.
+/// Number of places over which exact matches are counted: those that are shown are too few for a rate.
 const N_COUNTED: usize = 200;
-/// Longest that the counting may take.
+/// Longest time that counting may take.
 const COUNT_TIME: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(context: &Context, args: &TryArgs) -> anyhow::Result<()> {
@@ -146,11 +148,11 @@ pub(crate) fn run(context: &Context, args: &TryArgs) -> anyhow::Result<()> {
     let (held_out, known) = known_files(files, &outcome.held_out);
     let plans = context.plans(&checkpoint.manifest.config, options.threads);
     let mut completer = completer(&checkpoint, &known, options.threads, &plans);
-    let places = places::draw(&held_out, args.places.max(N_COUNTED), args.seed);
+    let places = cuts::draw(&held_out, args.places.max(N_COUNTED), args.seed);
     let shown = &places[..args.places.min(places.len())];
     if places.is_empty() {
         output
-            .note("no file is held out whole, so there is no place to complete; a workspace of several files has some");
+            .note("no whole file is held out, so there is nothing to complete; a workspace of several files has some");
     }
     if !output.is_json() {
         output.data(&gains(&outcome.before, &outcome.after))?;
@@ -188,7 +190,7 @@ pub(crate) fn run(context: &Context, args: &TryArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Completes, and takes the time to the first token apart from that of the others.
+/// Completes, and times the first token separately from the others.
 fn complete(
     completer: &mut Completer,
     prompt: &Prompt<'_>,
@@ -204,23 +206,24 @@ fn complete(
     Ok(Timed { completion, first_token, rest, n_rest: times.len().saturating_sub(1) })
 }
 
-/// Asks all three at each place, until the time is up: places stand in the order drawn, so any number of them is fair.
-fn count_exact(completer: &mut Completer, places: &[Place<'_>], cancel: &Cancel) -> anyhow::Result<Exact> {
+/// Completes each place by the blend and by each predictor alone, until the time is up. Places are in random order, so
+/// any number of them is a fair sample.
+fn count_exact(completer: &mut Completer, places: &[Cut<'_>], cancel: &Cancel) -> anyhow::Result<Exact> {
     let mut exact = Exact::default();
     let start = Instant::now();
     for place in places.iter().take_while(|_| start.elapsed() < COUNT_TIME) {
         exact.places += 1;
         for (voices, count) in [
-            (Voices::Both, &mut exact.both),
-            (Voices::ModelOnly, &mut exact.model),
-            (Voices::MemoryOnly, &mut exact.memory),
+            (Predictors::Blend, &mut exact.blend),
+            (Predictors::ModelOnly, &mut exact.model),
+            (Predictors::MemoryOnly, &mut exact.memory),
         ] {
-            completer.set_voices(voices);
+            completer.set_predictors(voices);
             let completion = completer.complete(&place.prompt(), &Limits::default(), cancel)?;
             *count += usize::from(place.is_exact(completion.as_ref()));
         }
     }
-    completer.set_voices(Voices::Both);
+    completer.set_predictors(Predictors::Blend);
     Ok(exact)
 }
 
@@ -228,7 +231,7 @@ fn heading(n_places: usize, seed: u64) -> String {
     format!("{n_places} places in held-out files, drawn with seed {seed}: the rest of the line")
 }
 
-fn show(output: &Output, place: &Place<'_>, timed: &Timed) -> anyhow::Result<()> {
+fn show(output: &Output, place: &Cut<'_>, timed: &Timed) -> anyhow::Result<()> {
     let completion = timed.completion.as_ref();
     let is_exact = place.is_exact(completion);
     let first_token_ms = timed.first_token.map(ms);
@@ -246,7 +249,7 @@ fn show(output: &Output, place: &Place<'_>, timed: &Timed) -> anyhow::Result<()>
             first_token_ms,
         });
     }
-    let shown = completion.map_or_else(|| output.on_stdout(FAINT, "(silence)"), |c| painted(output, c));
+    let shown = completion.map_or_else(|| output.on_stdout(FAINT, "(no suggestion)"), |c| painted(output, c));
     let from = completion.map_or_else(String::new, |c| {
         format!("{}{}; confidence {:.2}; ", if is_exact { "exact; " } else { "" }, origin(&c.sources), c.confidence)
     });
@@ -261,7 +264,7 @@ fn show(output: &Output, place: &Place<'_>, timed: &Timed) -> anyhow::Result<()>
     ))
 }
 
-/// In the colour of whoever gave most of its tokens.
+/// In the colour of the source of most of its tokens.
 fn painted(output: &Output, completion: &Completion) -> String {
     let n_model = completion.sources.iter().filter(|source| **source == TokenSource::Model).count();
     let style = if n_model * 2 > completion.sources.len() { MODEL } else { MEMORY };
@@ -269,14 +272,14 @@ fn painted(output: &Output, completion: &Completion) -> String {
 }
 
 fn summary(tried: &Tried, checkpoint: &Checkpoint) -> String {
-    let Exact { places, both, model, memory } = tried.exact;
-    let [both, model, memory] = [both, model, memory].map(|n| n as f64 * 100.0 / places.max(1) as f64);
+    let Exact { places, blend, model, memory } = tried.exact;
+    let [blend, model, memory] = [blend, model, memory].map(|n| n as f64 * 100.0 / places.max(1) as f64);
     let n_params = tried.n_params as f64 / 1e6;
     let size = bytes(tried.checkpoint_bytes as usize);
     let (config, rate) = (&checkpoint.manifest.config, rate(tried.tokens_per_s));
     let first = tried.first_token_ms;
     format!(
-        "\nexact, {places} places: model ⊕ memory {both:.1} %, model {model:.1} %, memory {memory:.1} %\n\
+        "\nexact, {places} places: blend {blend:.1} %, model {model:.1} %, memory {memory:.1} %\n\
          model: {n_params:.1}M parameters, {config}, {size} signed and verified\n\
          speed: first token {first:.1} ms (median, prompt not cached), then {rate} tokens/s\n"
     )

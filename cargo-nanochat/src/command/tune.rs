@@ -19,8 +19,8 @@ use crate::progress::Bar;
 ///
 /// Times the routines that this processor has, in several block sizes, on the shapes of the workspace's checkpoint, in
 /// about two seconds. The table is kept for this processor, number of cores and version; `complete`, `eval` and `lsp`
-/// use it. What is suggested does not depend on it, only how fast. The server measures by itself when nobody types:
-/// once, then when the table is a month old or the machine's speed is another by half.
+/// use it. It decides how fast suggestions come, not what they are. The server measures by itself while nobody types:
+/// once, and again when the table is a month old or the machine's speed has changed by half.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,7 +28,7 @@ Examples:
   cargo nanochat tune --shape d512l6h8kv2ff1536v12288n1 --dry-run -v
   cargo nanochat tune --message-format json | jq '.candidates[] | select(.picked)'
 
-stdout: what was picked; with -v, all that took part. json: one object with token_us, prompt_batch, was_busy,
+stdout: what was picked; with -v, all candidates. json: one object with token_us, prompt_batch, was_busy,
 candidates and table. stderr: progress.
 Writes tune.toml in ~/.cache/nanochat or $NANOCHAT_HOME, whole or not at all.")]
 pub(crate) struct TuneArgs {
@@ -39,25 +39,25 @@ pub(crate) struct TuneArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Write nothing
+    /// Measure and show the table, but do not write it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// The one json object.
+/// The object that `--message-format json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     shape: String,
     threads: usize,
     cpu: String,
     cores: usize,
-    /// All ternary products of one token.
+    /// Microseconds for all ternary products of one token.
     token_us: f64,
     prompt_batch: usize,
-    /// Whether other programs kept the threads from helping each other.
+    /// Whether the load by other programs prevented the threads from a parallel speed-up.
     was_busy: bool,
     candidates: Vec<Row>,
-    /// Where it was written; `None` with `--dry-run`.
+    /// The file that was written; `None` with `--dry-run`.
     table: Option<PathBuf>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn run(context: &Context, args: &TuneArgs) -> anyhow::Result<()> {
         output.note(format_args!("not written to {}", path.display()));
     } else {
         tune::remember(&path, tuned.clone())?;
-        output.note(format_args!("written to {}; a server that runs takes it at its next load", path.display()));
+        output.note(format_args!("written to {}; a running server uses it from its next load on", path.display()));
     }
     let Machine { cpu, n_cores, .. } = Machine::this();
     let report = Report {
@@ -134,7 +134,7 @@ impl Row {
     }
 }
 
-/// What was picked, or all that took part with a mark at what was picked.
+/// The candidates that were picked, or all of them with a mark at those.
 fn human(report: &Report, is_verbose: bool) -> String {
     let heading = ["product", "routine", "rows a piece", "GOPS, 1 row", "GOPS, 16 rows", ""];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -150,8 +150,8 @@ fn human(report: &Report, is_verbose: bool) -> String {
     }
     let Report { shape, threads, cpu, token_us, prompt_batch, .. } = report;
     format!(
-        "{shape}, {threads} threads, {cpu}\n{}{token_us:.0} µs for the ternary products of a token; prompts in batches of \
-         {prompt_batch} tokens\n",
+        "{shape}, {threads} threads, {cpu}\n{}{token_us:.0} µs for the ternary products of a token; prompts in batches \
+         of {prompt_batch} tokens\n",
         table(&rows)
     )
 }

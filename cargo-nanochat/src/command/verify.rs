@@ -1,4 +1,4 @@
-//! `verify`: everything that loading checks, and what the checkpoint says of itself.
+//! `verify`: every check that loading makes, and what the checkpoint says about itself.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -16,23 +16,23 @@ use crate::progress::bytes;
 
 /// Check a checkpoint's signature, trust and contents
 ///
-/// Everything that loading does is done: bounded header, signature, trust and revocation, version mark, sizes,
-/// hashes, decoding. Exit code 4 if anything is wrong. What a file by an unknown signer says of itself is shown,
+/// Makes every check that loading makes: bounded header, signature, trust and revocation, version mark, sizes,
+/// hashes, decoding. Exit code 4 if anything is wrong. What a file by an unknown signer says about itself is shown
 /// as a claim.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   cargo nanochat verify team/model.ncz && cp team/model.ncz /srv/models/
 
-stdout: what the checkpoint says of itself. json: its manifest; by an unknown signer `{\"verified\":false,..}`
+stdout: what the checkpoint says about itself. json: its manifest; by an unknown signer `{\"verified\":false,..}`
 with the manifest in `claims`.
 Writes no file.")]
 pub(crate) struct VerifyArgs {
-    /// The checkpoint
+    /// The checkpoint's file
     file: PathBuf,
 }
 
-/// What json says of a file by an unknown signer. The manifest is one level down, so that no script takes it for a
+/// The JSON object for a file by an unknown signer. The manifest is one level down, so that no script takes it for a
 /// verified one.
 #[derive(Debug, Serialize)]
 struct Claims {
@@ -63,7 +63,7 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> anyhow::Result<()> {
     output.data(&lines("", &rows))
 }
 
-/// Each line says that it is a claim, since lines are what people copy.
+/// Each line is marked as a claim, since people copy single lines.
 fn show_claims(output: &Output, inspection: Inspection) -> anyhow::Result<()> {
     let Inspection { key_id, claims: Some(claims), is_whole, .. } = inspection else { return Ok(()) };
     if output.is_json() {
@@ -88,7 +88,7 @@ fn described(manifest: &Manifest) -> Vec<(&'static str, String)> {
     if let Some(record) = &manifest.record {
         let figures = [record.model_bits_per_byte, record.memory_bits_per_byte, record.blend_bits_per_byte];
         let [model, memory, blend] = figures.map(|figure| format!("{figure:.3}"));
-        rows.push(("held out", format!("model {model}, memory {memory}, both {blend} bits/byte")));
+        rows.push(("held out", format!("model {model}, memory {memory}, blend {blend} bits/byte")));
     }
     let sections = manifest.sections.iter().map(|section| format!("{} {}", section.name, bytes(section.size as usize)));
     rows.push(("sections", sections.collect::<Vec<_>>().join(", ")));

@@ -1,4 +1,4 @@
-//! Where figures go: stdout, a page, the committed baseline; and comparisons of runs.
+//! Where figures are written (stdout, a page, the committed baseline), and comparisons of runs.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(super) struct ReportArgs {
     /// Write the report as a page with plots to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Put the figures of this suite in place of those in a committed table, e.g. eval/baseline.csv
+    /// Replace the figures of this suite in a committed table, e.g. eval/baseline.csv
     #[arg(long, value_name = "FILE")]
     write_baseline: Option<PathBuf>,
 }
@@ -30,22 +30,22 @@ pub(super) struct CompareArgs {
     /// A run: the folder of its records, or its report in JSON
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// Another; it is compared with A
+    /// Another run, which is compared with A
     #[arg(value_name = "B", required_unless_present = "baseline")]
     b: Option<PathBuf>,
-    /// Whose answers in A [default: nanochat's, or those of the last system]
+    /// The system of A to compare [default: nanochat, or the last system]
     #[arg(long, value_name = "NAME", requires = "b")]
     system_a: Option<String>,
-    /// Whose answers in B [default: as for A]
+    /// The system of B to compare [default: as for A]
     #[arg(long, value_name = "NAME", requires = "b")]
     system_b: Option<String>,
-    /// Tell what in A is not as in this committed table
+    /// Show where A differs from this committed table
     #[arg(long, value_name = "FILE", conflicts_with = "b")]
     baseline: Option<PathBuf>,
 }
 
 impl ReportArgs {
-    /// Writes what was asked for.
+    /// Prints the report, and writes the page and the baseline if they were asked for.
     pub(super) fn show(&self, output: &Output, report: &Report) -> anyhow::Result<()> {
         if let Some(path) = &self.html {
             std::fs::write(path, html::page(report)).with_context(|| format!("writing {}", path.display()))?;
@@ -111,7 +111,7 @@ fn show_moved(output: &Output, moved: &[Moved]) -> anyhow::Result<()> {
         return moved.iter().try_for_each(|moved| output.json(moved));
     }
     if moved.is_empty() {
-        return output.data("as in the baseline\n");
+        return output.data("the same as the baseline\n");
     }
     let mut rows = vec![["system, holes", "before %", "now %"].map(str::to_owned).to_vec()];
     for Moved { row: [_, system, kind], before, after } in moved {

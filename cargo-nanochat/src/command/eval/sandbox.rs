@@ -1,4 +1,4 @@
-//! What a candidate is kept from, and whether the workspace around it may be built at all.
+//! How candidates are confined, and whether the workspace may be built at all.
 
 use std::io::{BufRead, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) struct SandboxArgs {
     /// How candidates are confined; the report says what was reached
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Confinement::BestEffort)]
     sandbox: Confinement,
-    /// Trust this workspace from now on, without a question: checking it runs what it configures
+    /// Trust this workspace from now on without asking: checking it runs what it configures
     #[arg(long)]
     trust: bool,
 }
@@ -40,8 +40,8 @@ impl SandboxArgs {
         }
     }
 
-    /// Goes on only if the user trusts the workspace that `folder` lies in; one that is new is asked about, where there is somebody to
-    /// ask. Nothing of the workspace has been run before this.
+    /// Succeeds only if the user trusts the workspace that contains `folder`. On a terminal the user is asked about a
+    /// new one. Nothing of the workspace has been run before this.
     pub(super) fn consent(&self, context: &Context, folder: &Path) -> anyhow::Result<()> {
         let root = context.unrun_root(folder)?;
         if context.store.trusts_workspace(&root)? {
@@ -72,7 +72,7 @@ fn ask(root: &Path, answers: &mut impl BufRead) -> std::io::Result<bool> {
     is_yes(answers)
 }
 
-/// Anything else is a no, the end of the input too.
+/// Anything but `y` or `yes` is a no, the end of the input included.
 fn is_yes(answers: &mut impl BufRead) -> std::io::Result<bool> {
     let mut answer = String::new();
     answers.read_line(&mut answer)?;

@@ -16,9 +16,11 @@ use crate::context::Context;
 use crate::exit::InputError;
 use crate::values::{at_least_one, duration};
 
-/// Holes of a workspace, and of each crate of a suite of crates, where nothing is said.
+/// Holes of a workspace, where no number is given.
 const HOLES_OF_WORKSPACE: usize = 60;
+/// Holes of each crate in a suite of crates, where no number is given.
 const HOLES_OF_CRATE: usize = 120;
+/// Holes of `--quick`.
 const HOLES_OF_QUICK: usize = 32;
 
 /// Flags of the suite and of the run's stages.
@@ -32,50 +34,50 @@ pub(super) struct SuiteArgs {
     /// The data of `humaneval-x`, JSON by line
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Of a suite of crates, only this one; may be repeated
+    /// Only this crate of a suite of crates; may be repeated
     #[arg(long = "crate", value_name = "NAME")]
     crates: Vec<String>,
     /// Let cargo download the sources of a suite of crates
     #[arg(long, conflicts_with = "offline")]
     fetch: bool,
-    /// Of the workspace, hold out the files that git saw touched last instead; what the checkpoint was trained on is
-    /// dropped and counted
+    /// For the suite `workspace`, hold out this many files that git saw changed last instead; those that the checkpoint
+    /// was trained on are dropped and counted
     #[arg(long, value_name = "FILES", value_parser = at_least_one)]
     touched_last: Option<usize>,
-    /// Most holes to fill, of each crate in a suite of crates [default: 60, of each crate 120]
+    /// Maximum number of holes, for a suite of crates per crate [default: 60, per crate 120]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     holes: Option<usize>,
-    /// An early look: 32 holes
+    /// A quick look: 32 holes
     #[arg(long, conflicts_with = "holes")]
     quick: bool,
-    /// What contestants know besides the file at hand [default: both; of humaneval-x nothing]
+    /// What the systems know besides the current file [default: both; for humaneval-x nothing]
     #[arg(long, value_name = "WHAT", value_enum)]
     known: Option<KnownArg>,
-    /// Which holes are drawn
+    /// Seed of the random choice of holes
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
-    /// Longest that one compiler run may take
+    /// Longest time that one compiler run may take
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     pub(super) timeout: Duration,
-    /// Longest that building the suite as it is may take
+    /// Longest time that building the unchanged suite may take
     #[arg(long, value_name = "TIME", default_value = "2h", value_parser = duration)]
     pub(super) build_timeout: Duration,
-    /// Copy for checking what ignore files name, too: generated sources that the build needs
+    /// Also copy what ignore files name for checking: generated sources that the build needs
     #[arg(long)]
     pub(super) with_ignored: bool,
-    /// Compilers at once; 0 is one per core
+    /// Compilers that run at once; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) jobs: usize,
-    /// Build the suite's dependencies anew and put every hole through the gates, whatever an earlier run kept
+    /// Rebuild the suite's dependencies and filter every hole again, whatever an earlier run has cached
     #[arg(long)]
     pub(super) fresh: bool,
-    /// Keep the records in this folder, and go on with those that are there
+    /// Keep the records in this folder, and resume from those that are there
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// One part of the suite's projects, e.g. 1/4; `merge` puts the parts together
     #[arg(long, value_name = "I/N", requires = "out")]
     pub(super) shard: Option<Shard>,
-    /// Afterwards compile N answers again, each alone, and say whether the verdicts agree
+    /// Afterwards compile N completions again, each alone, and report whether the verdicts agree
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) audit: Option<usize>,
     /// Baselines only: needs no checkpoint
@@ -93,20 +95,20 @@ enum KnownArg {
     Files,
     /// The sources of its locked dependencies
     Dependencies,
-    /// Both
+    /// The project's other files and the sources of its dependencies
     Both,
-    /// Nothing
+    /// Only the current file
     Nothing,
 }
 
 impl SuiteArgs {
-    /// Whether the suite is the current workspace, or the model is its.
+    /// Whether the suite is the current workspace, or the model is that of the workspace.
     pub(super) fn needs_workspace(&self) -> bool {
         self.suite == "workspace" || !(self.without_model || self.checkpoint.is_some())
     }
 
-    /// The suite's projects, with what may be known of them. `workspace` and `checkpoint` are needed by the suite
-    /// `workspace` only.
+    /// The suite's projects, limited to what the systems may know of them. Only the suite `workspace` needs `workspace`
+    /// and `checkpoint`.
     pub(super) fn suite(
         &self,
         context: &Context,
@@ -179,7 +181,7 @@ impl SuiteArgs {
         Ok(Suite::crates(list, &sources, &self.crates, holes)?)
     }
 
-    /// The sources of a package that `write` writes, with what it depends on as far as that is on this machine.
+    /// The sources of a package that `write` writes, with those of its dependencies that are on this machine.
     fn sources(
         &self,
         context: &Context,
@@ -204,7 +206,7 @@ impl SuiteArgs {
         Ok(workspace::load(&manifest, CargoUse::Run { offline: true, locked: true })?)
     }
 
-    /// Where the user's own workspaces lie that this runs cargo in, found without running it.
+    /// Folders of the user's own workspaces that cargo will be run in, found without running it.
     pub(super) fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         if self.needs_workspace() {
@@ -217,7 +219,7 @@ impl SuiteArgs {
         Ok(folders)
     }
 
-    /// Whether cargo may not download: it has what it needs, or `--fetch` has seen to it.
+    /// Whether cargo must not download: `--offline`, or a suite whose sources are there already or come by `--fetch`.
     pub(super) fn is_offline(&self, context: &Context) -> bool {
         context.is_offline() || matches!(self.suite.as_str(), "crates" | "develop" | "humaneval-x")
     }

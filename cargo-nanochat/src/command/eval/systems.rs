@@ -1,11 +1,11 @@
-//! Who takes part: the product and its ablations, the baselines beside it, and other systems.
+//! The systems that are compared: the product and its ablations, baselines, and other systems.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::system::server::{Fim, ServerError, ServerOptions};
 use nanochat_eval::system::{Copy, Empty, Model, Ngram, RandomLine, Server, System, Truth};
@@ -28,14 +28,14 @@ pub(super) struct SystemArgs {
     /// Which of a server's models, where it has several
     #[arg(long, value_name = "NAME", requires = "servers")]
     system_model: Option<String>,
-    /// Longest that a server may take for one answer
+    /// Longest time that a server may take for one completion
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     system_timeout: Duration,
     /// Send code to a server that is not on this machine
     #[arg(long, requires = "servers")]
     allow_remote: bool,
-    /// A checkpoint to compare with, e.g. the one that training began with; it is called `base`, and
-    /// `base-without-memory` where it is asked alone
+    /// A checkpoint to compare with, e.g. the one that training started from; it is called `base`, and
+    /// `base-without-memory` where its model is used alone
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
     /// Only these systems, besides truth and empty; names are those of the table
@@ -53,7 +53,7 @@ enum FimArg {
     Infill,
 }
 
-/// Checkpoints that are asked; the systems borrow them.
+/// Completers of the checkpoints; the systems borrow them.
 #[derive(Debug)]
 pub(super) struct Completers {
     product: Option<Completer>,
@@ -63,7 +63,7 @@ pub(super) struct Completers {
 }
 
 impl Completers {
-    /// Names the checkpoints: a run that is resumed with others is another run.
+    /// Identifies the checkpoints: a run with other checkpoints must not resume this one.
     pub(super) fn label(&self) -> String {
         self.label.clone()
     }
@@ -109,19 +109,19 @@ impl SystemArgs {
         }
         if let Some(base) = &mut completers.base {
             let base = Model::named("base", base);
-            all.push(Box::new(base.ablation(Voices::ModelOnly)));
+            all.push(Box::new(base.ablation(Predictors::ModelOnly)));
             all.push(Box::new(base));
         }
         if let Some(product) = &mut completers.product {
             let product = Model::new(product);
-            for voices in [Voices::MemoryOnly, Voices::ModelOnly] {
+            for voices in [Predictors::MemoryOnly, Predictors::ModelOnly] {
                 all.push(Box::new(product.ablation(voices)));
             }
             all.push(Box::new(product));
         }
         let names: Vec<String> = all.iter().map(|system| system.name().to_owned()).collect();
         if let Some(twice) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-            return Err(InputError(format!("two systems are called {}; ask one server at a time", twice.1)).into());
+            return Err(InputError(format!("two systems are called {}; evaluate one server at a time", twice.1)).into());
         }
         if let Some(unknown) = self.only.iter().find(|only| !names.contains(only)) {
             return Err(InputError(format!("there is no system {unknown}; there are {}", names.join(", "))).into());

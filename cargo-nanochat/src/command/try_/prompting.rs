@@ -1,4 +1,4 @@
-//! The user types; the completer answers.
+//! Completes the lines that the user types.
 
 use std::io::{self, BufRead};
 
@@ -7,13 +7,13 @@ use nanochat_engine::{Cancel, Completer, Prompt};
 use crate::completion::origin;
 use crate::output::{FAINT, Output};
 
-/// Lines that a completion may have here.
+/// Maximum number of lines of a completion.
 const MAX_LINES: usize = 4;
 
-/// Until Ctrl-D. Lines add up to one text until an empty one.
+/// Runs until Ctrl-D. Lines accumulate in one text until an empty line clears it.
 pub(super) fn run(output: &Output, completer: &mut Completer) -> anyhow::Result<()> {
     output.data(
-        "\nYour turn: type Rust, and Enter completes it. Lines add up; an empty line begins afresh; Ctrl-D ends.\n",
+        "\nYour turn: type Rust, and Enter completes it. Lines accumulate; an empty line starts over; Ctrl-D ends.\n",
     )?;
     let mut text = String::new();
     let mut lines = io::stdin().lock();
