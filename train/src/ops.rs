@@ -51,7 +51,7 @@ pub struct Scratch {
     /// One thread: a step is spread over cores by its sequences.
     pub(crate) pool: Pool,
     /// Left sides that a product lays out.
-    aside: PackBuffer,
+    pack: PackBuffer,
     /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
     right: Panels,
@@ -67,7 +67,7 @@ impl Default for Scratch {
         Self {
             isa: Isa::best(),
             pool: Pool::new(1),
-            aside: PackBuffer::default(),
+            pack: PackBuffer::default(),
             panels: Default::default(),
             right: Panels::default(),
             strips: PackedMatrix::default(),

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Lines are compared without indentation; those of few letters, which occur in every file, do not count, nor does how
-//! often a line occurs. A file of few lines is kept unless it is a copy: its lines may be alike by chance.
+//! often a line occurs. A file of few lines is kept unless it is a copy: its lines may be the same by chance.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn few_lines_are_alike_by_chance() {
+    fn few_lines_may_be_the_same_by_chance() {
         let files = [file(false, "a", "1.0.0", &lines(0..20)), file(false, "b", "1.0.0", &lines(0..19))];
         assert_eq!(verdicts(&files), [Verdict::Kept; 2]);
     }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_stands_for_a_file_or_a_folder_and_nothing_that_begins_alike() {
+    fn a_path_means_a_file_or_a_folder_and_nothing_else_that_starts_with_its_name() {
         let (mut forgotten, root) = (Forgotten::default(), Path::new("/w"));
         assert!(forgotten.add(root, Path::new("/w/src/keys")));
         assert!(forgotten.add(root, Path::new("./src/a.rs")));

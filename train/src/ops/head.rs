@@ -127,7 +127,7 @@ impl Int8Head {
         // Rows that start a power of two apart fall into the same few sets of a cache.
         const STRIDE: usize = CHUNK_COLS + 16;
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
-        let Scratch { isa, aside, quantized, rows: [logits, whole, ..], .. } = scratch;
+        let Scratch { isa, pack, quantized, rows: [logits, whole, ..], .. } = scratch;
         let logits = sized(logits, rows.len() * STRIDE);
         match &self.forward {
             Forward::Integers(_) => quantized.gather(q, rows),
@@ -144,7 +144,7 @@ impl Int8Head {
                 Forward::Tiles(transposed) => {
                     let left = Lhs::Rows(whole, d);
                     let product = Gemm { m: rows.len(), lhs: left, rhs: transposed, k: 0..d, n: n.clone() };
-                    product.write(*isa, logits, STRIDE, Write::Store, aside);
+                    product.write(*isa, logits, STRIDE, Write::Store, pack);
                     self.scale(q, rows, n.clone(), logits.chunks_exact_mut(STRIDE));
                 }
             }
@@ -328,10 +328,10 @@ impl Int8Head {
             for ((factor, sum), row) in factors.iter_mut().zip(&*sums).zip(rows) {
                 *factor = targets.weight * targets.counts[*row] / sum.exponentials;
             }
-            let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
+            let Scratch { isa, pack, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
             let part = sized(part, rows.len() * d);
-            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
+            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -348,7 +348,7 @@ impl Int8Head {
                     );
                 },
             );
-            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
+            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, pack);
             *write = Write::Add;
             simd::dispatch(
                 #[inline(always)]

@@ -168,7 +168,7 @@ impl TernaryStack {
             Forward::Tiles { trits, scales } => (trits, scales),
         };
         let (rows, cols) = self.dims();
-        let Scratch { isa, aside, rows: [sums, whole, ..], .. } = scratch;
+        let Scratch { isa, pack, rows: [sums, whole, ..], .. } = scratch;
         for (first, y) in (0..x.n_rows()).step_by(TILE_ROWS).zip(y.chunks_mut(TILE_ROWS * rows)) {
             let n = y.len() / rows;
             let (sums, whole) = (sized(sums, n * rows), sized(whole, n * cols));
@@ -180,7 +180,7 @@ impl TernaryStack {
                     }
                 },
             );
-            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
+            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -204,7 +204,7 @@ impl TernaryStack {
         match &self.backward {
             Backward::Values(values) => {
                 let product = Gemm::new(dy.len() / rows, Lhs::Rows(dy, rows), values);
-                product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
+                product.write(scratch.isa, da, cols, Write::Store, &mut scratch.pack);
             }
             Backward::Integers { transposed, scales } => {
                 let q = &mut scratch.quantized;
@@ -231,13 +231,13 @@ impl TernaryStack {
 /// y `[N, rows]` = x · weights `[cols, rows]`, or is increased by it.
 fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &mut Scratch) {
     let (cols, rows) = weights.shape();
-    let Scratch { isa, aside, rows: [values, ..], .. } = scratch;
+    let Scratch { isa, pack, rows: [values, ..], .. } = scratch;
     let values = sized(values, x.n_rows() * cols);
     for (row_idx, values) in values.chunks_exact_mut(cols).enumerate() {
         let scale = x.scales()[row_idx];
         values.iter_mut().zip(x.row(row_idx)).for_each(|(value, q)| *value = f32::from(*q) * scale);
     }
-    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
+    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, pack);
 }
 
 fn weight_gradient(
@@ -269,7 +269,7 @@ fn weight_gradient(
         },
     );
     let product = Gemm::new(rows, Lhs::Columns(dy, rows), panels);
-    product.write(scratch.isa, d_weights, cols, write, &mut scratch.aside);
+    product.write(scratch.isa, d_weights, cols, write, &mut scratch.pack);
 }
 
 /// The operation: `x [N, k]`, gain `[k]`, master weights `[rows, k]` → `[N, rows]`. The master weights are only

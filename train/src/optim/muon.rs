@@ -77,13 +77,13 @@ struct Buffers {
     a: Vec<f32>,
     b: Vec<f32>,
     panels: Panels,
-    aside: PackBuffer,
+    pack: PackBuffer,
 }
 
 impl Buffers {
     /// A matrix with the singular vectors of `u` `[rows, cols]` and singular values near 1.
     fn orthogonalize(&mut self, rows: usize, ns_steps: usize, precision: Precision) -> &[f32] {
-        let Self { u, x, next, a, b, panels, aside } = self;
+        let Self { u, x, next, a, b, panels, pack } = self;
         let cols = u.len() / rows;
         let norm = simd::square_sum(u).sqrt();
         let inverse = (1.0 / (norm + 1e-7)) as f32; // 1e-7: a gradient of zeros gives zeros
@@ -102,9 +102,9 @@ impl Buffers {
         let (mut x, mut next) = (x, next);
         for _ in 0..ns_steps {
             panels.fill_columns(n, m, x, n);
-            symmetric(x, n, panels, a, aside);
+            symmetric(x, n, panels, a, pack);
             panels.fill_rows(m, m, a, m);
-            symmetric(a, m, panels, b, aside);
+            symmetric(a, m, panels, b, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -113,7 +113,7 @@ impl Buffers {
                 },
             );
             panels.fill_rows(m, n, x, n);
-            Gemm::new(m, Lhs::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, aside);
+            Gemm::new(m, Lhs::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, pack);
             std::mem::swap(&mut x, &mut next);
         }
         if is_tall {
@@ -126,13 +126,13 @@ impl Buffers {
 }
 
 /// left `[m, k]` · right `[k, m]` where that is symmetric: the part below the diagonal is copied.
-fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mut PackBuffer) {
+fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], pack: &mut PackBuffer) {
     const ROWS: usize = 96; // whole tiles of 12 or of 32
     let m = left.len() / k;
     for first in (0..m).step_by(ROWS) {
         let rows = ROWS.min(m - first);
         let product = Gemm { m: rows, lhs: Lhs::Rows(&left[first * k..], k), rhs: right, k: 0..k, n: first..m };
-        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, aside);
+        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, pack);
     }
     for row in 1..m {
         let (above, below) = out.split_at_mut(row * m);

@@ -78,8 +78,8 @@ pub(super) fn plan(
         let changes = state.since.is_some().then(Changes::none);
         return Ok(Plan { corpus: kept, since: state.since.clone(), start: Start::Resume(state), changes });
     }
-    let is_alike = state.recipe == recipe.hash() && state.base == base_hash;
-    Ok(match learned.changes(&kept).filter(|_| is_alike) {
+    let has_same_recipe = state.recipe == recipe.hash() && state.base == base_hash;
+    Ok(match learned.changes(&kept).filter(|_| has_same_recipe) {
         Some(changes) => {
             let since = Some(state.corpus.clone());
             Plan { corpus: kept, start: Start::Update(state), since, changes: Some(changes) }
