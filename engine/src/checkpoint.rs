@@ -81,10 +81,10 @@ pub struct Inspection {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Reading failed.
+    /// The file could not be read.
     #[error("the checkpoint cannot be read ({0}); check its path and permissions")]
     Io(#[from] io::Error),
-    /// Writing failed.
+    /// The file could not be written.
     #[error("the checkpoint cannot be written ({0}); check the folder's permissions and free space")]
     Write(#[source] io::Error),
     /// The file is of another kind.
@@ -170,13 +170,13 @@ pub enum CheckpointError {
     /// The bytes of a section are not those that were signed.
     #[error("the checkpoint was altered or damaged in section `{section}`; copy it again from its source")]
     Hash {
-        /// The section's name.
+        /// The name of the section.
         section: String,
     },
     /// The content of a section is not valid.
     #[error("the checkpoint's section `{section}` cannot be used ({source}); ask its signer for another checkpoint")]
     Section {
-        /// The section's name.
+        /// The name of the section.
         section: &'static str,
         /// What is wrong with it.
         source: SectionError,
@@ -217,8 +217,8 @@ impl Checkpoint {
     /// Reads once, then verifies in this order: bounded header → signature over the raw manifest bytes → trust
     /// and revocation → version mark → sizes → hashes → decode.
     ///
-    /// `trust` is not changed: the caller remembers the version, or opens the file with [`crate::workspace::store::Store`],
-    /// which does.
+    /// `trust` is not changed: the caller remembers the version, or opens the file with
+    /// [`crate::workspace::store::Store`], which does.
     pub fn open(bytes: impl Read, trust: &Trust) -> Result<Self, CheckpointError> {
         Self::open_signed(bytes, trust).map(|(checkpoint, _)| checkpoint)
     }

@@ -172,8 +172,8 @@ impl Memory {
         memory
     }
 
-    /// As [`Memory::with_buffer`], for a file of these tokens. Put `END` where the cursor is, so that the memory does not
-    /// hold that the suffix follows the prefix. Costs what the one file costs.
+    /// As [`Memory::with_buffer`], for a file of these tokens. Put `END` where the cursor is, so that the memory does
+    /// not hold that the suffix follows the prefix. Costs what the one file costs.
     pub fn with_overlay(&self, path: String, tokens: Vec<TokenId>) -> Self {
         self.with_buffer(Arc::new(LiveBuffer::of_tokens(path, &tokens)))
     }
@@ -205,8 +205,8 @@ impl Memory {
         self.lookup_indexes(&tokens[..next], "", out);
     }
 
-    /// Infill candidates: rests of lines that occur between the text before the cursor and the text after it, or next to the
-    /// longest matches of one of the two.
+    /// Infill candidates: rests of lines that occur between the text before the cursor and the text after it, or next
+    /// to the longest matches of one of the two.
     pub fn infill(&self, query: &InfillQuery<'_>, out: &mut Vec<InfillCandidate>) {
         out.clear();
         let after = &query.after[..query.after.len().min(infill::MOST_TOKENS)];
@@ -268,8 +268,8 @@ fn sorted_nonempty(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
     ranges
 }
 
-/// The orders of several shards, as if they were one index; for shards that are not joined yet. A shard that skipped a length
-/// adds nothing to it.
+/// The orders of several shards, as if they were one index; for shards that are not joined yet. A shard that skipped a
+/// length adds nothing to it.
 fn merge_orders(mut all: Vec<Order>) -> Vec<Order> {
     all.sort_by_key(|order| std::cmp::Reverse(order.len));
     let mut orders: Vec<Order> = Vec::new();

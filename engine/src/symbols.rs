@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Nothing is resolved: types of one name are one type, which has what any of them has. A type is *open* where it could
-//! have members without a record, through a macro, an unknown derive, or `Deref`; a member of an open type is never reported
-//! missing. Nothing is known of a generic type's parameters.
+//! have members without a record, through a macro, an unknown derive, or `Deref`; a member of an open type is never
+//! reported missing. Nothing is known of a generic type's parameters.
 
 mod standard;
 mod check;

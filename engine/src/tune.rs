@@ -4,9 +4,9 @@
 //! Config → Workload ─ measure → Tuned ─ remember → tune.toml ─ plans → Model::with_plans
 //! ```
 //!
-//! A table that is missing, damaged, or of another machine or version costs speed and nothing else: the defaults take its
-//! place. It is measured again when it is older than [`MAX_AGE`], or when a token takes [`DRIFT`] times as long as it did
-//! then, or that much less.
+//! A table that is missing, damaged, or of another machine or version costs speed and nothing else: the defaults take
+//! its place. It is measured again when it is older than [`MAX_AGE`], or when a token takes [`DRIFT`] times as long as
+//! it did then, or that much less.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -104,8 +104,8 @@ pub fn measure(
 }
 
 /// Whether a workload should be measured (again) at `now` (seconds since 1970): nothing usable is known of it, what is
-/// known is too old, of the future or of a busy time, or the machine's speed has changed. The last is measured, which takes
-/// some 100 ms.
+/// known is too old, of the future or of a busy time, or the machine's speed has changed. The last is measured, which
+/// takes some 100 ms.
 pub fn is_due(path: &Path, workload: &Workload, now: u64, cancel: &Cancel) -> Result<bool, Cancelled> {
     let Ok(Some(tuned)) = find(path, workload) else { return Ok(true) };
     let is_fresh = now.checked_sub(tuned.measured_at).is_some_and(|age| age < MAX_AGE.as_secs());
@@ -116,8 +116,8 @@ pub fn is_due(path: &Path, workload: &Workload, now: u64, cancel: &Cancel) -> Re
     Ok(!(1.0 / DRIFT..=DRIFT).contains(&slowdown))
 }
 
-/// Adds a measurement to the file, whole or not at all. A table of another machine or version, or one that cannot be read,
-/// is replaced.
+/// Adds a measurement to the file, whole or not at all. A table of another machine or version, or one that cannot be
+/// read, is replaced.
 pub fn remember(path: &Path, tuned: Tuned) -> Result<(), TuneError> {
     let here = Machine::this();
     let known = read(path).ok().flatten().filter(|table| table.machine == here);

@@ -1,9 +1,9 @@
 //! Mixing weights of the memory, from held-out code.
 //!
-//! Each folder is a crate that the checkpoint was not trained on. Its files are read one at a time, with the other files in
-//! the memory: at places where one would ask for a completion, and from their start. Every eighth file is held out and
-//! measures the weights. Also counts how often the token that most often followed the longest match is not the file's: the
-//! doubt that the copy in `eval` must be given.
+//! Each folder is a crate that the checkpoint was not trained on. Its files are read one at a time, with the other
+//! files in the memory: at places where one would ask for a completion, and from their start. Every eighth file is held
+//! out and measures the weights. Also counts how often the token that most often followed the longest match is not the
+//! file's: the doubt that the copy in `eval` must be given.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ struct Half {
 struct Copied {
     right: usize,
     wrong: usize,
-    /// Nothing matched.
+    /// Tokens before which nothing matched.
     without: usize,
 }
 

@@ -16,8 +16,8 @@ pub(crate) enum HoleKind {
     Rest,
     /// The whole line.
     Line,
-    /// From the start of a line to the end of some later line at which all brackets are closed again. The first line is what is
-    /// to be completed.
+    /// From the start of a line to the end of some later line at which all brackets are closed again. The first line is
+    /// what is to be completed.
     Several,
     /// A part of the line that starts after a bracket, comma or `=`, with more text after it.
     Within,
@@ -39,8 +39,8 @@ impl Crate {
         Arc::new(Memory::of_files(&self.0, tokenizer))
     }
 
-    /// Files that are not small, at most `n_files` so that large crates do not outvote small ones, and places in at most
-    /// `n_lines` lines of each, about as many of each kind.
+    /// Files that are not small, at most `n_files` so that large crates do not outvote small ones, and places in at
+    /// most `n_lines` lines of each, about as many of each kind.
     pub(crate) fn holes(&self, n_files: usize, n_lines: usize) -> Vec<(&SourceFile, Vec<Hole>)> {
         let large: Vec<&SourceFile> = self.0.iter().filter(|file| file.text.len() >= 2048).collect();
         let mut rng = Rng::new(20_261_123);

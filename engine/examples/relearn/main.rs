@@ -34,8 +34,8 @@ usage: relearn blend|rerank|stop|all [--store DIR] [--out FILE] --checkpoint FIL
                      that ends in .ncz is a copy of the checkpoint with the new weights, signed by the store's key
   FOLDER...          the crates, one folder each
 
-What the weights are worth on crates or files that took no part is printed before they are written. docs/design/learned-weights.md
-says how long it takes and how the weights are checked.
+What the weights are worth on crates or files that took no part is printed before they are written.
+docs/design/learned-weights.md says how long it takes and how the weights are checked.
 ";
 
 /// With a model and by the memory alone: each has weights of its own, in this order.
@@ -72,9 +72,9 @@ impl Target {
     }
 }
 
-/// The command line.
+/// The parsed command line.
 struct Arguments {
-    /// One, or [`Target::ALL`].
+    /// One target, or [`Target::ALL`].
     targets: Vec<Target>,
     store: Option<PathBuf>,
     checkpoint: PathBuf,

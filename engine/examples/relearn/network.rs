@@ -12,8 +12,8 @@ const N_BATCH: usize = 256;
 /// Weight decay of AdamW.
 const DECAY: f32 = 0.05;
 
-/// Calls `of` for each folder and its number, on one thread per core, each with a state of its own from `with`. The results are
-/// in the order of the folders.
+/// Calls `of` for each folder and its number, on one thread per core, each with a state of its own from `with`. The
+/// results are in the order of the folders.
 pub(crate) fn of_each<W, R: Send, E: Send>(
     folders: &[PathBuf],
     with: impl Fn() -> W + Sync,
@@ -104,7 +104,8 @@ impl Network {
         }
     }
 
-    /// Minimises the loss of the samples numbered below `n` by AdamW; `add` adds the gradient of one. The rate falls to 0.
+    /// Minimises the loss of the samples numbered below `n` by AdamW; `add` adds the gradient of one. The rate falls to
+    /// 0.
     pub(crate) fn fit(
         self,
         n: usize,

@@ -1,9 +1,9 @@
 //! Weights of the reranker: which of several candidate lines is the right one.
 //!
-//! Each folder is a crate, best one that the checkpoint was not trained on. Lines of its files are completed with the other
-//! files in the memory, with the model and by the memory alone. For each of the two, finds the weights under which the right
-//! candidates are most probable, and prints, for crates that took no part (each quarter in turn), how many lines are exact
-//! and how many could be.
+//! Each folder is a crate, best one that the checkpoint was not trained on. Lines of its files are completed with the
+//! other files in the memory, with the model and by the memory alone. For each of the two, finds the weights under
+//! which the right candidates are most probable, and prints, for crates that took no part (each quarter in turn), how
+//! many lines are exact and how many could be.
 
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,8 @@ fn fit(found: &[Ranked]) -> (Network, [Row; KINDS.len()]) {
     (learned(found.iter().collect()), KINDS.map(row))
 }
 
-/// Adds the gradient of −ln p of the right ones among these lines, which compete with each other and with none being right.
+/// Adds the gradient of −ln p of the right ones among these lines, which compete with each other and with none being
+/// right.
 #[inline(always)]
 fn add_gradient(net: &Network, lines: &[(Vec<f32>, bool)], rng: &mut Rng, gradient: &mut [f32]) {
     let mut hidden = vec![Vec::new(); lines.len()];

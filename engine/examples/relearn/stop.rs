@@ -1,10 +1,10 @@
 //! Weights of the stop classifier: whether a text of several lines ends after one of them.
 //!
-//! Each folder is a crate. Places of several lines of its files are read line by line, with the other files in the memory,
-//! with the model and by the memory alone. For each of the two, finds the weights under which it is most probable that the
-//! text ends where it does and continues where it continues, and prints, for crates that took no part (each quarter in
-//! turn), how often that is decided right, and how often the text ends. How sure the next line is counts among the features,
-//! so the reranker is learned first.
+//! Each folder is a crate. Places of several lines of its files are read line by line, with the other files in the
+//! memory, with the model and by the memory alone. For each of the two, finds the weights under which it is most
+//! probable that the text ends where it does and continues where it continues, and prints, for crates that took no part
+//! (each quarter in turn), how often that is decided right, and how often the text ends. How sure the next line is
+//! counts among the features, so the reranker is learned first.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Which texts a checkpoint was trained on, in few numbers: hashes of files and of runs of lines, of each only the smallest
-//! thousands (a bottom-k sketch, Broder 1997). Of a hash above the largest kept one nothing is known.
+//! Which texts a checkpoint was trained on, in few numbers: hashes of files and of runs of lines, of each only the
+//! smallest thousands (a bottom-k sketch, Broder 1997). Of a hash above the largest kept one nothing is known.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -87,8 +87,8 @@ impl Fingerprint {
         hasher.finalize().to_string()
     }
 
-    /// Runs of four lines that are not blank: their bytes in `text`, and the hash of their content without white space. Runs of
-    /// little more than brackets and short words are left out.
+    /// Runs of four lines that are not blank: their bytes in `text`, and the hash of their content without white space.
+    /// Runs of little more than brackets and short words are left out.
     pub fn shingles(text: &str) -> Vec<(Range<usize>, u64)> {
         let mut lines: Vec<(Range<usize>, String)> = Vec::new();
         let mut at = 0;

@@ -8,7 +8,8 @@ use super::{CheckpointError, Manifest};
 /// Trusted and revoked keys, and the versions seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Keys whose checkpoints may be opened. One key per id: [`crate::workspace::store::Store::trust_key`] refuses a second.
+    /// Keys whose checkpoints may be opened. One key per id: [`crate::workspace::store::Store::trust_key`] refuses a
+    /// second.
     pub keys: Vec<TrustedKey>,
     /// Keys whose checkpoints are refused, trusted or not.
     pub revoked: Vec<PublicKey>,

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! The mixing weight λ of an order does not depend on the token that comes, so p sums to one. A small network with one
-//! hidden layer computes it from two dozen features: the tier, how long the match is, how often and how uniformly it was
-//! continued, whether the tiers agree, how sure the model is and how probable it finds the memory's favourite. That last
-//! part lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations that
-//! IEEE 754 rounds exactly are used, so every machine finds the same weights.
+//! hidden layer computes it from two dozen features: the tier, how long the match is, how often and how uniformly it
+//! was continued, whether the tiers agree, how sure the model is and how probable it finds the memory's favourite. That
+//! last part lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations
+//! that IEEE 754 rounds exactly are used, so every machine finds the same weights.
 
 use super::lookup::{Lookup, Order};
 use crate::text::tokenizer::{N_SPECIALS, TokenId};
@@ -89,8 +89,8 @@ impl Blend {
         })
     }
 
-    /// Turns `probabilities`, the model's or (`has_model` false) any other starting distribution, into the blend, in place.
-    /// Afterwards `mixture` holds the memory's part of each token.
+    /// Turns `probabilities`, the model's or (`has_model` false) any other starting distribution, into the blend, in
+    /// place. Afterwards `mixture` holds the memory's part of each token.
     pub fn mix(&self, probabilities: &mut [f32], has_model: bool, lookup: &Lookup, mixture: &mut Mixture) {
         mixture.reset(probabilities.len());
         if lookup.is_empty() {
@@ -114,8 +114,8 @@ impl Blend {
         }
     }
 
-    /// The probability of one token by the memory alone, where the starting distribution gives it `p`, of `vocab_size` tokens:
-    /// the same bits as [`Blend::mix`] without a model.
+    /// The probability of one token by the memory alone, where the starting distribution gives it `p`, of `vocab_size`
+    /// tokens: the same bits as [`Blend::mix`] without a model.
     pub fn p_memory_only(&self, token: TokenId, p: f32, vocab_size: usize, lookup: &Lookup) -> f32 {
         let base = BaseStats::of(&[], false);
         let (mut kept, mut part) = (1.0f32, 0.0f32);
@@ -132,8 +132,8 @@ impl Blend {
         p * kept + part
     }
 
-    /// What calibration needs of one held-out token: returns its probability by the base distribution, and calls `each` per
-    /// order with the features and the token's share of the counts.
+    /// What calibration needs of one held-out token: returns its probability by the base distribution, and calls `each`
+    /// per order with the features and the token's share of the counts.
     pub(super) fn observe(
         probabilities: &[f32],
         has_model: bool,

@@ -7,8 +7,8 @@
 //! lookup: follow the links of the longest of these that leads anywhere, then of the shorter ones
 //! ```
 //!
-//! No text after the cursor counts as following the text before it. The answer depends on the two texts only, not on the
-//! edits that led to them.
+//! No text after the cursor counts as following the text before it. The answer depends on the two texts only, not on
+//! the edits that led to them.
 
 mod linked;
 
@@ -90,8 +90,8 @@ impl LiveBuffer {
         self.suffix.read_backwards(tokenizer, &suffix[..suffix.len() - beyond(suffix.len())]);
     }
 
-    /// The longest match of the context and shorter ones. Where a match has more occurrences than are visited, those nearest
-    /// the cursor count.
+    /// The longest match of the context and shorter ones. Where a match has more occurrences than are visited, those
+    /// nearest the cursor count.
     pub(super) fn orders(&self, context: &[TokenId], orders: &mut Vec<Order>) {
         self.orders_from(context, [self.prefix.tokens.len(), self.suffix.tokens.len()], orders);
     }
@@ -133,7 +133,8 @@ impl LiveBuffer {
 
     fn orders_from(&self, context: &[TokenId], ends: [usize; 2], orders: &mut Vec<Order>) {
         orders.clear();
-        // A length with so many occurrences is counted in any case, and is the last: it has twice what any before it had.
+        // A length with so many occurrences is counted in any case, and is the last: it has twice what any before it
+        // had.
         let occurrences = self.occurrences(context, ends, 2 * ENOUGH as usize);
         let Some(longest) = occurrences.first().map(|occurrence| occurrence.len) else { return };
         let mut n_before = 0;
@@ -154,8 +155,8 @@ impl LiveBuffer {
         }
     }
 
-    /// Where the context occurs before `ends`: the longest matches first, of equal ones those in the prefix, and of these the
-    /// nearest. Once there are `n`, shorter contexts are not tried.
+    /// Where the context occurs before `ends`: the longest matches first, of equal ones those in the prefix, and of
+    /// these the nearest. Once there are `n`, shorter contexts are not tried.
     fn occurrences(&self, context: &[TokenId], ends: [usize; 2], n: usize) -> Vec<Occurrence> {
         let (query, query_len) = backwards(context);
         let query = &query[..query_len];

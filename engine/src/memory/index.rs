@@ -1,4 +1,5 @@
-//! Positions sorted by the tokens before them, read backwards: a suffix array of the reversed text, cut at [`MAX_MATCH`].
+//! Positions sorted by the tokens before them, read backwards: a suffix array of the reversed text, cut at
+//! [`MAX_MATCH`].
 //!
 //! ```text
 //! tokens: END×4 file₀ END file₁ END …   u16 each
@@ -7,8 +8,8 @@
 //! files:  names and the ranges of their tokens, in name order
 //! ```
 //!
-//! The same bytes are on the heap, for a workspace, or in a mapped file, for its dependencies. Reading never trusts them:
-//! a position beyond the tokens reads as `END`, which matches nothing.
+//! The same bytes are on the heap, for a workspace, or in a mapped file, for its dependencies. Reading never trusts
+//! them: a position beyond the tokens reads as `END`, which matches nothing.
 
 mod format;
 mod search;

@@ -10,8 +10,8 @@ pub(super) const MAX_ORDERS: usize = 4;
 /// With as many occurrences of a length, shorter ones add nothing.
 pub(super) const ENOUGH: u32 = 256;
 
-/// What followed the last `len` tokens of the context in one tier: a context order, in the words of PPM (Cleary and Witten
-/// 1984).
+/// What followed the last `len` tokens of the context in one tier: a context order, in the words of PPM (Cleary and
+/// Witten 1984).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Tokens of context that matched.

@@ -40,7 +40,7 @@ pub(super) struct Scope<'a> {
 /// How many members a line names whose receiver's type is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Members that exist.
+    /// Members that the receiver's type has.
     pub n_existing: u16,
     /// Members that no type of the receiver's name has.
     pub n_missing: u16,
@@ -89,8 +89,8 @@ impl<'a> MemberChecker<'a> {
         found
     }
 
-    /// Follows `first.a.b(…)` or `First::a(…).b` from its first token; returns the type of the chain, empty if it is unknown,
-    /// and where it ends. Arguments that it skipped are added to `waiting`.
+    /// Follows `first.a.b(…)` or `First::a(…).b` from its first token; returns the type of the chain, empty if it is
+    /// unknown, and where it ends. Arguments that it skipped are added to `waiting`.
     fn chain(
         &self,
         tokens: &[Token<'a>],
@@ -245,8 +245,8 @@ impl<'a> MemberChecker<'a> {
     }
 }
 
-/// The number of arguments between the parenthesis at `open` and its partner, and where they end; `None` where they do not end
-/// within the line, or contain closures, whose parameters have commas too.
+/// The number of arguments between the parenthesis at `open` and its partner, and where they end; `None` where they do
+/// not end within the line, or contain closures, whose parameters have commas too.
 fn arguments(tokens: &[Token<'_>], open: usize) -> (Option<usize>, usize) {
     let (mut depth, mut n, mut is_empty, mut is_plain) = (0usize, 1usize, true, true);
     for (at, token) in tokens.iter().enumerate().skip(open) {

@@ -5,7 +5,8 @@
 //! Kind ::Dir ::File ::Link
 //! ```
 //!
-//! Members are written as they are used, so that the text shows what may follow `builder` in the form in which it follows.
+//! Members are written as they are used, so that the text shows what may follow `builder` in the form in which it
+//! follows.
 
 use std::collections::HashSet;
 
@@ -34,9 +35,9 @@ pub fn settled(prefix: &str) -> &str {
     &prefix[..=end]
 }
 
-/// Declarations of the types that `before` and `after` name near the cursor between them, and of the one whose `impl` it is in,
-/// from the file `path` itself and from the tables; one line each, in the order of their names, the nearest ones that fit in
-/// `most_bytes`. Types of the standard library are left out.
+/// Declarations of the types that `before` and `after` name near the cursor between them, and of the one whose `impl`
+/// it is in, from the file `path` itself and from the tables; one line each, in the order of their names, the nearest
+/// ones that fit in `most_bytes`. Types of the standard library are left out.
 pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, after: &str, most_bytes: usize) -> String {
     let (records, scope) = tolerant::read_around(before, after);
     let here = Symbols::of([(String::new(), records)]);

@@ -12,8 +12,8 @@ use super::{Record, RecordKind, Records, tolerant};
 use crate::text::SourceFile;
 use crate::text::parser::{is_parsable, with_parser};
 
-/// The records of each file: all of them, or the public ones. Files that do not parse, or nest too deep for the parser, are
-/// read as the live buffer is.
+/// The records of each file: all of them, or the public ones. Files that do not parse, or nest too deep for the parser,
+/// are read as the live buffer is.
 pub fn extract_each(files: &[SourceFile], only_public: bool) -> Vec<Records> {
     // On a thread of its own: the parser needs a deep stack, and keeps every text that a thread parsed.
     with_parser(|| {

@@ -1,5 +1,5 @@
-//! What is known without a record: which attributes and derives leave a type as it is written, and what the common traits
-//! of the standard library give.
+//! What is known without a record: which attributes and derives leave a type as it is written, and what the common
+//! traits of the standard library give.
 
 /// Attributes that leave a type as it is written, by the first name of their path.
 const HARMLESS: [&str; 26] = [
@@ -45,8 +45,8 @@ const KNOWN_DERIVES: [&str; 12] = [
     "Deserialize",
     "Error",
 ];
-/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could have
-/// members that are not known.
+/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could
+/// have members that are not known.
 const PLAIN_TRAITS: [&str; 46] = [
     "Add",
     "AddAssign",

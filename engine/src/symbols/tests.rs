@@ -101,7 +101,7 @@ fn calls_are_counted_where_they_can_be() {
     assert_eq!(within(STORE, "", "Store::put(other, name, bytes)").n_wrong_calls, 0, "`self` is given");
     assert_eq!(within(STORE, "", "Store::put(name, bytes)").n_wrong_calls, 1);
     assert_eq!(within(STORE, "", "other.put(name, |a, b, c| a)").n_wrong_calls, 0, "a closure has commas");
-    assert_eq!(within(STORE, "", "other.put(").n_wrong_calls, 0, "it goes on");
+    assert_eq!(within(STORE, "", "other.put(").n_wrong_calls, 0, "it continues");
 }
 
 #[test]

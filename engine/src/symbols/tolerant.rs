@@ -164,8 +164,8 @@ impl<'a> Reader<'a> {
         self.frames.push(Frame { indent, ..frame });
     }
 
-    /// A closing brace at the start of a line closes whatever was opened at its indentation or deeper, or nothing: its partner
-    /// may not be written yet.
+    /// A closing brace at the start of a line closes whatever was opened at its indentation or deeper, or nothing: its
+    /// partner may not be written yet.
     fn close(&mut self) {
         let (indent, is_first) = self.line();
         if is_first {

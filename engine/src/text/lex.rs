@@ -101,7 +101,8 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// The end of `b"…"`, `r#"…"#`, `c"…"`, `b'…'` and the like, whose letters end at `quote`; `None` if it is none of them.
+/// The end of `b"…"`, `r#"…"#`, `c"…"`, `b'…'` and the like, whose letters end at `quote`; `None` if it is none of
+/// them.
 fn end_of_prefixed(bytes: &[u8], start: usize, quote: usize) -> Option<usize> {
     match &bytes[start..quote] {
         b"b" if bytes.get(quote) == Some(&b'\'') => end_of_quote(bytes, quote),

@@ -115,7 +115,8 @@ impl Scanner {
         self.n_outer_closed
     }
 
-    /// Whether the next byte is code, or in a line comment that ends with its line; not in a literal or a block comment.
+    /// Whether the next byte is code, or in a line comment that ends with its line; not in a literal or a block
+    /// comment.
     pub fn in_code(&self) -> bool {
         matches!(self.mode, Mode::Code(_) | Mode::LineComment | Mode::QuoteName)
     }

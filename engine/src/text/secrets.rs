@@ -8,9 +8,9 @@
 //! less what is made up                     a letter again and again, `example`, `${…}`, a row of digits
 //! ```
 //!
-//! One pass, whatever the text: each rule looks back and ahead by a bounded number of bytes, or at bytes that are looked at
-//! only once. This knows no Rust, only literals and lines, so it reads any text; and it asks no service whether a key is in
-//! use. `docs/reference/secrets.md` lists the rules and what they miss.
+//! One pass, whatever the text: each rule looks back and ahead by a bounded number of bytes, or at bytes that are
+//! looked at only once. This knows no Rust, only literals and lines, so it reads any text; and it asks no service
+//! whether a key is in use. `docs/reference/secrets.md` lists the rules and what they miss.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -33,8 +33,8 @@ pub struct Finding {
 /// Replaces a secret of any length. Five of its letter in a row count as made up.
 const PLACEHOLDER: &str = "xxxxxxxx";
 
-/// The secrets of a text, in order; none overlaps another. A literal or a token that ends with the text may have been cut
-/// there, and counts from 16 characters on.
+/// The secrets of a text, in order; none overlaps another. A literal or a token that ends with the text may have been
+/// cut there, and counts from 16 characters on.
 pub fn find(text: &str) -> Vec<Finding> {
     let bytes = text.as_bytes();
     let mut findings = Vec::new();

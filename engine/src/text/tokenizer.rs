@@ -158,8 +158,8 @@ impl Tokenizer {
         tokens
     }
 
-    /// Appends the tokens of a byte string. `each` is called per pre-token with its bytes and the number of tokens after it.
-    /// Which pre-token starts at a byte depends on nothing before that byte.
+    /// Appends the tokens of a byte string. `each` is called per pre-token with its bytes and the number of tokens
+    /// after it. Which pre-token starts at a byte depends on nothing before that byte.
     pub fn encode_into(&self, text: &[u8], tokens: &mut Vec<TokenId>, mut each: impl FnMut(usize, usize)) {
         let mut shared = self.cache.try_lock();
         let mut own = Cache::default();
@@ -198,8 +198,8 @@ impl Tokenizer {
         self.hash
     }
 
-    /// The tokens that may come next where `bytes` are still to be written: those that start with them or are a prefix of
-    /// them. In id order; all but the specials where `bytes` is empty.
+    /// The tokens that may come next where `bytes` are still to be written: those that start with them or are a prefix
+    /// of them. In id order; all but the specials where `bytes` is empty.
     pub fn tokens_compatible_with(&self, bytes: &[u8]) -> Vec<TokenId> {
         let below = |limit: &[u8]| self.sorted.partition_point(|&id| self.token_bytes(id) < limit);
         let start = below(bytes);

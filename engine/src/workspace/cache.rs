@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Every file is written under a temporary name and renamed, and is hashed when it is read: damaged files are rebuilt.
-//! Indexes are synced before they get their names. Streams and stamps are not: one lost in a power cut costs the encoding of
-//! a package, and some hundred syncs would cost more than encoding all of them.
+//! Indexes are synced before they get their names. Streams and stamps are not: one lost in a power cut costs the
+//! encoding of a package, and some hundred syncs would cost more than encoding all of them.
 
 mod build;
 mod files;
@@ -47,7 +47,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// Stamps of packages that no workspace has opened for so long are removed.
 const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// The cache's folder.
+/// A cache of indexes and symbols, in a folder.
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
@@ -59,7 +59,7 @@ pub struct Cache {
 pub struct Request<'a> {
     /// The packages; their order does not matter.
     pub packages: &'a [Package],
-    /// What encodes them.
+    /// The tokenizer that encodes them.
     pub tokenizer: &'a Tokenizer,
     /// How many threads encode and sort.
     pub n_threads: usize,
@@ -208,9 +208,9 @@ impl Cache {
         self.folder.join("streams").join(blake3::Hash::from(*key).to_hex().as_str())
     }
 
-    /// Waits for other processes to be done. Encoding at the same time they would do the same work, or slow each other down.
-    /// Where the file system has no locks, the file is not locked: each process then does all the work, and files are still
-    /// renamed into place whole.
+    /// Waits for other processes to be done. Encoding at the same time they would do the same work, or slow each other
+    /// down. Where the file system has no locks, the file is not locked: each process then does all the work, and files
+    /// are still renamed into place whole.
     fn lock(&self, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> Result<io::Result<File>, Cancelled> {
         let path = self.folder.join("lock");
         let open = || {
@@ -270,7 +270,8 @@ impl Cache {
             if n_bytes <= self.most_bytes {
                 break;
             }
-            // A server that has it mapped keeps it. Where the system cannot remove a mapped file, it stays until it can.
+            // A server that has it mapped keeps it. Where the system cannot remove a mapped file, it stays until it
+            // can.
             if fs::remove_file(path).is_ok() {
                 n_bytes -= len;
             }

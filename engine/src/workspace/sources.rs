@@ -168,7 +168,8 @@ impl Listed {
         }
     }
 
-    /// The files of several packages by name, each once: the files of a package inside another's folder are listed with both.
+    /// The files of several packages by name, each once: the files of a package inside another's folder are listed with
+    /// both.
     pub fn joined(lists: impl IntoIterator<Item = Vec<Self>>) -> Vec<Self> {
         let mut seen = HashSet::new();
         let mut files = BTreeMap::new();
@@ -247,8 +248,8 @@ impl Sources {
         (listed, skipped)
     }
 
-    /// The file's name, with `/`: a member's relative to the workspace; that of a dependency, or of a member outside the
-    /// workspace's folder, after `name-version` and relative to the package.
+    /// The file's name, with `/`: a member's relative to the workspace; that of a dependency, or of a member outside
+    /// the workspace's folder, after `name-version` and relative to the package.
     fn name_of(&self, package: &Package, path: &Path) -> Option<String> {
         let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_str().map(str::to_owned)).collect();
         let in_workspace = if package.role == Role::Member { path.strip_prefix(&self.root).ok() } else { None };

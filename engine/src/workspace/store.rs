@@ -258,8 +258,8 @@ impl Store {
         self.raise_mark(key, model_id, version)
     }
 
-    /// Signs a checkpoint with the next version and writes it to `path`, whole or not at all. The version is above every
-    /// version that this key gave this model, and at least `checkpoint.manifest.version`.
+    /// Signs a checkpoint with the next version and writes it to `path`, whole or not at all. The version is above
+    /// every version that this key gave this model, and at least `checkpoint.manifest.version`.
     pub fn install(&self, checkpoint: &Checkpoint, key: &SecretKey, path: &Path) -> Result<Manifest, StoreError> {
         let _lock = self.lock()?;
         let trust = self.load_trust()?;

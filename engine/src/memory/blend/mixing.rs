@@ -38,7 +38,7 @@ impl MixingWeights {
         self.hidden.iter().flatten().chain(&self.out).copied()
     }
 
-    /// From [`N_MIXING`] numbers.
+    /// A network from its [`N_MIXING`] numbers.
     pub(crate) fn from_weights(weights: &[f32]) -> Self {
         assert_eq!(weights.len(), N_MIXING, "{} numbers for the mixing weights", weights.len());
         let (hidden, out) = weights.split_at(N_HIDDEN * (N_FEATURES + 1));

@@ -1,8 +1,8 @@
 //! A stack of tokens on one side of the cursor, with links between equal contexts.
 //!
-//! In the prefix a token's context is complete when the token is pushed. In the suffix, which is pushed from its end, the
-//! context is pushed after the token. Either way a push adds at most one position to each chain, at its head, and a pop
-//! removes exactly that one.
+//! In the prefix a token's context is complete when the token is pushed. In the suffix, which is pushed from its end,
+//! the context is pushed after the token. Either way a push adds at most one position to each chain, at its head, and a
+//! pop removes exactly that one.
 
 use crate::text::tokenizer::{END, TokenId};
 
@@ -60,8 +60,8 @@ impl LinkedTokens {
         }
     }
 
-    /// Positions before `end` whose contexts may start as the query does, nearest the cursor first. Where `end` is not the
-    /// cursor, the query must be the text before it.
+    /// Positions before `end` whose contexts may start as the query does, nearest the cursor first. Where `end` is not
+    /// the cursor, the query must be the text before it.
     pub(super) fn linked(
         &self,
         link: usize,

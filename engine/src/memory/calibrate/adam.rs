@@ -11,7 +11,8 @@ pub(super) struct Adam {
     square: Vec<f32>,
     n_steps: i32,
     schedule: Schedule,
-    /// Of the current token, per step: the hidden units, their sum, the weight, and its share less the probability so far.
+    /// Of the current token, per step: the hidden units, their sum, the weight, and its share less the probability so
+    /// far.
     trace: Vec<([f32; N_HIDDEN], f32, f32, f32)>,
 }
 

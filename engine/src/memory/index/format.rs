@@ -5,9 +5,9 @@
 //! tokens   order   keys   files   names      each starts at a multiple of eight; no byte is left over
 //! ```
 //!
-//! Opening hashes every byte, two sections at a time: about 50 ms for 25M tokens. So an index only ever answers what was
-//! written, and the time is bounded by its length, which the counts in the header must give exactly. Hashing less would be
-//! faster, and would answer from a flipped bit.
+//! Opening hashes every byte, two sections at a time: about 50 ms for 25M tokens. So an index only ever answers what
+//! was written, and the time is bounded by its length, which the counts in the header must give exactly. Hashing less
+//! would be faster, and would answer from a flipped bit.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
@@ -33,7 +33,7 @@ pub(super) const MOST_TOKENS: u64 = 1 << 31;
 /// What an index was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexId {
-    /// [`crate::Tokenizer::hash`].
+    /// The tokenizer's [`crate::Tokenizer::hash`].
     pub(crate) tokenizer: [u8; HASH],
     /// A hash of all files that were indexed.
     pub(crate) set: [u8; HASH],
@@ -160,8 +160,8 @@ pub(super) fn on_heap(tokens: &[u8], names: Names) -> (Bytes, Layout) {
     (Bytes::Heap(bytes), layout)
 }
 
-/// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the names of the files and the
-/// identity of the set, then the other sections. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
+/// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the names of the files and
+/// the identity of the set, then the other sections. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
 pub(crate) fn write<E: From<io::Error>>(
     file: &File,
     n_threads: usize,

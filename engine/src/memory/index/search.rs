@@ -137,8 +137,8 @@ impl Index {
 }
 
 impl Searcher<'_> {
-    /// Calls `each` with positions and how much of their context agrees: the longest matches first, of each length evenly
-    /// spaced ones.
+    /// Calls `each` with positions and how much of their context agrees: the longest matches first, of each length
+    /// evenly spaced ones.
     fn each_occurrence(&self, context: &[TokenId], excluded: &[Range<u32>], mut each: impl FnMut(usize, usize)) {
         let query = Query::new(context);
         let Some(LongestMatch { len, mut bounds }) = self.longest(&query, excluded) else { return };
@@ -282,7 +282,7 @@ impl Searcher<'_> {
         sample.filter(|at| !is_excluded(*at, excluded)).count() * stride
     }
 
-    /// Counts what follows.
+    /// Counts the tokens that follow the entries; of many entries, evenly spaced ones.
     fn count(&self, len: usize, bounds: &Range<usize>, excluded: &[Range<u32>]) -> Order {
         let stride = bounds.len().div_ceil(MAX_COUNTED);
         let next = |stride| -> Vec<TokenId> {

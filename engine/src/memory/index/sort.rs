@@ -35,8 +35,8 @@ pub(super) fn sort<E>(tokens: &[u8], n_threads: usize, each: &mut dyn FnMut(&[u3
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        // A range that is done waits for those before it, in `waiting` without a bound: if the first is slow, all the others
-        // may, at four bytes a position. That is less than the tokens and the order take on the disk.
+        // A range that is done waits for those before it, in `waiting` without a bound: if the first is slow, all the
+        // others may, at four bytes a position. That is less than the tokens and the order take on the disk.
         let (sender, receiver) = sync_channel(n_threads);
         for _ in 0..n_threads {
             let (sender, next, ranges) = (sender.clone(), &next, &ranges);

@@ -4,7 +4,8 @@ use super::*;
 use crate::memory::{LiveBuffer, Memory};
 use crate::text::tokenizer::FIRST_BYTE;
 
-/// What was found between the two texts, the longest matches on both sides together first: (text, tokens before, tokens after).
+/// What was found between the two texts, the longest matches on both sides together first: (text, tokens before, tokens
+/// after).
 fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> Vec<(String, usize, usize)> {
     between_with(&Tokenizer::bytes(), files, prefix, healed, suffix)
 }

@@ -81,8 +81,8 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// A type, from its keyword on, and what it has in braces: `member` reads one up to its comma and gives `None` where there is
-    /// none.
+    /// A type, from its keyword on, and what it has in braces: `member` reads one up to its comma and gives `None`
+    /// where there is none.
     fn type_(&mut self, owner: &'a str, member: impl Fn(&mut Self) -> Option<()>) {
         self.at += 2;
         self.generics();

@@ -39,7 +39,8 @@ const TRAILERS: &[&str] = &["value", "str", "string", "prod", "production", "liv
 
 /// Bytes of a name's end that are looked at.
 const MOST_NAME: usize = 32;
-/// Most bytes between a name and its value, for a type and a constructor: `: Option<&'static str> = Some(SecretString::from(`.
+/// Most bytes between a name and its value, for a type and a constructor: `: Option<&'static str> =
+/// Some(SecretString::from(`.
 const MOST_GLUE: usize = 80;
 /// Shorter values are words and test data as often as secrets.
 const LEAST: usize = 16;
@@ -120,8 +121,8 @@ fn unquoted(bytes: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     bytes.get(end).is_none_or(is_end).then_some(start..end)
 }
 
-/// The next literal, after nothing but a type or the names of constructors, on the same line or where rustfmt breaks it. The
-/// end of the text ends it.
+/// The next literal, after nothing but a type or the names of constructors, on the same line or where rustfmt breaks
+/// it. The end of the text ends it.
 fn literal(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let mut at = from;
     let quote: &[u8] = loop {

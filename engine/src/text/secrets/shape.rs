@@ -46,8 +46,8 @@ pub(super) fn is_made_up(value: &[u8]) -> bool {
 }
 
 /// Whether letters and digits are mixed as in a value that a machine drew. Entropy alone does not decide: over 20
-/// characters an identifier has nearly as much. But a random value has digits in more than one place, and its case changes
-/// at two of five characters or more, where that of a name changes at the starts of words.
+/// characters an identifier has nearly as much. But a random value has digits in more than one place, and its case
+/// changes at two of five characters or more, where that of a name changes at the starts of words.
 pub(super) fn is_random(value: &[u8]) -> bool {
     let classes: Vec<Class> = value.iter().map(|byte| Class::of(*byte)).collect();
     let count = |class: Class| classes.iter().filter(|other| **other == class).count();

@@ -117,8 +117,8 @@ fn make(cache: &Cache, known: &KnownPackage<'_>, tokenizer: &Tokenizer) -> Encod
     Encoded { stream, skipped: text.skipped, damaged, failure }
 }
 
-/// Gives the streams of the threads in the order of the packages. Streams that are early wait without a bound: if the first
-/// package is slow, all the others may, at two bytes a token.
+/// Gives the streams of the threads in the order of the packages. Streams that are early wait without a bound: if the
+/// first package is slow, all the others may, at two bytes a token.
 struct InOrder {
     made: Receiver<(usize, Encoded)>,
     waiting: BTreeMap<usize, Encoded>,

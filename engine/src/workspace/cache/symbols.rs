@@ -16,8 +16,8 @@ use crate::{Cancel, Cancelled};
 const VERSION: &[u8] = b"symbols 1";
 
 impl Cache {
-    /// The public symbols of some packages: from the cache, or read now. Whatever goes wrong on the disk is an event. The
-    /// tokenizer is not used.
+    /// The public symbols of some packages: from the cache, or read now. Whatever goes wrong on the disk is an event.
+    /// The tokenizer is not used.
     pub fn symbols(&self, request: &Request<'_>, tell: &mut dyn FnMut(Event)) -> Result<Symbols, Cancelled> {
         let found = Mutex::new(Vec::with_capacity(request.packages.len()));
         let failures = Mutex::new(Vec::new());

@@ -1,5 +1,5 @@
-//! Files that exist whole or not at all, even after a power cut: written under a temporary name, synced, renamed, and the
-//! folder synced. A failed sync is an error, since the data may be lost.
+//! Files that exist whole or not at all, even after a power cut: written under a temporary name, synced, renamed, and
+//! the folder synced. A failed sync is an error, since the data may be lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file by `write`, replacing an existing one; on any error that one stays as it was. Missing folders are made.
-/// Returns what `write` returns.
+/// Writes a file by `write`, replacing an existing one; on any error that one stays as it was. Missing folders are
+/// made. Returns what `write` returns.
 pub fn write_durably<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
