@@ -6,7 +6,7 @@ use super::{files, rust_files};
 use crate::support::repository;
 
 /// What is checked.
-const FOLDERS: [&str; 2] = ["cargo-nanochat", "tests"];
+const FOLDERS: [&str; 4] = ["lsp", "cargo-nanochat", "tests", "docs"];
 
 /// Parts of names that mean nothing to a reader from outside. An identifier is split at `_` and at capital letters.
 const NAMES: [&str; 12] = [
