@@ -1,4 +1,4 @@
-// Bundles the extension into dist/, with the licences of what is in the bundle beside it.
+// Bundles the extension into dist/, together with the licences of the bundled packages.
 
 import { build } from "esbuild";
 import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -24,7 +24,7 @@ const notices = [...new Set(folders)].sort().map((folder) => {
     const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
     const file = readdirSync(folder).find((file) => /^licen[cs]e/i.test(file));
     if (!file) {
-        throw new Error(`${name} is in the bundle and has no licence file`);
+        throw new Error(`${name} is bundled but has no licence file`);
     }
     return `${name} ${version} (${license})\n\n${readFileSync(join(folder, file), "utf8").trim()}\n`;
 });

@@ -3,7 +3,7 @@
 //!
 //! Types a character into lines of a file of 2,000 lines, made of the folder's largest ones, and asks for a line each time;
 //! all other files are in the memory. The state before the keystroke is warm, as it is while one types. SHAPE is a model
-//! of random weights in place of the checkpoint's; the tokenizer and the gates stay. Prints quantiles by the clock.
+//! of random weights in place of the checkpoint's; the tokenizer and the blend stay. Prints quantiles by the clock.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
 
 use std::path::Path;
@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nanochat_engine::checkpoint::PackedWeights;
-use nanochat_engine::complete::Voices;
-use nanochat_engine::draft::{Costs, Drafts};
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::model::weights::random;
 use nanochat_engine::rng::Rng;
 use nanochat_engine::workspace::sources::Role;
@@ -49,12 +48,8 @@ fn main() {
     let config = completer.model().expect("a checkpoint has a model").config().to_string();
     println!("{config}, {n_threads} threads, {} lines, {} tokens of other files", ends.len(), memory.n_tokens());
     completer.set_memory(memory);
-    let costs = Costs::measure(completer.model().expect("a checkpoint has a model"));
-    for (voices, drafts) in
-        [(Voices::Both, false), (Voices::Both, true), (Voices::MemoryOnly, false), (Voices::ModelOnly, false)]
-    {
-        completer.set_voices(voices);
-        completer.set_drafts(drafts.then(|| Drafts::of_memory(costs.clone())));
+    for predictors in [Predictors::Blend, Predictors::MemoryOnly, Predictors::ModelOnly] {
+        completer.set_predictors(predictors);
         let mut rng = Rng::new(7);
         let mut times = Vec::new();
         while times.len() < N_KEYSTROKES {
@@ -67,9 +62,9 @@ fn main() {
             let at = end - content.len() + 1 + rng.below(content.len() - 2);
             let mut ask = |at: usize| {
                 let prompt = Prompt { path: "live.rs", prefix: &live[..at], suffix: &live[end..], ..Prompt::default() };
-                let begin = Instant::now();
+                let start = Instant::now();
                 completer.complete(&prompt, &Limits::default(), &Cancel::new()).expect("nobody cancels");
-                1000.0 * begin.elapsed().as_secs_f64()
+                1000.0 * start.elapsed().as_secs_f64()
             };
             ask(at);
             times.push(ask(at + 1));
@@ -77,7 +72,6 @@ fn main() {
         times.sort_by(f64::total_cmp);
         let quantile = |percent: usize| times[(times.len() - 1) * percent / 100];
         let [p50, p95, p99] = [50, 95, 99].map(quantile);
-        let guesses = if drafts { ", with drafts of the memory" } else { "" };
-        println!("  {voices:?}{guesses}: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms");
+        println!("  {predictors:?}: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms");
     }
 }

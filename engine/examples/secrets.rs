@@ -17,7 +17,7 @@ struct Counts {
     n_files: usize,
     n_lines: usize,
     n_findings: usize,
-    /// Lines that a finding stands on or goes over.
+    /// Lines that findings cover.
     n_found: usize,
 }
 

@@ -1,7 +1,7 @@
-//! How often the symbol memory is wrong about code that compiles: `symbols FOLDER…`
+//! How often the symbols are wrong about code that compiles: `symbols FOLDER…`
 //!
-//! Each folder is a crate. Each line of its files is looked at as if it were being written, with the other files' symbols:
-//! members that "are missing" there are its mistakes.
+//! Each folder is a crate. Each line of its files is looked at as if it were being written, with the other files'
+//! symbols: members that "are missing" there are its mistakes.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -25,11 +25,11 @@ fn main() {
         for file in &files {
             let mut start = 0;
             for line in file.text.split_inclusive('\n').take(MOST_LINES) {
-                let (before, behind) = (&file.text[..start], &file.text[start + line.len()..]);
+                let (before, after) = (&file.text[..start], &file.text[start + line.len()..]);
                 start += line.len();
-                let began = Instant::now();
-                let found = CursorSymbols::of(&tables, &file.name, before, behind).members(line, 0);
-                seconds += began.elapsed().as_secs_f64();
+                let started = Instant::now();
+                let found = CursorSymbols::of(&tables, &file.name, before, after).members(line, 0);
+                seconds += started.elapsed().as_secs_f64();
                 n_lines += 1;
                 there += u64::from(found.n_existing);
                 missing += u64::from(found.n_missing);

@@ -1,15 +1,15 @@
-//! A flag that one thread sets and another looks at.
+//! A flag that one thread sets and others check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Asks work in progress to stop. Clones share the flag.
 ///
-/// Decoding looks at it once per token, the prompt phase once per layer, training once per step.
+/// Decoding checks it once per token, the prompt phase once per layer, training once per step.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
-/// The work was cancelled before it had an answer.
+/// The work was cancelled before it was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;

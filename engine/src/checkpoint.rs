@@ -4,7 +4,7 @@
 //! bytes → header → signature → trust, revocation → manifest → version mark → sizes → hashes → Checkpoint
 //! ```
 //!
-//! Nothing is parsed before the signature over its raw bytes holds. `docs/reference/checkpoint.md` has the bytes.
+//! Nothing is parsed before the signature over its raw bytes is verified. `docs/reference/checkpoint.md` has the bytes.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -29,69 +29,91 @@ pub use sign::{KeyId, PublicKey, SecretKey, SignError, Signature};
 pub use trust::{Trust, TrustedKey};
 
 /// A verified, decoded checkpoint.
+///
+/// ```
+/// use nanochat_engine::checkpoint::{Manifest, PackedWeights, SecretKey, Training, Trust};
+/// use nanochat_engine::memory::Blend;
+/// use nanochat_engine::model::weights::random;
+/// use nanochat_engine::{Checkpoint, Config, Tokenizer};
+///
+/// let config: Config = "d64 l1 h4 kv2 ff64 v300 n1 ctx64".parse()?;
+/// let checkpoint = Checkpoint {
+///     manifest: Manifest::new("my-crate", config.clone(), Training::default()),
+///     tokenizer: Tokenizer::bytes().into(),
+///     weights: PackedWeights::pack(&random(&config, 1))?.into(),
+///     blend: Blend::default(),
+/// };
+/// let key = SecretKey::generate()?;
+/// let mut bytes = Vec::new();
+/// checkpoint.write(&mut bytes, &key)?;
+///
+/// assert!(Checkpoint::open(&bytes[..], &Trust::default()).is_err(), "nobody is trusted");
+/// let opened = Checkpoint::open(&bytes[..], &Trust::in_key(key.public(), "me"))?;
+/// assert_eq!(opened.manifest.model_id, "my-crate");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// What it says of itself.
+    /// Its description of itself, which is what the signature covers.
     pub manifest: Manifest,
-    /// Text to tokens.
+    /// The tokenizer that the model was trained with.
     pub tokenizer: Arc<Tokenizer>,
-    /// The model.
+    /// The model's weights.
     pub weights: Arc<PackedWeights>,
-    /// Weight of the memory.
+    /// The mixing weights of the memory.
     pub blend: Blend,
 }
 
-/// What can be said of a file without using it.
+/// What a file shows without being opened for use.
 #[derive(Debug)]
 pub struct Inspection {
-    /// The key that is said to have signed. Proven only if `verdict` is `Ok`.
+    /// The key that the signature names. Proven only if `verdict` is `Ok`.
     pub key_id: KeyId,
     /// Who signed it, or why [`Checkpoint::open`] refuses it.
     pub verdict: Result<TrustedKey, CheckpointError>,
-    /// What the file says of itself: a claim, and anybody's, unless `verdict` is `Ok`. `None` if the manifest
-    /// cannot be read.
+    /// The manifest: a claim by anybody unless `verdict` is `Ok`. `None` if it cannot be read.
     pub claims: Option<Manifest>,
     /// Whether the sections have the sizes and hashes that `claims` names.
     pub is_whole: bool,
 }
 
-/// Why a file is not a checkpoint that can be used. Each message says what to do.
+/// Why a checkpoint cannot be used. Each message ends with a way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// Reading failed.
+    /// The file could not be read.
     #[error("the checkpoint cannot be read ({0}); check its path and permissions")]
     Io(#[from] io::Error),
-    /// Writing failed.
+    /// The file could not be written.
     #[error("the checkpoint cannot be written ({0}); check the folder's permissions and free space")]
     Write(#[source] io::Error),
-    /// Another kind of file.
+    /// The file is of another kind.
     #[error("this is {found}, not a nanochat checkpoint; give a `.ncz` file or run `cargo nanochat train`")]
     Foreign {
-        /// What it looks like.
+        /// The kind that it looks like.
         found: Foreign,
     },
     /// The file ends early.
     #[error("the checkpoint ends within its {part}; copy it again from its source or run `cargo nanochat train`")]
     Truncated {
-        /// Where it ends.
+        /// The part within which it ends.
         part: String,
     },
-    /// Bytes after the last section.
+    /// There are bytes after the last section.
     #[error("the checkpoint has bytes after its end; copy it again from its source or run `cargo nanochat train`")]
     TrailingBytes,
-    /// A length beyond what any checkpoint has.
+    /// A length is beyond that of any checkpoint.
     #[error("the checkpoint says that {part} is longer than {limit} bytes; get it again from its source")]
     TooLarge {
-        /// Manifest, signature or sections.
+        /// What is too long: manifest, signature or sections.
         part: &'static str,
-        /// The limit.
+        /// The largest length that is read, in bytes.
         limit: u64,
     },
-    /// The signature's text is not one.
+    /// The signature is malformed.
     #[error("the checkpoint's signature cannot be read ({reason}); get it again from its source")]
     Signature {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
     /// The key is neither trusted nor revoked here.
@@ -99,84 +121,84 @@ pub enum CheckpointError {
         "the checkpoint is signed by key {key}, which is not trusted; run `cargo nanochat key trust FILE.pub` if you know its owner"
     )]
     UnknownKey {
-        /// Its id.
+        /// The id of the key.
         key: KeyId,
     },
     /// The manifest is not what the key signed.
     #[error("the checkpoint was altered: its manifest is not what key {key} signed; get it again from its source")]
     BadSignature {
-        /// The key's id.
+        /// The id of the key.
         key: KeyId,
     },
     /// The key was revoked.
     #[error("the checkpoint is signed by key {key}, which is revoked; get one that is signed by another key")]
     RevokedKey {
-        /// Its id.
+        /// The id of the key.
         key: KeyId,
     },
-    /// Written by a newer program.
+    /// The file was written by a newer program.
     #[error("the checkpoint needs a reader of format {min_reader}, and this one knows {newest}; update nanochat")]
     NewerFormat {
-        /// What the file asks for.
+        /// The oldest reader format that can read the file.
         min_reader: u32,
-        /// What this program knows.
+        /// The newest format that this program knows.
         newest: u32,
     },
-    /// The manifest, signed or about to be, is not one.
+    /// The manifest, signed or about to be, is malformed.
     #[error("the checkpoint's manifest cannot be used ({reason}); ask its signer for another checkpoint")]
     Manifest {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// No model has this architecture.
+    /// The architecture is not one that a model can have.
     #[error("the checkpoint's architecture cannot be used ({0}); ask its signer for another checkpoint")]
     Config(#[from] ConfigError),
-    /// Older than one that was opened before.
+    /// The checkpoint is older than one that was opened before.
     #[error(
         "the checkpoint of `{model_id}` has version {found}, but version {mark} by key {key} was opened before; get the newer file, or delete this model's entry in `marks.toml` to go back"
     )]
     Rollback {
-        /// The key's id.
+        /// The id of the signer's key.
         key: KeyId,
-        /// The model.
+        /// The name of the model line.
         model_id: String,
-        /// The file's version.
+        /// The version of the file.
         found: u64,
-        /// The highest version opened.
+        /// The highest version that was opened.
         mark: u64,
     },
-    /// A section is not what was signed.
+    /// The bytes of a section are not those that were signed.
     #[error("the checkpoint was altered or damaged in section `{section}`; copy it again from its source")]
     Hash {
-        /// The section's name.
+        /// The name of the section.
         section: String,
     },
-    /// A section does not hold what it should.
+    /// The content of a section is not valid.
     #[error("the checkpoint's section `{section}` cannot be used ({source}); ask its signer for another checkpoint")]
     Section {
-        /// The section's name.
+        /// The name of the section.
         section: &'static str,
-        /// What is wrong.
+        /// What is wrong with it.
         source: SectionError,
     },
     /// The evaluation record is about other weights.
     #[error("the checkpoint's record is about other weights; run `cargo nanochat eval` and pack it again")]
     Record,
-    /// Manifest and weights disagree, in memory.
+    /// The checkpoint in memory has a manifest and weights of different architectures.
     #[error("the manifest's architecture is not that of the weights; take the manifest's from the weights")]
     ConfigMismatch,
 }
 
-/// What a file that is no checkpoint looks like.
+/// The kind of a file that is not a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// No bytes.
+    /// The file has no bytes.
     Empty,
-    /// llama.cpp's format.
+    /// A model in the format of llama.cpp.
     Gguf,
-    /// Begins with readable characters.
+    /// It starts with readable characters.
     Text,
-    /// Anything else.
+    /// A kind that is not recognised.
     Other,
 }
 
@@ -195,12 +217,13 @@ impl Checkpoint {
     /// Reads once, then verifies in this order: bounded header → signature over the raw manifest bytes → trust
     /// and revocation → version mark → sizes → hashes → decode.
     ///
-    /// `trust` is not changed: the caller remembers the version, or opens by [`crate::workspace::store::Store`], which does.
+    /// `trust` is not changed: the caller remembers the version, or opens the file with
+    /// [`crate::workspace::store::Store`], which does.
     pub fn open(bytes: impl Read, trust: &Trust) -> Result<Self, CheckpointError> {
         Self::open_signed(bytes, trust).map(|(checkpoint, _)| checkpoint)
     }
 
-    /// [`Checkpoint::open`] that also tells whose key signed.
+    /// As [`Checkpoint::open`], and returns the id of the signer's key.
     pub fn open_signed(mut bytes: impl Read, trust: &Trust) -> Result<(Self, KeyId), CheckpointError> {
         let head = Head::read(&mut bytes)?;
         let key = check_signer(&head, parse_signature(&head)?, trust)?;
@@ -213,16 +236,16 @@ impl Checkpoint {
         Ok((Self { manifest, tokenizer, weights, blend }, key.id()))
     }
 
-    /// Says what can be said of a file, its signer known or not; decodes no section.
+    /// Describes a file, whether or not its signer is known. Decodes no section.
     ///
     /// # Errors
-    /// Only if it is not a checkpoint at all: the header or the signature cannot be read.
+    /// Only if the file is not a checkpoint at all: its header or its signature cannot be read.
     pub fn inspect(mut bytes: impl Read, trust: &Trust) -> Result<Inspection, CheckpointError> {
         let head = Head::read(&mut bytes)?;
         let signature = parse_signature(&head)?;
         let key_id = signature.key_id;
         let signer = check_signer(&head, signature, trust);
-        // The one place where a manifest is parsed whatever its signature says; the type calls it a claim.
+        // The only place where a manifest is parsed without a verified signature: hence `claims`.
         let (claims, manifest_error) = match Manifest::parse(&head.manifest) {
             Ok(claims) => (Some(claims), None),
             Err(error) => (None, Some(error)),
@@ -305,7 +328,7 @@ fn read_body(bytes: &mut impl Read, manifest: &Manifest) -> Result<Body, Checkpo
     Body::read(bytes, manifest)
 }
 
-/// What the manifest says of its sections must fit its own configuration and record.
+/// Refuses a manifest whose sections do not fit its configuration or its record.
 fn check_contents(manifest: &Manifest) -> Result<(), CheckpointError> {
     let [tokenizer, weights, blend] = manifest.sections.as_slice() else {
         unreachable!("Manifest::parse found three sections, not {}", manifest.sections.len());

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use crate::draft::Drafts;
 use crate::memory::{Blend, LiveBuffer, Lookup, Memory, Mixture, Samples};
 use crate::prompt::{DECLARED, Prompt, PromptTokens, Snippet};
 use crate::score::Score;
@@ -24,10 +23,10 @@ mod network;
 mod rank;
 mod search;
 mod text;
-mod voice;
+mod next_token;
 
 use ends::p_of_end;
-use voice::{State, Voice};
+use next_token::{Buffers, NextToken};
 
 use nanochat_kernels::autotune::Plans;
 use nanochat_kernels::{Isa, vector};
@@ -44,18 +43,18 @@ pub struct Limits {
     /// For `Sampling::TopP`.
     pub seed: u64,
     /// Tokens that may be tried beyond those of the first line, to find a more probable one: by the memory alone, or beside
-    /// a model of up to [`SMALL`] parameters, and fewer in proportion beside a larger one, which is also asked for fewer of the
+    /// a model of up to [`FULL_BUDGET_PARAMS`] parameters, and fewer in proportion beside a larger one, which is also asked for fewer of the
     /// lines that stand elsewhere. Only where one line is asked for, and only for `Sampling::Greedy`.
-    pub n_tried: usize,
+    pub search_budget: usize,
 }
 
-/// Parameters of a model beside which all of [`Limits::n_tried`] may be tried: one of 25 million, which takes three times as
+/// Parameters of a model beside which all of [`Limits::search_budget`] may be tried: one of 25 million, which takes three times as
 /// long for a token, is given a quarter of them.
-pub const SMALL: usize = 6_000_000;
+pub const FULL_BUDGET_PARAMS: usize = 6_000_000;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 64 }
+        Self { max_tokens: 48, max_lines: 1, sampling: Sampling::Greedy, seed: 0, search_budget: 64 }
     }
 }
 
@@ -119,20 +118,21 @@ pub enum CompleteError {
     Nothing,
 }
 
-/// Which of model and memory have a say.
+/// Which of model and memory predict the next token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Voices {
+pub enum Predictors {
     /// Model ⊕ memory.
     #[default]
-    Both,
+    #[serde(rename = "both", alias = "blend")]
+    Blend,
     /// The transformer alone.
     ModelOnly,
     /// The memory alone.
     MemoryOnly,
 }
 
-/// What the two voices said of one token of a text that is known.
+/// What the two predictors said of one token of a text that is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// The token.
@@ -145,7 +145,7 @@ pub struct Observation {
 
 /// A line that could be the answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Weighed {
+pub struct ScoredLine {
     /// As it would be shown; empty if nothing of it is new.
     pub text: String,
     /// What is known of it.
@@ -216,9 +216,8 @@ pub struct Completer {
     session: Option<Session>,
     memory: Arc<Memory>,
     blend: Blend,
-    voices: Voices,
-    drafts: Option<Drafts>,
-    state: State,
+    predictors: Predictors,
+    buffers: Buffers,
     live: Arc<LiveBuffer>,
     declared: Option<Declared>,
 }
@@ -245,9 +244,8 @@ impl Completer {
             session: Some(Session::new(model)),
             memory: Arc::new(Memory::default()),
             blend: checkpoint.blend.clone(),
-            voices: Voices::Both,
-            drafts: None,
-            state: State::default(),
+            predictors: Predictors::Blend,
+            buffers: Buffers::default(),
             live: Arc::default(),
             declared: None,
         }
@@ -260,9 +258,8 @@ impl Completer {
             session: None,
             memory: Arc::new(Memory::default()),
             blend: Blend::default(),
-            voices: Voices::MemoryOnly,
-            drafts: None,
-            state: State::default(),
+            predictors: Predictors::MemoryOnly,
+            buffers: Buffers::default(),
             live: Arc::default(),
             declared: None,
         }
@@ -297,8 +294,8 @@ impl Completer {
     }
 
     /// Lets one of the two be silent; for ablations.
-    pub fn set_voices(&mut self, voices: Voices) {
-        self.voices = voices;
+    pub fn set_predictors(&mut self, predictors: Predictors) {
+        self.predictors = predictors;
     }
 
     /// Bytes that the KV caches of all prompts may take together, in place of [`crate::kv::session::MOST_BYTES`].
@@ -306,17 +303,6 @@ impl Completer {
         if let Some(session) = &mut self.session {
             session.set_most_bytes(most_bytes);
         }
-    }
-
-    /// Lets a source guess tokens that the model then checks several at a time, or none. Texts stay the same. Without a
-    /// model there is nothing to check with.
-    pub fn set_drafts(&mut self, drafts: Option<Drafts>) {
-        self.drafts = drafts;
-    }
-
-    /// The source of guesses.
-    pub fn drafts(&self) -> Option<&Drafts> {
-        self.drafts.as_ref()
     }
 
     /// A completion, or `None` where silence is the better answer. No text that would be part of a secret, which the memory
@@ -353,7 +339,9 @@ impl Completer {
 
     /// Whether a text is written line after line, each weighed against others.
     fn goes_on(&self, limits: &Limits) -> bool {
-        let weighs = limits.n_tried > 0 && limits.sampling == Sampling::Greedy && self.voices() != Voices::ModelOnly;
+        let weighs = limits.search_budget > 0
+            && limits.sampling == Sampling::Greedy
+            && self.predictors() != Predictors::ModelOnly;
         limits.max_lines > 1 && weighs
     }
 
@@ -377,7 +365,7 @@ impl Completer {
             let Some(mut line) = line else { break };
             if let Some(whole) = whole.as_mut().filter(|_| text.may_end()) {
                 let evidence = text.evidence(&line, odds, closes, prompt.suffix);
-                let p_of_end = p_of_end(self.voices() == Voices::Both, &evidence);
+                let p_of_end = p_of_end(self.predictors() == Predictors::Blend, &evidence);
                 if p_of_end >= 0.5 {
                     whole.confidence *= p_of_end;
                     break;
@@ -410,7 +398,7 @@ impl Completer {
 
     /// What is known behind each line of `truth`, a text of several lines, with which it could end, and whether it does: what
     /// the weights of the end of a text are found from.
-    pub fn ends(
+    pub fn stop_samples(
         &mut self,
         prompt: &Prompt<'_>,
         truth: &str,
@@ -439,20 +427,20 @@ impl Completer {
 
     /// The lines that [`Completer::complete`] chooses from, as they would be shown, with what is known of each: what the
     /// weights of its choice are found from. Of several lines those that could be the first. Empty where lines are not
-    /// weighed: see [`Limits::n_tried`].
-    pub fn weighed(
+    /// weighed: see [`Limits::search_budget`].
+    pub fn scored_lines(
         &mut self,
         prompt: &Prompt<'_>,
         limits: &Limits,
         cancel: &Cancel,
-    ) -> Result<Vec<Weighed>, CompleteError> {
+    ) -> Result<Vec<ScoredLine>, CompleteError> {
         let found = self.with_declared(prompt, limits.max_tokens, |this, prompt| {
             this.lines(prompt, limits, limits.max_tokens, cancel, &mut |_| ())
         })?;
         let weighed = found.lines.into_iter().filter_map(|line| {
             let features = line.features?.to_vec();
             let text = search::finish(line, prompt.suffix).map_or_else(String::new, |found| found.text);
-            Some(Weighed { text, features })
+            Some(ScoredLine { text, features })
         });
         Ok(weighed.collect())
     }
@@ -467,8 +455,8 @@ impl Completer {
         cancel: &Cancel,
         on_token: &mut dyn FnMut(TokenId),
     ) -> Result<Lines, CompleteError> {
-        let (voices, goes_on) = (self.voices(), self.goes_on(limits));
-        if voices == Voices::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
+        let (predictors, goes_on) = (self.predictors(), self.goes_on(limits));
+        if predictors == Predictors::MemoryOnly && self.memory.n_tokens() == 0 && self.session.is_none() {
             return Err(CompleteError::Nothing);
         }
         let (max_tokens, budget) = self.budget(limits.max_tokens);
@@ -477,36 +465,40 @@ impl Completer {
         }
         let prompt_tokens = prompt.tokens(&self.tokenizer, budget);
         let (mut n_reused, mut n_prompt) = (0, 0);
-        if voices != Voices::MemoryOnly
+        if predictors != Predictors::MemoryOnly
             && let Some(session) = &mut self.session
         {
             n_reused = session.rebase(&prompt_tokens.tokens, cancel)?;
             n_prompt = prompt_tokens.tokens.len() - n_reused;
         }
-        let memory = (voices != Voices::ModelOnly).then(|| self.live_memory(prompt, prompt_tokens.healed.len()));
-        let n_params = self.session.as_ref().filter(|_| voices != Voices::MemoryOnly);
+        let memory =
+            (predictors != Predictors::ModelOnly).then(|| self.live_memory(prompt, prompt_tokens.healed.len()));
+        let n_params = self.session.as_ref().filter(|_| predictors != Predictors::MemoryOnly);
         let n_params = n_params.map_or(0, |session| session.model().config().n_params());
         // One that is asked for is never none.
-        let n_tried = limits.n_tried.min((limits.n_tried * SMALL).div_ceil(n_params.max(SMALL)));
+        let search_budget = limits
+            .search_budget
+            .min((limits.search_budget * FULL_BUDGET_PARAMS).div_ceil(n_params.max(FULL_BUDGET_PARAMS)));
         let max_tokens = max_tokens.min(left);
-        let limits = Limits { max_tokens, n_tried, max_lines: if goes_on { 1 } else { limits.max_lines }, ..*limits };
-        let voice = Voice {
+        let limits =
+            Limits { max_tokens, search_budget, max_lines: if goes_on { 1 } else { limits.max_lines }, ..*limits };
+        let next_token = NextToken {
             tokenizer: &self.tokenizer,
-            session: self.session.as_mut().filter(|_| voices != Voices::MemoryOnly),
-            grown: None,
-            drafts: self.drafts.as_mut(),
+            session: self.session.as_mut().filter(|_| predictors != Predictors::MemoryOnly),
+            branch_logits: None,
             memory,
             blend: &self.blend,
-            state: &mut self.state,
+            buffers: &mut self.buffers,
         };
-        let (lines, odds_of_end) = search::search(voice, prompt, prompt_tokens, &limits, goes_on, cancel, on_token)?;
+        let (lines, odds_of_end) =
+            search::search(next_token, prompt, prompt_tokens, &limits, goes_on, cancel, on_token)?;
         Ok(Lines { lines, odds_of_end, n_reused, n_prompt })
     }
 
     /// What each voice says of each token of `text`, given what stands before it in the text. The memory knows the file
     /// `path` as far as the text was read, as it does while one types; an empty path stands for none.
     pub fn observe(&mut self, path: &str, text: &[u8], each: &mut dyn FnMut(Observation)) {
-        let has_model = self.voices() != Voices::MemoryOnly;
+        let has_model = self.predictors() != Predictors::MemoryOnly;
         let blend = self.blend.clone();
         let mut mixture = Mixture::default();
         self.read(path, text, &mut |token, probabilities, lookup| {
@@ -566,7 +558,7 @@ impl Completer {
     /// Reads a text from its beginning: each token with the distribution that the memory is mixed into and what the
     /// memory knows.
     fn read(&mut self, path: &str, text: &[u8], each: &mut dyn FnMut(TokenId, &mut [f32], &Lookup)) {
-        let voices = self.voices();
+        let predictors = self.predictors();
         let tokens = self.tokenizer.encode(text);
         let uniform = self.uniform();
         let window = self.session.as_ref().map_or(1024, |session| session.model().config().context).min(1024) - 2;
@@ -579,7 +571,7 @@ impl Completer {
             let mut rows = Vec::new();
             let mut vocab_size = uniform.len();
             match &mut self.session {
-                Some(session) if voices != Voices::MemoryOnly => {
+                Some(session) if predictors != Predictors::MemoryOnly => {
                     let input = [&[SUFFIX, PREFIX], &tokens[start..end]].concat();
                     rows = session.logits_of(&input[..input.len() - 1]);
                     vocab_size = session.model().config().vocab_size;
@@ -595,8 +587,8 @@ impl Completer {
                 } else {
                     row.copy_from_slice(&uniform);
                 }
-                match voices {
-                    Voices::ModelOnly => lookup.clear(),
+                match predictors {
+                    Predictors::ModelOnly => lookup.clear(),
                     _ => memory.lookup_within(&tokens, next, &mut lookup),
                 }
                 each(tokens[next], &mut row, &lookup);
@@ -622,8 +614,8 @@ impl Completer {
         score
     }
 
-    fn voices(&self) -> Voices {
-        if self.session.is_none() { Voices::MemoryOnly } else { self.voices }
+    fn predictors(&self) -> Predictors {
+        if self.session.is_none() { Predictors::MemoryOnly } else { self.predictors }
     }
 
     /// Tokens that may be written where `max_tokens` are wanted, and those that are left for the prompt: at least half of the
@@ -649,7 +641,7 @@ impl Completer {
 
     /// What the model is told of the types near the cursor; nothing where it is not asked, or by itself.
     fn declared(&mut self, prompt: &Prompt<'_>, max_tokens: usize) -> Arc<str> {
-        if self.voices() != Voices::Both {
+        if self.predictors() != Predictors::Blend {
             return Arc::default();
         }
         // Beside other snippets half of their share.

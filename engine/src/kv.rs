@@ -1,5 +1,7 @@
 //! Key–value caches: one session per model, a slot per prompt, branches that share a prefix.
 
-pub mod session;
 mod branches;
 mod slots;
+pub mod session;
+
+pub(crate) use branches::{BranchPos, Branches};

@@ -6,9 +6,12 @@
 //! Workspace     its other files            Index on the heap
 //! Dependencies  the locked sources         Library: an Index in a mapped file that all servers share
 //! Std           the standard library       the same
+//!
+//! context → Lookup (per tier: how long it matched, what followed) → Blend (mixed into the model's distribution)
+//! context + suffix → InfillCandidate (rests of lines between the same text on both sides)
 //! ```
 //!
-//! Beside the texts stands what their types have: [`crate::symbols`].
+//! With the texts goes what their types have: [`crate::symbols`].
 //!
 //! A file counts once, in the nearest tier that has it.
 
@@ -36,7 +39,7 @@ use index::Index;
 pub use infill::{InfillCandidate, InfillQuery};
 pub use lookup::{Lookup, Order};
 
-/// A match is not followed further back than this many tokens.
+/// The longest match that is looked for, in tokens.
 pub const MAX_MATCH: usize = 32;
 
 /// Token streams of files, indexed by their contexts. Cheap to clone.
@@ -50,15 +53,15 @@ pub struct Memory {
     symbols: [Symbols; N_TIERS],
 }
 
-/// Some files of one tier.
+/// One index of a tier.
 #[derive(Clone, Debug)]
 struct Shard {
     index: Arc<Index>,
-    /// Where it holds files that a nearer tier has, in order.
+    /// Positions of the files that a nearer tier has, in order: they do not count here.
     excluded: Arc<[Range<u32>]>,
 }
 
-/// Indexes of one tier: one, or the pieces that are ready while it is being made. Cheap to clone.
+/// The indexes of one tier: a single one, or those that are ready while it is being made. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Library(pub(crate) Vec<Arc<Index>>);
 
@@ -68,7 +71,7 @@ impl Library {
         Self(vec![Arc::new(Index::build(files))])
     }
 
-    /// Tokens indexed.
+    /// Tokens of all indexed files.
     pub fn n_tokens(&self) -> usize {
         self.0.iter().map(|index| index.n_tokens()).sum()
     }
@@ -82,7 +85,7 @@ impl Library {
     }
 }
 
-/// The files that are open beside the live one, indexed. Cheap to clone.
+/// The open files other than the live one, indexed. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct OpenFiles {
     names: Arc<[String]>,
@@ -90,7 +93,7 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Indexes files: (path, tokens).
+    /// Indexes open files, each given as (path, tokens).
     pub fn index(files: Vec<(String, Vec<TokenId>)>) -> Self {
         let names = files.iter().map(|(path, _)| path.clone()).collect();
         Self { names, library: Library::index(files) }
@@ -99,45 +102,63 @@ impl OpenFiles {
 
 impl Memory {
     /// A memory of a workspace's files: (path, tokens). The order does not matter to what is predicted. An `END` inside
-    /// a stream is a boundary: it is never predicted and no match goes across it.
+    /// a stream is a boundary: it is never predicted and no match crosses it.
     pub fn build(files: Vec<(String, Vec<TokenId>)>) -> Self {
         Self::default().with_tier(Tier::Workspace, Library::index(files))
     }
 
     /// A memory of a workspace's files: their text, and what their types have.
+    ///
+    /// ```
+    /// use nanochat_engine::memory::{Lookup, Tier};
+    /// use nanochat_engine::text::SourceFile;
+    /// use nanochat_engine::{Memory, Tokenizer};
+    ///
+    /// let text = "let total = 0;\nfor item in items {\n    total += item;\n}\n".to_owned();
+    /// let file = SourceFile { name: "src/sum.rs".into(), path: "src/sum.rs".into(), text };
+    /// let tokenizer = Tokenizer::bytes(); // one token per byte
+    /// let memory = Memory::of_files(&[file], &tokenizer);
+    ///
+    /// let mut lookup = Lookup::default();
+    /// memory.lookup(&tokenizer.encode(b"for item in item"), "", &mut lookup);
+    /// let longest = &lookup.tiers[Tier::Workspace as usize][0];
+    /// assert_eq!(longest.len, 16, "the whole context occurs");
+    /// let (token, count) = longest.next[0];
+    /// assert_eq!((tokenizer.token_bytes(token), count), (&b"s"[..], 1));
+    /// ```
     pub fn of_files(files: &[SourceFile], tokenizer: &Tokenizer) -> Self {
         let stream = |file: &SourceFile| (file.name.clone(), tokenizer.encode(file.text.as_bytes()));
         Self::build(files.iter().map(stream).collect()).with_symbols(Tier::Workspace, Symbols::of_files(files, false))
     }
 
-    /// This memory with other files in a tier.
+    /// This memory with the files of a tier replaced.
     ///
     /// # Panics
     /// For [`Tier::File`], which [`Memory::with_buffer`] sets.
     #[must_use]
     pub fn with_tier(mut self, tier: Tier, library: Library) -> Self {
-        assert!(tier != Tier::File, "the live file is no library");
+        assert!(tier != Tier::File, "the live file is set by `with_buffer`, not as a library");
         let shards = library.0.into_iter().map(|index| Shard { index, excluded: Arc::default() });
         self.tiers[tier as usize] = shards.collect();
         self.update_excluded();
         self
     }
 
-    /// This memory with these files as the open ones. Their saved copies count no more.
+    /// This memory with these files as the open ones. Their saved copies no longer count.
     #[must_use]
     pub fn with_open(mut self, files: OpenFiles) -> Self {
         self.open = files.names;
         self.with_tier(Tier::Open, files.library)
     }
 
-    /// This memory with what the types of a tier have.
+    /// This memory with the symbols of a tier replaced.
     #[must_use]
     pub fn with_symbols(mut self, tier: Tier, symbols: Symbols) -> Self {
         self.symbols[tier as usize] = symbols;
         self
     }
 
-    /// What the types of each tier have.
+    /// The symbols of each tier: what its types have.
     pub fn symbols(&self) -> &[Symbols; N_TIERS] {
         &self.symbols
     }
@@ -151,13 +172,13 @@ impl Memory {
         memory
     }
 
-    /// As [`Memory::with_buffer`], for a file of these tokens. Put `END` where the cursor is, so that the memory does not
-    /// hold that the suffix follows the prefix. Costs what the one file costs.
+    /// As [`Memory::with_buffer`], for a file of these tokens. Put `END` where the cursor is, so that the memory does
+    /// not hold that the suffix follows the prefix. Costs what the one file costs.
     pub fn with_overlay(&self, path: String, tokens: Vec<TokenId>) -> Self {
         self.with_buffer(Arc::new(LiveBuffer::of_tokens(path, &tokens)))
     }
 
-    /// Tokens indexed.
+    /// Tokens that count: those of the live buffer and of all indexes, without excluded files.
     pub fn n_tokens(&self) -> usize {
         let live = self.live.as_ref().map_or(0, |live| live.n_tokens());
         let shards = self.tiers.iter().flatten();
@@ -175,7 +196,7 @@ impl Memory {
         self.lookup_indexes(context, exclude, out);
     }
 
-    /// What is known of the live file's token `next` when the file, `tokens`, is read from its beginning.
+    /// What is known of the live file's token `next` when the file, `tokens`, is read from its start.
     pub fn lookup_within(&self, tokens: &[TokenId], next: usize, out: &mut Lookup) {
         out.clear();
         if let Some(live) = &self.live {
@@ -184,8 +205,8 @@ impl Memory {
         self.lookup_indexes(&tokens[..next], "", out);
     }
 
-    /// Rests of lines that stood between text as it stands before the cursor and text as it stands behind it, or after the
-    /// longest matches of one side.
+    /// Infill candidates: rests of lines that occur between the text before the cursor and the text after it, or next
+    /// to the longest matches of one of the two.
     pub fn infill(&self, query: &InfillQuery<'_>, out: &mut Vec<InfillCandidate>) {
         out.clear();
         let after = &query.after[..query.after.len().min(infill::MOST_TOKENS)];
@@ -198,7 +219,7 @@ impl Memory {
         }
     }
 
-    /// Fills all tiers but the live file's.
+    /// Fills all tiers but that of the live file.
     fn lookup_indexes(&self, context: &[TokenId], exclude: &str, out: &mut Lookup) {
         for (shards, orders) in self.tiers.iter().zip(&mut out.tiers) {
             let look = |shard: &Shard, orders: &mut Vec<Order>| {
@@ -223,7 +244,7 @@ impl Memory {
         }
     }
 
-    /// Sets what each shard leaves out: the live file, and the open ones outside their tier.
+    /// Sets what each shard leaves out: the live file, and the open files outside their own tier.
     fn update_excluded(&mut self) {
         let live = self.live.as_ref().map(|live| live.path());
         for (tier, shards) in Tier::ALL.into_iter().zip(&mut self.tiers) {
@@ -240,15 +261,15 @@ impl Memory {
     }
 }
 
-/// Without empty ones.
+/// The ranges that are not empty, sorted by their start.
 fn sorted_nonempty(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_by_key(|range| range.start);
     ranges
 }
 
-/// What several shards know, as if they were one; for those that are not joined yet. A shard that passed over a length adds
-/// nothing to it.
+/// The orders of several shards, as if they were one index; for shards that are not joined yet. A shard that skipped a
+/// length adds nothing to it.
 fn merge_orders(mut all: Vec<Order>) -> Vec<Order> {
     all.sort_by_key(|order| std::cmp::Reverse(order.len));
     let mut orders: Vec<Order> = Vec::new();

@@ -1,23 +1,23 @@
-//! What types have: fields, variants, methods and what they take, of the workspace, of the public interfaces of its
+//! What types have: fields, variants, methods and their arguments, of the workspace, of the public interfaces of its
 //! dependencies, and of the file that is being written.
 //!
 //! ```text
 //! saved files      → extract (syn)           ┐
-//! the live buffer  → live (any text)         ┴→ records → Symbols: by the owner's name
+//! the live buffer  → tolerant (any text)     ┴→ records → Symbols: by the owner's name
 //!                  → Scope: `self`, parameters, `let` ─┐
-//! a line           → members: receiver . name ─────────┼→ how many there are, and how many there cannot be
+//! a line           → members: receiver . name ─────────┼→ how many exist, and how many cannot exist
 //! a cursor         → names of types nearby ────────────┴→ declarations, for the prompt
 //! ```
 //!
 //! Nothing is resolved: types of one name are one type, which has what any of them has. A type is *open* where it could
-//! have members that no record shows, by a macro, a derive that is not known, or `Deref`; of an open type no member is said
-//! not to be. Of a generic type's parameters nothing is known.
+//! have members without a record, through a macro, an unknown derive, or `Deref`; a member of an open type is never
+//! reported missing. Nothing is known of a generic type's parameters.
 
-mod check;
-mod declare;
 mod standard;
+mod check;
 mod tolerant;
 mod extract;
+mod declare;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -31,24 +31,24 @@ use check::{MemberChecker, Scope};
 pub use declare::{declarations, settled};
 pub use extract::extract_each;
 
-/// What a record is of.
+/// What a record describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RecordKind {
-    /// A struct, an enum or a union.
+    /// A struct, an enum or a union itself.
     Type,
-    /// That a type could have more than is recorded.
+    /// That a type could have members without a record.
     Open,
-    /// A trait.
+    /// A trait itself.
     Trait,
-    /// That a type implements a trait, which is the name.
+    /// That a type implements the trait of this name.
     Implements,
     /// A field, with its type.
     Field,
-    /// A variant.
+    /// A variant of an enum.
     Variant,
-    /// A function that takes `self`, with how many more it takes and what it returns.
+    /// A function that takes `self`, with the number of its other arguments and what it returns.
     Method,
-    /// A function, constant or type that is reached by `::`.
+    /// A function, constant or type that is named by `::`.
     Associated,
 }
 
@@ -70,20 +70,20 @@ impl RecordKind {
 struct Record<'a> {
     kind: RecordKind,
     owner: &'a str,
-    /// Empty where the record is of the owner itself.
+    /// Empty where the record describes the owner itself.
     name: &'a str,
-    /// Of functions.
+    /// Arguments of a function, without `self`.
     n_args: Option<usize>,
-    /// Of a field, or what a function returns; empty if nothing or not known.
+    /// The type of a field, or what a function returns; empty if that is nothing or unknown.
     type_: &'a str,
 }
 
-/// Longer types say no more.
+/// Longer types are not recorded.
 const MOST_TYPE_BYTES: usize = 120;
-/// Bytes of all records of one table at most.
+/// Most bytes of all records of one table.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Records as text, a line each.
+/// Records as text, one per line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records(String);
 
@@ -101,17 +101,17 @@ impl Records {
         self.0.extend([letter, "\t", owner, "\t", name, "\t", &n_args, "\t", &type_, "\n"]);
     }
 
-    /// Those of several files as if they were of one.
+    /// The records of several files as if they were one.
     pub(super) fn all(each: Vec<Self>) -> Self {
         Self(each.into_iter().map(|records| records.0).collect())
     }
 
-    /// The same as text.
+    /// The records as text, to be stored.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What [`Records::as_str`] gave; lines that are none are passed over.
+    /// Records from what [`Records::as_str`] gave. Lines that are not records are skipped.
     pub fn from_text(text: String) -> Self {
         Self(text)
     }
@@ -138,21 +138,21 @@ pub struct Symbols(Arc<Table>);
 #[derive(Debug, Default)]
 struct Table {
     text: String,
-    /// Names of files, and where their records begin; in order.
+    /// Names of files and where their records start, in order.
     files: Vec<(String, u32)>,
-    /// Hash of the owner, and where its record begins; in order.
+    /// For each record the hash of its owner and where it starts, in order.
     places: Vec<(u64, u32)>,
-    /// Hashes of what traits give: any type might have it.
+    /// Hashes of the names of members that traits give: any type might have them.
     of_traits: HashSet<u64, Hasher>,
 }
 
 impl Symbols {
-    /// A table of the records of files; what is beyond some tens of megabytes is left out.
+    /// A table of the records of files; beyond some tens of megabytes files are left out.
     pub fn of(files: impl IntoIterator<Item = (String, Records)>) -> Self {
-        let (mut text, mut begins) = (String::new(), Vec::new());
+        let (mut text, mut starts) = (String::new(), Vec::new());
         for (name, Records(records)) in files {
             if text.len() + records.len() <= MOST_BYTES {
-                begins.push((name, text.len() as u32));
+                starts.push((name, text.len() as u32));
                 text.push_str(&records);
             }
         }
@@ -173,22 +173,22 @@ impl Symbols {
         let of_traits = records.filter(|record| traits.contains(record.owner) && !record.name.is_empty());
         let of_traits = of_traits.map(|record| hash(record.name)).collect();
         places.sort_unstable();
-        Self(Arc::new(Table { text, files: begins, places, of_traits }))
+        Self(Arc::new(Table { text, files: starts, places, of_traits }))
     }
 
-    /// What the types of some files have: all of it, or what is public.
+    /// The symbols of some files: all of them, or the public ones.
     pub fn of_files(files: &[SourceFile], only_public: bool) -> Self {
         Self::of(files.iter().map(|file| file.name.clone()).zip(extract_each(files, only_public)))
     }
 
-    /// What is known of a type or a trait outside the file `exclude`.
+    /// The records of a type or a trait outside the file `exclude`.
     fn of_owner<'a>(&'a self, owner: &'a str, exclude: &'a str) -> impl Iterator<Item = Record<'a>> + 'a {
         let Table { text, files, places, .. } = &*self.0;
         let of = hash(owner);
         let from = places.partition_point(|(hash, _)| *hash < of);
         let same = places[from..].iter().take_while(move |(hash, _)| *hash == of);
         let is_excluded = move |at: u32| {
-            let file = files.partition_point(|(_, begin)| *begin <= at);
+            let file = files.partition_point(|(_, start)| *start <= at);
             !exclude.is_empty() && file.checked_sub(1).is_some_and(|file| files[file].0 == exclude)
         };
         let line = |at: u32| text[at as usize..].lines().next().unwrap_or_default();
@@ -200,7 +200,7 @@ impl Symbols {
         self.0.of_traits.contains(&hash(name))
     }
 
-    /// Bytes on the heap, about.
+    /// Approximate bytes on the heap.
     pub fn n_bytes(&self) -> usize {
         let Table { text, places, of_traits, .. } = &*self.0;
         text.len() + 16 * places.len() + 9 * of_traits.capacity()
@@ -211,32 +211,32 @@ impl Symbols {
         self.0.places.len()
     }
 
-    /// Whether nothing is known.
+    /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
         self.0.places.is_empty()
     }
 }
 
-/// What is known around a cursor: tables, the types of the file at hand, and what is in scope.
+/// The symbols that are known at a cursor: tables, the types of the current file, and what is in scope.
 #[derive(Debug)]
 pub struct CursorSymbols<'a> {
-    /// By tier; that of the file at hand is made of its text.
+    /// By tier; that of the current file is made from its text.
     tables: [Symbols; N_TIERS],
-    /// The file at hand, whose saved copy does not count.
+    /// The current file, whose saved copy does not count.
     path: &'a str,
     scope: Scope<'a>,
 }
 
 impl<'a> CursorSymbols<'a> {
-    /// Around a line of the file `path` between the lines `before` and those `behind`.
-    pub fn of(tables: &[Symbols; N_TIERS], path: &'a str, before: &'a str, behind: &'a str) -> Self {
-        let (records, scope) = tolerant::read_around(before, behind);
+    /// Reads the lines before and after the cursor's line of the file `path`.
+    pub fn of(tables: &[Symbols; N_TIERS], path: &'a str, before: &'a str, after: &'a str) -> Self {
+        let (records, scope) = tolerant::read_around(before, after);
         let mut tables = tables.clone();
         tables[Tier::File as usize] = Symbols::of([(String::new(), records)]);
         Self { tables, path, scope }
     }
 
-    /// Looks at the members that `line` names behind its first `n_typed` bytes.
+    /// Looks up the members that `line` names after its first `n_typed` bytes.
     pub fn members(&self, line: &str, n_typed: usize) -> MemberCounts {
         let Self { tables, path, scope } = self;
         MemberChecker { tables, path, scope, bound: &tolerant::bound_by_line(line) }.members(line, n_typed)
@@ -244,29 +244,29 @@ impl<'a> CursorSymbols<'a> {
 }
 
 /// The last name of the path of a type, without references and without the pointers that members are reached through;
-/// empty if it is no path.
+/// empty if the type is not a path.
 fn head(type_: &str) -> &str {
     let mut rest = type_.trim();
     loop {
         rest = rest.trim_start_matches(['&', ' ', '*']);
-        if let Some(behind) = rest.strip_prefix('\'') {
-            rest = behind.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
-        } else if let Some(behind) = rest.strip_prefix("mut ").or_else(|| rest.strip_prefix("const ")) {
-            rest = behind;
+        if let Some(after) = rest.strip_prefix('\'') {
+            rest = after.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+        } else if let Some(after) = rest.strip_prefix("mut ").or_else(|| rest.strip_prefix("const ")) {
+            rest = after;
         } else {
             break;
         }
     }
     let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
-    let (path, behind) = rest.split_at(end);
+    let (path, tail) = rest.split_at(end);
     let name = path.rsplit(':').next().unwrap_or_default();
-    let behind = behind.trim_start();
+    let tail = tail.trim_start();
     if matches!(name, "Box" | "Rc" | "Arc")
-        && let Some(inner) = behind.strip_prefix('<')
+        && let Some(inner) = tail.strip_prefix('<')
     {
         return head(inner);
     }
-    let is_path = behind.is_empty() || behind.starts_with(['<', '>', ',']);
+    let is_path = tail.is_empty() || tail.starts_with(['<', '>', ',']);
     if is_path && !matches!(name, "dyn" | "impl" | "fn" | "for") { name } else { "" }
 }
 

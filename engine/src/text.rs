@@ -2,14 +2,10 @@
 
 pub mod source_file;
 pub mod tokenizer;
-/// Rust text as words, literals and punctuation.
 pub(crate) mod lex;
 pub mod scanner;
-/// The text after a cursor, read once for many completions.
 pub(crate) mod suffix;
-/// A completion without the tail that already follows the cursor.
 pub mod overlap;
-/// When the recursive Rust parser may run, and on what stack.
 pub(crate) mod parser;
 pub mod verdict;
 pub mod secrets;

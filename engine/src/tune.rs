@@ -1,12 +1,12 @@
-//! The autotuner's table as a file, and what of it holds for a model.
+//! The autotuner's table as a file, and the plans that it gives for a model.
 //!
 //! ```text
 //! Config → Workload ─ measure → Tuned ─ remember → tune.toml ─ plans → Model::with_plans
 //! ```
 //!
-//! A table that is missing, of another machine or version, or spoilt costs speed and nothing else: the defaults take
+//! A table that is missing, damaged, or of another machine or version costs speed and nothing else: the defaults take
 //! its place. It is measured again when it is older than [`MAX_AGE`], or when a token takes [`DRIFT`] times as long as
-//! it says, or that much less.
+//! it did then, or that much less.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,13 +19,13 @@ pub use nanochat_kernels::autotune::{Effort, Machine, Measured, Plans, Tuned, Wo
 use crate::workspace::store::write_durably;
 use crate::{Cancel, Cancelled, Config};
 
-/// How long measuring takes, besides some 100 ms of laying matrices out.
+/// How long measuring takes, in addition to some 100 ms of packing matrices.
 pub const TIME: Duration = Duration::from_millis(1400);
-/// After this long a table is measured again: kernels, governors and neighbours change.
+/// The age at which a table is measured again: kernels, governors and the load of the machine change.
 pub const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A change of speed that is no noise: other clocks (a laptop on battery), or another share of the machine.
+/// A change of speed that is not noise: other clocks (a laptop on battery), or another share of the machine.
 pub const DRIFT: f64 = 1.5;
-/// 16 models take 20 kB.
+/// Longer files are refused: 16 models take 20 kB.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Why a table is not used, or was not written.
@@ -35,25 +35,25 @@ pub enum TuneError {
     /// The file system refused.
     #[error("{}: {source}; plans are the defaults", path.display())]
     Io {
-        /// The file.
+        /// The file of the table.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// It is no table.
-    #[error("{} is no table of the autotuner ({reason}); plans are the defaults until `cargo nanochat tune`", path.display())]
+    /// The file is not a table.
+    #[error("{} is not a table of the autotuner ({reason}); plans are the defaults until `cargo nanochat tune`", path.display())]
     Malformed {
-        /// The file.
+        /// The file of the table.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// It is one, but not for this.
+    /// The table is for another machine, version or model.
     #[error("{} is not used: {source}; plans are the defaults until `cargo nanochat tune`", path.display())]
     Unfit {
-        /// The file.
+        /// The file of the table.
         path: PathBuf,
-        /// Why not.
+        /// Why it is not used.
         source: Unfit,
     },
 }
@@ -62,7 +62,7 @@ pub enum TuneError {
 pub fn workload(config: &Config, n_threads: usize) -> Workload {
     let Config { d_model: d, d_ff, n_layers: n, scales, .. } = *config;
     let kv = 2 * config.kv_dim();
-    // Q, K and V are stacked but in the last layer, and gate and up; the rest stands alone.
+    // Q, K and V are stacked except in the last layer, and so are gate and up; the others are separate.
     let all = [(d + kv, d, n - 1), (d, d, n + 1), (kv, d, 1), (2 * d_ff, d, n), (d, d_ff, n)];
     let mut products: Vec<Product> = Vec::new();
     for (rows, cols, n) in all.into_iter().filter(|(_, _, n)| *n > 0) {
@@ -75,7 +75,7 @@ pub fn workload(config: &Config, n_threads: usize) -> Workload {
     Workload { products, n_threads: if n_threads == 0 { n_cores() } else { n_threads } }
 }
 
-/// The plans for a model, and why they are the defaults where a table is there that should have said something else.
+/// The plans for a model, and why they are the defaults where a table exists but is not used.
 pub fn plans(path: &Path, config: &Config, n_threads: usize) -> (Plans, Option<TuneError>) {
     match find(path, &workload(config, n_threads)) {
         Ok(Some(tuned)) => (tuned.plans(), None),
@@ -104,8 +104,8 @@ pub fn measure(
 }
 
 /// Whether a workload should be measured (again) at `now` (seconds since 1970): nothing usable is known of it, what is
-/// known is too old, of the future or of a busy time, or the machine's speed is another. The last is tried out, which takes some
-/// 100 ms.
+/// known is too old, of the future or of a busy time, or the machine's speed has changed. The last is measured, which
+/// takes some 100 ms.
 pub fn is_due(path: &Path, workload: &Workload, now: u64, cancel: &Cancel) -> Result<bool, Cancelled> {
     let Ok(Some(tuned)) = find(path, workload) else { return Ok(true) };
     let is_fresh = now.checked_sub(tuned.measured_at).is_some_and(|age| age < MAX_AGE.as_secs());
@@ -116,8 +116,8 @@ pub fn is_due(path: &Path, workload: &Workload, now: u64, cancel: &Cancel) -> Re
     Ok(!(1.0 / DRIFT..=DRIFT).contains(&slowdown))
 }
 
-/// Adds a measurement to the file, whole or not at all. What it held of another machine or version, or cannot be read,
-/// is forgotten.
+/// Adds a measurement to the file, whole or not at all. A table of another machine or version, or one that cannot be
+/// read, is replaced.
 pub fn remember(path: &Path, tuned: Tuned) -> Result<(), TuneError> {
     let here = Machine::this();
     let known = read(path).ok().flatten().filter(|table| table.machine == here);
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<Option<Table>, TuneError> {
         Err(source) => return Err(TuneError::Io { path: path.to_owned(), source }),
     }
     if bytes.len() as u64 > MAX_FILE {
-        return Err(malformed("it is longer than a table can be".to_owned()));
+        return Err(malformed("it is longer than any table".to_owned()));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| malformed(error.to_string()))?;
     toml::from_str(text).map(Some).map_err(|error| malformed(error.message().to_owned()))
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_or_foreign_table_falls_back_with_a_word() {
+    fn a_stale_or_foreign_table_falls_back_with_a_message() {
         let version = env!("CARGO_PKG_VERSION");
         let changes: [(&str, String, &str); 3] = [
             ("version", format!("version = \"{version}\""), "version = \"0.0.0\""),

@@ -1,4 +1,4 @@
-//! The only module that knows packages and the user's folders.
+//! Packages and the user's folders: no other module knows them.
 
 pub mod sources;
 pub mod store;

@@ -1,13 +1,12 @@
-//! What answers are right to the letter, asked of no compiler: `exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…`
+//! Exact matches without a compiler: `exact STORE HOLES CHECKPOINT[,CHECKPOINT…] FOLDER…`
 //!
-//! Each folder is a crate or a workspace. So many holes of each kind are cut, as `cargo nanochat eval` cuts them, from the
-//! files that no checkpoint was trained on; known are the other files, and of these only such that are not cut from where
-//! a checkpoint knows the folder. Each checkpoint fills them, with its memory and without, and a copy of what follows the
-//! longest match. Holes that do not compile as they are are not told from others, and whether an answer compiles is not
-//! known; so it takes a hundredth of the time.
+//! Each folder is a crate or a workspace. HOLES holes are cut from it, as `cargo nanochat eval` cuts them, from the
+//! files that no checkpoint was trained on; systems know the other files, and if a checkpoint was trained on part of
+//! the folder, only that part. Each checkpoint fills the holes as a blend, without its memory and without its model, and
+//! a control copies the text after the longest match. Nothing is compiled: holes are not filtered, and whether a
+//! completion compiles stays unknown, so it takes a hundredth of the time.
 //!
-//! In place of a checkpoint may stand a folder of those that were adapted, one to each crate, `NAME.ncz` by the name of the
-//! crate's folder.
+//! CHECKPOINT may be a folder of checkpoints, one adapted to each crate, `NAME.ncz` by the name of the crate's folder.
 
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -18,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Sources};
@@ -30,27 +29,27 @@ use nanochat_eval::{EvalError, Known, known_files};
 
 const SEED: u64 = 0;
 
-/// What one system made of one hole.
+/// The scores of one system on one hole.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
     is_exact: bool,
-    /// To the truth, by edits.
+    /// Edit similarity to the truth.
     similarity: f64,
     /// Characters of the truth that nobody has to type, and all of them.
     n_saved: usize,
     n_chars: usize,
-    /// Of the answer, as its system states it.
+    /// The system's confidence in its completion.
     confidence: Option<f64>,
-    /// Of the truth.
+    /// Bits that the truth costs, and its bytes.
     bits: f64,
     bytes: usize,
 }
 
 #[derive(Default)]
 struct Outcomes {
-    /// The folder, or the file where there is one folder; and the kind.
+    /// Cluster (the folder, or the file if there is one folder) and kind of each hole.
     holes: Vec<(String, HoleKind)>,
-    /// By system, as many as there are holes.
+    /// Scores by system, in the order of `holes`.
     of: BTreeMap<String, Vec<Outcome>>,
 }
 
@@ -81,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         threads.into_iter().try_for_each(|thread| thread.join().expect("it returns what went wrong"))
     })?;
     let mut all = Outcomes::default();
-    // In the order of the folders, whatever that of the threads was.
+    // In the order of the folders, not in that in which threads finished.
     for outcomes in found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
         all.holes.extend(outcomes.holes);
         for (system, of) in outcomes.of {
@@ -92,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// The checkpoint, or of a folder of them the crate's.
+/// The checkpoint, or the crate's own in a folder of checkpoints.
 fn of_crate(path: &Path, folder: &str) -> PathBuf {
     if path.is_dir() { path.join(format!("{}.ncz", name(Path::new(folder)))) } else { path.to_owned() }
 }
@@ -101,7 +100,7 @@ fn name(folder: &Path) -> String {
     folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// What the systems make of the holes of one folder.
+/// The scores of all systems on the holes of one folder.
 fn of_folder(
     checkpoints: &[Checkpoint],
     folder: &Path,
@@ -127,7 +126,8 @@ fn of_folder(
     all.ask(&mut Copy::new(Arc::clone(completers[0].tokenizer())), &context, &holes)?;
     for (i, completer) in completers.iter_mut().enumerate() {
         let blend = Model::named(&format!("{} blend", i + 1), completer);
-        let [mut model, mut memory] = [Voices::ModelOnly, Voices::MemoryOnly].map(|voices| blend.ablation(voices));
+        let [mut model, mut memory] =
+            [Predictors::ModelOnly, Predictors::MemoryOnly].map(|voices| blend.ablation(voices));
         let mut blend = blend;
         for system in [&mut blend, &mut model, &mut memory] {
             all.ask(system, &context, &holes)?;
@@ -220,10 +220,10 @@ impl Outcomes {
         self.reliability();
     }
 
-    /// Stated confidence beside what is exact, in tenths of the answers to one line, the surest last.
+    /// Stated confidence and share of exact matches, in tenths of the completions of one line, the most confident last.
     fn reliability(&self) {
         const N_BINS: usize = 10;
-        println!("\nof one line: stated probability / exact, in %, of each tenth of the answers");
+        println!("\nof one line: stated probability / exact, in %, of each tenth of the completions");
         for (system, outcomes) in &self.of {
             let is_line =
                 |i: &usize| !matches!(self.holes[*i].1, HoleKind::Statement | HoleKind::Block | HoleKind::FunctionBody);
@@ -259,7 +259,7 @@ impl Outcomes {
         chosen.iter().map(|&i| (&*self.holes[i].0, bits(i), outcomes[i].bytes as f64)).collect()
     }
 
-    /// Of each checkpoint both against the memory and the memory against the copy; and the later against the first.
+    /// For each checkpoint blend minus memory and memory minus copy; for later checkpoints also minus the first.
     fn pairs(&self) -> Vec<(String, String)> {
         let numbers: Vec<&str> = self.of.keys().filter_map(|name| name.strip_suffix(" blend")).collect();
         let mut pairs = Vec::new();

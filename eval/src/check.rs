@@ -1,5 +1,5 @@
-//! Does it compile? The workspace is built once as it is; then candidates are spliced into a copy and their crates
-//! compiled to metadata with the command lines that cargo used, or by cargo where those cannot be read.
+//! Does it compile? The workspace is built once unchanged; then candidates are spliced into a copy, and their crates
+//! are compiled to metadata with the command lines that cargo used, or by cargo where these cannot be read.
 
 pub(crate) mod cache;
 mod invocation;
@@ -28,85 +28,85 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub use batch::FilledHole;
 
-/// A file's text to be compiled in place of what it was.
+/// A file's new text, to be compiled in place of the original.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
     /// Relative to the workspace's root, with `/`.
     pub file: String,
-    /// The whole text.
+    /// The file's whole text.
     pub text: String,
 }
 
-/// What the compiler says.
+/// The compiler's verdict on a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No error.
+    /// The compiler reports no error.
     Compiles,
-    /// At least one error.
+    /// The compiler reports at least one error.
     Fails,
-    /// It was killed at the timeout.
+    /// The compiler was killed at the timeout.
     TimedOut,
 }
 
-/// What one compiler run says.
+/// The result of one compiler run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
-    /// Where its errors are: file and bytes of each primary span, and of the macro calls around it.
+    /// Positions of the errors: file and byte range of each primary span, and of the macro calls around it.
     pub(crate) sites: Vec<(String, Range<usize>)>,
 }
 
-/// How to check.
+/// Time limits, parallelism and confinement of checks.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
-    /// Longest that one compiler run may take.
+    /// Time limit of one compiler run.
     pub timeout: Duration,
-    /// Longest that the first build may take, which compiles every dependency.
+    /// Time limit of the first build, which compiles every dependency.
     pub build_timeout: Duration,
-    /// Go on with the packages that compile where others do not.
+    /// Continue with the packages that compile if others do not.
     pub keep_going: bool,
-    /// Passed on to cargo.
+    /// Call cargo with `--offline`.
     pub offline: bool,
-    /// Compilers at once, each with a copy of the tree.
+    /// Number of parallel compilers, each with a copy of the tree.
     pub n_workers: usize,
-    /// Files that ignore files name are copied too.
+    /// Copy files that ignore files exclude, too.
     pub with_ignored: bool,
-    /// Dependencies are built to be linked: programs with tests are made of candidates.
+    /// Build dependencies so that they can be linked: needed to run tests.
     pub linked: bool,
     /// Call cargo for every candidate instead of the compiler itself: slower, and the same verdicts.
     pub through_cargo: bool,
-    /// How much confinement there must be.
+    /// The confinement that is required.
     pub sandbox: Mode,
-    /// Where built dependencies are kept for the next run; `None` builds them anew and keeps nothing.
+    /// Folder that keeps built dependencies for the next run; `None` builds them each time and keeps nothing.
     pub cache: Option<PathBuf>,
 }
 
-/// A workspace that compiles, in a sandbox.
+/// A workspace in a sandbox that was built once and compiles.
 #[derive(Debug)]
 pub struct Checker {
     sandbox: Sandbox,
     options: CheckOptions,
-    /// What cargo is told of the package that holds a file.
+    /// For each file cargo's `-p` argument for its package.
     packages: BTreeMap<String, String>,
     units: Vec<CrateUnit>,
-    /// The crates that a file is part of, by their place in `units`.
+    /// Indices in `units` of the crates that a file is part of.
     units_of: BTreeMap<String, Vec<usize>>,
     originals: BTreeMap<String, String>,
     rustc: String,
     /// A hash of the lock file, the compiler and the flags, as they were copied.
     locked: String,
-    /// See [`Checker::compiled`]; it takes a while.
+    /// The result of [`Checker::compiled`], which is slow to compute.
     compiled: OnceLock<String>,
 }
 
-/// Why nothing can be checked.
+/// Why candidates cannot be checked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// There is nothing for cargo.
+    /// The folder has no manifest.
     #[error("no Cargo.toml in {root}; pass the root of a cargo workspace")]
     NoManifest {
-        /// Where it was looked for.
+        /// The folder that was searched.
         root: PathBuf,
     },
     /// The workspace does not compile as it is.
@@ -118,21 +118,21 @@ pub enum CheckError {
         /// The first line of the first error.
         first: String,
     },
-    /// The first build did not end.
+    /// The first build exceeded its time limit.
     #[error("the first build of the workspace took more than {minutes} minutes; allow more with `--build-timeout`")]
     BaselineTimeout {
-        /// The limit.
+        /// The limit in minutes.
         minutes: u64,
     },
     /// A spliced file could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
-        /// The file.
+        /// The file in the sandbox.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The sandbox failed.
+    /// The sandbox failed, or the caller cancelled.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
 }
@@ -149,8 +149,8 @@ impl Checker {
         if !sources.root.join("Cargo.toml").is_file() {
             return Err(CheckError::NoManifest { root: sources.root.clone() });
         }
-        let beside: Vec<PathBuf> = beside(sources).map(|package| package.folder.clone()).collect();
-        let origin = Origin { root: &sources.root, beside: &beside, with_ignored: options.with_ignored };
+        let outside: Vec<PathBuf> = path_dependencies(sources).map(|package| package.folder.clone()).collect();
+        let origin = Origin { root: &sources.root, path_dependencies: &outside, with_ignored: options.with_ignored };
         let sandbox = Sandbox::of(&origin, options.n_workers, options.sandbox)?;
         let packages: BTreeMap<String, String> =
             files.iter().filter_map(|file| Some((file.clone(), package_of(sources, file)?))).collect();
@@ -187,17 +187,17 @@ impl Checker {
         Ok(checker)
     }
 
-    /// The text of a file as it was copied, with `\n` line ends, as candidates are compiled; `None` if no library or binary is compiled from it.
+    /// The text of a file as it was copied, with `\n` line ends; `None` if no library or binary is compiled from it.
     pub fn original(&self, file: &str) -> Option<&str> {
         self.originals.get(file).map(String::as_str)
     }
 
-    /// The crates that a file is part of; nothing tells them apart but that files of equal ones can be compiled together.
+    /// Indices of the crates that a file is part of. Files with equal lists can be compiled together.
     pub(crate) fn units_of(&self, file: &str) -> &[usize] {
         self.units_of.get(file).map_or(&[], Vec::as_slice)
     }
 
-    /// Where everything runs.
+    /// The sandbox in which every command runs.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
@@ -207,8 +207,8 @@ impl Checker {
         &self.rustc
     }
 
-    /// A hash of what a verdict follows from besides the texts at hand: all files that are compiled, what they are compiled
-    /// with, and how. The same in every copy.
+    /// A hash of everything that a verdict depends on in addition to the candidate: all files that are compiled, the
+    /// compiler, its flags and the time limit. The same in every copy.
     pub(crate) fn compiled(&self) -> &str {
         self.compiled.get_or_init(|| self.hash_compiled())
     }
@@ -216,8 +216,8 @@ impl Checker {
     fn hash_compiled(&self) -> String {
         let base = self.sandbox.whole(0);
         let base = base.parent().unwrap_or(&base).to_string_lossy().into_owned();
-        // The copy's path is in what build scripts write, and for a package beside the root also in the hash that names the
-        // folder they write to.
+        // The copy's path occurs in the output of build scripts, and for a package outside the root also in the hash
+        // that names their output folder.
         let made_in: BTreeSet<(&str, &str)> = self
             .units
             .iter()
@@ -231,8 +231,8 @@ impl Checker {
         };
         let mut words: Vec<String> = vec![self.locked.clone(), self.options.timeout.as_secs().to_string()];
         let own = self.units.iter().flat_map(|unit| &unit.files).filter(|file| file.starts_with(&base)).cloned();
-        // And what the commands do not name: features of dependencies, what cargo is told, and all files where one of the
-        // commands could not be read.
+        // And what the commands do not name: features of dependencies, cargo's settings, and all files in case one of
+        // the commands could not be read.
         let tree = ignore::WalkBuilder::new(self.sandbox.whole(0)).standard_filters(false).build();
         let is_read = |path: &Path| {
             let name = path.file_name().unwrap_or_default();
@@ -244,9 +244,9 @@ impl Checker {
             let text = std::fs::read(&file).unwrap_or_default();
             short_hash(&[&anywhere(&file.to_string_lossy()), &anywhere(&String::from_utf8_lossy(&text))])
         };
-        // Sorted as hashes: neither those folders' names nor the order in which cargo comes to crates is always the same.
+        // Sorted as hashes: neither the names of these folders nor the order of crates in cargo's output is stable.
         words.extend(own.chain(tree).collect::<BTreeSet<_>>().into_iter().map(hash).collect::<BTreeSet<_>>());
-        // The hashes in artefacts' names are of the copy's path.
+        // The hashes in the names of artefacts depend on the copy's path.
         let is_of_copy =
             |flag: &String| ["metadata=", "-filename=", ".rmeta", ".so", ".rlib"].iter().any(|of| flag.contains(of));
         let flags = |unit: &CrateUnit| {
@@ -258,7 +258,7 @@ impl Checker {
         short_hash(&words)
     }
 
-    /// One verdict per candidate, in their order. `done` hears how many are ready.
+    /// One verdict per candidate, in their order. `done` is called with the number of finished ones.
     pub fn check(
         &self,
         candidates: &[Candidate],
@@ -268,7 +268,7 @@ impl Checker {
         let next = AtomicUsize::new(0);
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
-            // An early return drops it, and the workers end with their present candidate.
+            // An early return drops it, and the workers stop after their current candidate.
             let receiver = receiver;
             for tree_idx in 0..self.n_workers().min(candidates.len()) {
                 let (sender, next) = (sender.clone(), &next);
@@ -289,7 +289,7 @@ impl Checker {
         })
     }
 
-    /// cargo locks its target folder and compares times: one tree is what it can do.
+    /// Number of parallel workers. cargo locks its target folder and compares times, so it can use one tree only.
     fn n_workers(&self) -> usize {
         if self.options.through_cargo { 1 } else { self.sandbox.n_trees() }
     }
@@ -302,8 +302,8 @@ impl Checker {
         self.compile(&texts, tree_idx, cancel).map(|outcome| outcome.verdict)
     }
 
-    /// Compiles the crates that these files are part of, with these texts in their places, up to the first that does
-    /// not compile. The files must be ones that [`Checker::original`] knows.
+    /// Compiles the crates that these files are part of, with these texts in their places, stopping at the first that
+    /// does not compile. The files must be ones that [`Checker::original`] knows.
     pub(crate) fn compile(
         &self,
         texts: &BTreeMap<&str, &str>,
@@ -368,7 +368,7 @@ impl Checker {
         }
     }
 
-    /// Builds the packages as they are and returns how the compiler was called.
+    /// Builds the packages unchanged and returns the compiler's command lines.
     fn build(&self, cancel: &Cancel) -> Result<Vec<CrateUnit>, CheckError> {
         let mut packages: Vec<String> = self.packages.values().cloned().collect();
         packages.sort();
@@ -394,14 +394,14 @@ impl Checker {
         let (tree, whole) = (self.sandbox.tree(0), self.sandbox.whole(0));
         let (own, others): (Vec<CrateUnit>, Vec<CrateUnit>) =
             invocation::units(&stderr, &tree).into_iter().partition(|unit| unit.is_within(&whole));
-        // Where nothing at all was built, it is not the packages that are at fault.
+        // If nothing at all was built, the cause is not a single package.
         if failed && (own.is_empty() || !self.options.keep_going) {
             let said = || stderr.lines().find(|line| line.starts_with("error")).map(str::to_owned);
             let first = messages::errors(&finished.stdout).next().map(|error| error.line).or_else(said);
             let first = first.unwrap_or_else(|| "cargo said nothing".to_owned());
             return Err(CheckError::Baseline { first });
         }
-        // Before any candidate is near: what is kept is cargo's alone.
+        // Kept before any candidate is compiled, so that it holds cargo's output only.
         if let Some((cache, key)) = cache
             && !(is_warm && others.is_empty())
         {
@@ -456,7 +456,7 @@ impl Checker {
 }
 
 impl CheckError {
-    /// Whether the caller asked for it.
+    /// The cancellation, if that is the cause.
     pub fn cancelled(&self) -> Option<Cancelled> {
         match self {
             Self::Sandbox(SandboxError::Cancelled(cancelled)) => Some(*cancelled),
@@ -465,14 +465,15 @@ impl CheckError {
     }
 }
 
-/// The packages outside of the root that are copied with it: cargo did not download them, so they may change.
-pub(crate) fn beside(sources: &Sources) -> impl Iterator<Item = &Package> {
+/// The packages outside of the root that the workspace depends on by path. They are copied with it, since they may
+/// change.
+pub(crate) fn path_dependencies(sources: &Sources) -> impl Iterator<Item = &Package> {
     let is_outside =
         move |package: &&Package| !package.folder.starts_with(&sources.root) && !is_downloaded(&package.folder);
     sources.packages.iter().filter(is_outside)
 }
 
-/// The member that holds a file, as cargo's `-p` takes it.
+/// The member that contains a file, in the form of cargo's `-p` argument.
 fn package_of(sources: &Sources, file: &str) -> Option<String> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let path = real(&sources.root.join(file));

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on.
+//! Progress that a run reports.
 
 /// Progress of a run, in the order in which it happens.
 #[derive(Clone, Debug, serde::Serialize)]

@@ -1,5 +1,10 @@
-//! Places to fill, cut at the byte offsets of a file's tokens. What stands under `#[cfg(..)]` or `#[test]` is not cut:
-//! `cargo check` may not see it.
+//! Holes: ranges of bytes cut out of a file at the boundaries of its tokens, for systems to fill.
+//!
+//! ```text
+//! file → cut (statements, expressions, blocks, bodies, lines) → order (seeded) → filters (in run) → holes in use
+//! ```
+//!
+//! Code under `#[cfg(..)]` or `#[test]` is not cut: `cargo check` may not compile it.
 
 pub(crate) mod hole;
 mod source;
@@ -28,13 +33,24 @@ const MIN_CHARS: usize = 4;
 const MAX_STATEMENT_LINES: usize = 8;
 const MAX_BLOCK_LINES: usize = 12;
 const MAX_BODY_LINES: usize = 24;
-/// Longer expressions are tables.
+/// A longer expression is usually a table of data.
 const MAX_EXPRESSION_CHARS: usize = 120;
-/// How far ahead a hole is looked for whose function has fewer holes.
+/// How far ahead in the queue to look for a hole in a function with fewer holes.
 const LOOK_AHEAD: usize = 64;
 
-/// All holes of one file, by offset; `None` if it does not parse. Cursors are drawn from `seed` and the file's name,
-/// so they do not depend on the other files.
+/// Cuts all holes of one file, sorted by offset; `None` if it does not parse. Cursors are drawn from `seed` and the
+/// file's name, so they do not depend on the other files.
+///
+/// ```
+/// use nanochat_eval::holes::{self, HoleKind};
+///
+/// let text = "fn area(w: u32, h: u32) -> u32 {\n    let product = w * h;\n    product\n}\n";
+/// let holes = holes::cut("geometry", "src/lib.rs", text, 7).expect("it parses");
+/// let line = holes.iter().find(|hole| hole.kind == HoleKind::NextLine).expect("a line");
+/// assert_eq!(line.truth(text), "let product = w * h;");
+/// let filled = line.splice(text, "let product = h * w;");
+/// assert!(filled.contains("    let product = h * w;\n    product"));
+/// ```
 pub fn cut(project: &str, file: &str, text: &str, seed: u64) -> Option<Vec<Hole>> {
     source::with_large_stack(|| {
         let (offset, code) = source::code(text);
@@ -85,7 +101,7 @@ pub fn cut(project: &str, file: &str, text: &str, seed: u64) -> Option<Vec<Hole>
     })
 }
 
-/// The body of the function that the byte `at` lies in, as a hole; `None` if there is none, or it is empty.
+/// The body of the function around byte `at`, as a hole; `None` if there is no function, or its body is empty.
 pub(crate) fn body_at(project: &str, file: &str, text: &str, at: usize) -> Option<Hole> {
     source::with_large_stack(|| {
         let syntax: syn::File = source::is_shallow(text).then(|| syn::parse_str(text).ok())??;
@@ -119,11 +135,11 @@ pub fn order(mut holes: Vec<Hole>, seed: u64) -> Vec<Hole> {
     loop {
         let before = ordered.len();
         for queue in &mut queues {
-            let place = |hole: &Hole| (hole.file.clone(), hole.function.0);
-            let taken = |hole: &Hole| n_taken.get(&place(hole)).copied().unwrap_or(0);
+            let function = |hole: &Hole| (hole.file.clone(), hole.function.0);
+            let taken = |hole: &Hole| n_taken.get(&function(hole)).copied().unwrap_or(0);
             let best = queue.iter().take(LOOK_AHEAD).enumerate().min_by_key(|(_, hole)| taken(hole));
             let Some(hole) = best.map(|(at, _)| at).and_then(|at| queue.remove(at)) else { continue };
-            *n_taken.entry(place(&hole)).or_default() += 1;
+            *n_taken.entry(function(&hole)).or_default() += 1;
             ordered.push(hole);
         }
         if ordered.len() == before {
@@ -132,7 +148,7 @@ pub fn order(mut holes: Vec<Hole>, seed: u64) -> Vec<Hole> {
     }
 }
 
-/// Whether a hole there can be told from what follows it: reading on from its start ends at its end.
+/// Whether the end of the hole can be recognized: reading code from its start stops at its end.
 fn is_whole(kind: HoleKind, text: &str, range: &Range<usize>) -> bool {
     let truth = &text[range.clone()];
     let max_lines = match kind {
@@ -158,7 +174,7 @@ fn has_words(line: &str) -> bool {
     line.chars().filter(|c| c.is_alphanumeric() || *c == '_').count() >= MIN_CHARS
 }
 
-/// The file that holes are located in.
+/// The file that holes are cut from.
 struct Locate<'a> {
     project: &'a str,
     file: &'a str,
@@ -188,7 +204,7 @@ impl Locate<'_> {
     }
 }
 
-/// FNV-1a: tells files apart, the same on every machine.
+/// FNV-1a of a file's name: a seed that is the same on every machine.
 fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

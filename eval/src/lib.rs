@@ -8,7 +8,7 @@
 //! knows no editor, no candle and no terminal.
 
 // What is measured on.
-pub mod holes; // places in a file to fill, and how much of a completion counts
+pub mod holes; // ranges of a file to fill, and how much of a completion counts
 pub mod suite; // projects that holes are cut from, and what may be known of them
 
 // Who is measured.

@@ -1,4 +1,4 @@
-//! What a run found: figures by system and kind of hole, and all that was dropped on the way.
+//! The results of a run: figures by system and kind of hole, and everything that was left out.
 //!
 //! ```text
 //! records → Report → table | JSON | HTML page | rows of the baseline
@@ -25,78 +25,78 @@ pub use compare::{CompareError, Comparison, Contrast, Verdict};
 /// Grows when a field changes its meaning.
 pub const FORMAT: u32 = 3;
 
-/// What `eval` ends with. Fields are written in this order.
+/// The result of `eval`, as text, JSON and HTML. JSON has the fields in this order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`FORMAT`].
+    /// The format of the JSON, [`FORMAT`].
     pub format: u32,
-    /// What was evaluated on.
+    /// Name of the suite.
     pub suite: String,
-    /// Which holes were drawn.
+    /// Seed of the draw of holes.
     pub seed: u64,
-    /// The compiler.
+    /// The compiler's version line.
     pub rustc: String,
-    /// What the sandbox held off.
+    /// The layers of the sandbox, in words.
     pub sandbox: String,
-    /// What systems knew besides the file at hand.
+    /// What systems knew in addition to the current file.
     pub known: Knowledge,
-    /// Holes that passed the gates: what every figure below is about.
+    /// Number of holes that passed the filters; all figures are about these.
     pub holes: usize,
-    /// Files that these holes lie in.
+    /// Number of files that these holes are cut from.
     pub files: usize,
-    /// Crates that these files belong to.
+    /// Number of crates that these files belong to.
     pub crates: usize,
-    /// What intervals are clustered by.
+    /// The unit that intervals resample.
     pub clusters: Cluster,
-    /// Holes that were cut.
+    /// Number of holes that were cut, used or not.
     pub cut: usize,
-    /// Holes that were drawn and went through the gates.
+    /// Number of holes that were drawn and went through the filters.
     pub tried: usize,
-    /// Of those tried, how many each gate dropped.
+    /// How many of the tried holes each filter dropped.
     pub dropped: Dropped,
-    /// Files without a figure.
+    /// Files that gave no holes, counted by reason.
     pub skipped_files: SkippedFiles,
-    /// Crates without a figure.
+    /// Crates that gave no holes, with the reason.
     pub skipped_crates: Vec<SkippedCrate>,
-    /// In the run's order; within a system all holes first, then by kind.
+    /// Scores in the run's order; within a system all holes first, then by kind.
     pub systems: Vec<SystemScores>,
-    /// What each system but the controls gains over each other on the same holes; the product's (or, without one, the last
-    /// system's) gains first.
+    /// Paired differences between systems other than the controls on the same holes; those of the product (or, without
+    /// it, of the last system) first.
     pub differences: Vec<Difference>,
-    /// Of the systems that say how sure they are.
+    /// Coverage curves of the systems that state a confidence.
     pub coverage: Vec<Coverage>,
-    /// Of the same.
+    /// Reliability of the same systems.
     pub reliability: Vec<Reliability>,
-    /// By system; within a system all holes first, then by kind.
+    /// Latencies by system; within a system all holes first, then by kind.
     pub timings: Vec<Timings>,
-    /// By system, all kinds together.
+    /// Distribution of latency by system, all kinds together.
     pub latency_curves: Vec<LatencyCurve>,
-    /// Hole by hole, for paired comparisons with other runs.
+    /// Results hole by hole, for paired comparisons with other runs.
     pub pairs: Pairs,
 }
 
-/// What is taken as a unit when figures are resampled.
+/// The unit that is resampled for intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cluster {
-    /// Where there are several.
+    /// Whole crates, where there are several.
     Crate,
-    /// Of the only crate.
+    /// Whole files, where there is only one crate.
     File,
 }
 
-/// Holes that are no use for measuring.
+/// Numbers of holes that the filters dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
-    /// The truth is itself a filler that scores 0, for example a `panic!`.
+    /// The truth itself is a degenerate completion, for example a `panic!`.
     pub truth_degenerate: usize,
-    /// The truth does not compile in its place.
+    /// The file does not compile with the truth in the hole.
     pub truth_fails: usize,
-    /// Garbage compiles: the compiler does not look there.
+    /// Garbage compiles: the compiler does not check this code.
     pub canary_compiles: usize,
-    /// Nothing at all compiles.
+    /// The file compiles with the hole left empty.
     pub empty_compiles: usize,
-    /// The checkpoint was trained on it, or the memory holds it.
+    /// The checkpoint was trained on this code.
     pub leaks: usize,
 }
 
@@ -112,177 +112,177 @@ pub struct SkippedFiles {
 /// A crate that gave no holes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedCrate {
-    /// Its name.
+    /// The crate's name.
     pub name: String,
-    /// Its version.
+    /// The crate's version.
     pub version: String,
-    /// Why.
+    /// Why it gave no holes, in words.
     pub why: String,
 }
 
-/// One system on one kind of hole. Shares are 0..=1.
+/// The scores of one system on one kind of hole. Shares are 0..=1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SystemScores {
-    /// Its name.
+    /// The system's name.
     pub name: String,
     /// The kind of hole; absent for all kinds together.
     pub kind: Option<HoleKind>,
-    /// Holes.
+    /// Number of holes.
     pub n: usize,
-    /// Share of holes where the answer compiles and is not degenerate.
+    /// Share of holes where the completion compiles and is not degenerate.
     pub compile_success: Value,
-    /// Share of holes where the answer is the truth, white space at its end aside.
+    /// Share of holes where the completion equals the truth, trailing white space aside.
     pub exact_match: Value,
-    /// Mean over holes of 1 − edit distance / longer length; silence counts 0.
+    /// Mean over holes of 1 − edit distance / longer length; no completion counts 0.
     pub edit_similarity: Value,
-    /// Bits that the truth costs, given what stands before it, per byte; of systems that give probabilities.
+    /// Bits per byte of the truth given the text before it, for systems that give probabilities.
     pub bits_per_byte: Option<Value>,
-    /// Characters of leading whole lines that are the truth's, of all characters of the truth: what a user saves who
-    /// accepts line by line and knows what is right.
+    /// Characters of leading whole lines that equal the truth's, as a share of all characters of the truth: what a user
+    /// saves who accepts line by line and knows what is right.
     pub characters_saved: Value,
-    /// Share of holes that were answered at all.
+    /// Share of holes for which a completion was shown.
     pub answered: Value,
-    /// Share of answers with which the file parses.
+    /// Share of completions with which the file parses.
     pub parse_rate: Value,
     /// Share of holes with tests where they pass.
     pub tests_pass: Option<Value>,
-    /// Answers that scored 0 for being a filler.
+    /// Completions that scored 0 because they are degenerate.
     pub degenerate: usize,
-    /// Answers that the compiler did not finish in time; they scored 0.
+    /// Completions that the compiler did not finish in time; they scored 0.
     pub timed_out: usize,
 }
 
-/// A paired difference.
+/// A paired difference between two systems on the same holes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// This system …
+    /// The system whose gain this is.
     pub system: String,
-    /// … minus this one.
+    /// The system that it is compared with; all figures are `system` minus `baseline`.
     pub baseline: String,
     /// The kind of hole; absent for all kinds together.
     pub kind: Option<HoleKind>,
-    /// Holes that both filled.
+    /// Number of holes that both systems were asked to fill.
     pub n: usize,
-    /// In compile success.
+    /// Difference in compile success.
     pub compile_success: Value,
-    /// In exact match.
+    /// Difference in exact match.
     pub exact_match: Value,
-    /// In edit similarity.
+    /// Difference in edit similarity.
     pub edit_similarity: Value,
-    /// In bits per byte, where both give probabilities; less is better.
+    /// Difference in bits per byte, where both give probabilities; less is better.
     pub bits_per_byte: Option<Value>,
-    /// In characters saved, of all characters of the truth.
+    /// Difference in characters saved, as a share of all characters of the truth.
     pub characters_saved: Value,
-    /// On compile success; `a` is `system`.
+    /// McNemar's test on compile success; `a` is `system`.
     pub mcnemar: McNemar,
 }
 
-/// How good the surest answers of a system are, where it stays silent on the others.
+/// How good a system is if it shows only its most confident completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// Whose.
+    /// Name of the system.
     pub system: String,
-    /// By rising coverage, up to the share of holes that were answered.
+    /// Points by rising coverage, up to the share of holes for which a completion was shown.
     pub points: Vec<CoveragePoint>,
 }
 
-/// A threshold on the confidence, and what it leaves.
+/// One threshold on the confidence, and the scores above it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CoveragePoint {
-    /// Share of holes that are answered.
+    /// Share of holes for which a completion is shown.
     pub coverage: f64,
-    /// Of the least sure of these answers.
+    /// The threshold: the lowest confidence among these completions.
     pub confidence: f64,
-    /// Share of these answers that compile.
+    /// Share of these completions that compile.
     pub compile_success: Value,
-    /// Share of these answers that are the truth.
+    /// Share of these completions that equal the truth.
     pub exact_match: Value,
 }
 
-/// Whether a system is right as often as it says.
+/// How well a system's stated confidence agrees with how often it is right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reliability {
-    /// Whose.
+    /// Name of the system.
     pub system: String,
-    /// Answers by rising confidence, as many in each.
+    /// Equally large bins of completions by rising confidence.
     pub bins: Vec<ReliabilityBin>,
 }
 
-/// Answers of like confidence.
+/// Completions of similar confidence.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
-    /// Answers.
+    /// Number of completions.
     pub n: usize,
-    /// Their mean confidence.
+    /// Mean of the stated confidences.
     pub confidence: f64,
-    /// Share that compiles.
+    /// Share of these completions that compile.
     pub compile_success: Value,
-    /// Share that is the truth.
+    /// Share of these completions that equal the truth.
     pub exact_match: Value,
 }
 
-/// How long answers took.
+/// How long a system took for its completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
-    /// Whose.
+    /// Name of the system.
     pub system: String,
     /// The kind of hole; absent for all kinds together.
     pub kind: Option<HoleKind>,
-    /// Milliseconds from the hole to its answer.
+    /// Median of milliseconds from the request to the completion.
     pub p50_ms: Value,
-    /// Milliseconds.
+    /// 95th percentile in milliseconds.
     pub p95_ms: Value,
-    /// Milliseconds.
+    /// 99th percentile in milliseconds.
     pub p99_ms: Value,
-    /// Tokens generated per second, the prompt's time included; of systems that count them.
+    /// Tokens generated per second, the prompt's time included, for systems that count them.
     pub tokens_per_s: Option<Value>,
 }
 
-/// Latencies at 0, 5, … 100 % of the answers.
+/// Quantiles of latency at 0, 5, … 100 % of the completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyCurve {
-    /// Whose.
+    /// Name of the system.
     pub system: String,
-    /// Milliseconds.
+    /// The quantiles in milliseconds, ascending.
     pub ms: Vec<f64>,
 }
 
-/// Outcomes hole by hole, in columns.
+/// Results hole by hole, in columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pairs {
-    /// The holes' names.
+    /// [`Hole::id`](crate::holes::Hole::id) of each hole.
     pub ids: Vec<String>,
-    /// The cluster of each.
+    /// Cluster of each hole: its crate or its file.
     pub clusters: Vec<String>,
-    /// The kind of each.
+    /// Kind of each hole.
     pub kinds: Vec<HoleKind>,
-    /// Characters of each one's truth.
+    /// Length of each hole's truth in characters.
     pub chars: Vec<usize>,
-    /// Bytes of each one's truth.
+    /// Length of each hole's truth in bytes.
     pub bytes: Vec<usize>,
-    /// One entry per system.
+    /// Results of each system, in the run's order.
     pub systems: Vec<Outcomes>,
 }
 
-/// One system's outcomes, in the order of [`Pairs::ids`].
+/// One system's results, in the order of [`Pairs::ids`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// Whose.
+    /// Name of the system.
     pub system: String,
     /// `1` where it compiles, `0` where not, `-` where it was not asked.
     pub compile: String,
-    /// The same of exact matches.
+    /// The same for exact matches.
     pub exact: String,
     /// Edit similarity in thousandths; 0 where it was not asked.
     pub similarity: Vec<u16>,
     /// Characters saved; 0 where it was not asked.
     pub saved: Vec<usize>,
-    /// Bits that the truth costs, to a thousandth; of systems that give probabilities.
+    /// Bits for the truth, rounded to a thousandth, for systems that give probabilities.
     pub bits: Vec<Option<f64>>,
 }
 
 impl Report {
-    /// The row of a system and kind.
+    /// Scores of a system on one kind of hole, or on all.
     pub fn system(&self, name: &str, kind: Option<HoleKind>) -> Option<&SystemScores> {
         self.systems.iter().find(|system| system.name == name && system.kind == kind)
     }
@@ -292,7 +292,7 @@ impl Report {
         self.systems.iter().filter(|system| system.kind.is_none()).map(|system| system.name.as_str())
     }
 
-    /// Kinds of holes that occur.
+    /// The kinds of holes that occur, in the order of tables.
     pub fn kinds(&self) -> Vec<HoleKind> {
         let mut kinds: Vec<HoleKind> = self.systems.iter().filter_map(|system| system.kind).collect();
         kinds.sort_unstable();

@@ -1,12 +1,12 @@
 //! One evaluation, from a suite to the records that a report is made from.
 //!
 //! ```text
-//! gates: cut → order → truth, garbage, nothing → holes     gates.jsonl
-//! generate: every system fills every hole              generated.jsonl, timings.jsonl
-//! score: grammar → fillers → compiler                      scored.jsonl, costs.jsonl
+//! filter: cut → order → truth, garbage, nothing → holes     gates.jsonl
+//! generate: every system fills every hole                   generated.jsonl, timings.jsonl
+//! score: degenerate → grammar → compiler                    scored.jsonl, costs.jsonl
 //! ```
 //!
-//! Each stage appends to its file and goes on where that ends, so a killed run comes to the same bytes. Only
+//! Each stage appends to its file and continues where that ends, so a killed run ends with the same bytes. Only
 //! `timings.jsonl` and `costs.jsonl` differ between two runs of one plan.
 
 mod filters;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use nanochat_engine::Cancel;
 use nanochat_engine::checkpoint::Fingerprint;
 
-use crate::check::{CheckError, CheckOptions, Checker, beside};
+use crate::check::{CheckError, CheckOptions, Checker, path_dependencies};
 use crate::holes::hole::short_hash;
 use crate::record::{Filtered, Findings, Generated, Scored, Timing};
 use crate::record::{RecordError, log};
@@ -41,38 +41,38 @@ pub use merge::merge;
 /// Compilers at once: each takes up to a gigabyte and a copy of the tree.
 const MAX_WORKERS: usize = 8;
 
-/// What is to be done.
+/// What to evaluate, where, and under which limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
-    /// On what.
+    /// The projects to evaluate on.
     pub suite: &'a Suite,
-    /// Where the records lie; a folder of its own for each run.
+    /// Folder of the records; each run needs its own.
     pub folder: &'a Path,
-    /// Which holes are drawn.
+    /// Seed of the draw of holes.
     pub seed: u64,
-    /// A part of the projects only.
+    /// Restricts the run to part of the projects.
     pub shard: Option<Shard>,
-    /// Compilers at once; 0 is one per core.
+    /// Number of parallel compilers; 0 is one per core.
     pub n_workers: usize,
-    /// Longest that one compiler run may take, seconds.
+    /// Time limit of one compiler run in seconds.
     pub timeout_s: f64,
-    /// Longest that building the suite as it is may take, seconds.
+    /// Time limit of the first build of the suite in seconds.
     pub build_timeout_s: f64,
     /// Whether cargo is told `--offline`. (It is run in any case: checking executes what the suite configures.)
     pub offline: bool,
-    /// Whether files that ignore files name are copied for checking.
+    /// Whether files that ignore files exclude are copied for checking.
     pub with_ignored: bool,
-    /// How much confinement there must be; less ends the run before anything is executed.
+    /// The confinement that is required; with less, the run ends before anything is executed.
     pub sandbox: Mode,
-    /// Names what fills the holes, e.g. by the checkpoint's hash: records of another are not gone on with.
+    /// Identifies the systems, e.g. by the checkpoint's hash: a run does not continue the records of others.
     pub label: &'a str,
-    /// What the checkpoint was trained on.
+    /// Fingerprint of the text that the checkpoint was trained on.
     pub trained_on: Option<&'a Fingerprint>,
-    /// Where what the next run can use is kept: built dependencies, and which holes pass the gates.
+    /// Folder for what the next run can reuse: built dependencies, and which holes pass the filters.
     pub cache: Option<&'a Path>,
 }
 
-/// `run.json`: which plan the records of a folder are of.
+/// `run.json`: the plan that the records of a folder belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -81,16 +81,16 @@ struct Header {
     suite: String,
     seed: u64,
     shard: Option<Shard>,
-    /// All of the suite, in order.
+    /// All projects of the suite, in order.
     projects: Vec<String>,
-    /// What systems may know besides the file at hand.
+    /// What systems may know in addition to the current file.
     known: Knowledge,
-    /// Of the texts that holes are cut from, what may be known, what is copied from beside the root, and what the
+    /// Hash of the texts that holes are cut from, what may be known, path dependencies outside the root, and what the
     /// checkpoint was trained on.
     content: String,
 }
 
-/// `machine.json`: what compiled.
+/// `machine.json`: the compiler and the sandbox of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Machine {
@@ -100,7 +100,7 @@ struct Machine {
 
 const FORMAT: u32 = 2;
 
-/// As [`evaluate`], and then compiles up to `n` answers again, each alone: see [`Audit`].
+/// As [`evaluate`], and then compiles up to `n` completions again, each alone: see [`Audit`].
 pub fn evaluate_and_audit(
     plan: &Plan<'_>,
     systems: &mut [&mut dyn System],
@@ -114,9 +114,8 @@ pub fn evaluate_and_audit(
     Ok((findings, audit))
 }
 
-/// Runs what is left of the plan: the systems fill every hole of the suite, and the compiler judges. The first
-/// ones must be truth, empty and so on as the caller wants them; a system named `truth` must score 100 % and one
-/// named `empty` 0 %, or the run is void.
+/// Runs what is left of the plan: the systems fill every hole of the suite, and the compiler judges. Tables show the
+/// systems in this order. A system named `truth` must score 100 % and one named `empty` 0 %, or the run is invalid.
 pub fn evaluate(
     plan: &Plan<'_>,
     systems: &mut [&mut dyn System],
@@ -137,22 +136,22 @@ fn stages(run: &mut Run<'_, '_>, systems: &mut [&mut dyn System]) -> Result<Find
     Findings::load(run.plan.folder)
 }
 
-/// Keeps other runs out of a folder. The system frees it when the process ends, however it ends.
+/// Keeps other runs out of a folder. The operating system frees it when the process ends, however it ends.
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // To close the file is not enough: a command that is just being started has it too, until it runs its program.
+        // Closing the file is not enough: a command that is being started has it open too, until it runs its program.
         let _ = self.0.unlock();
     }
 }
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Run<'a, 'e> {
     pub(crate) plan: &'a Plan<'a>,
     events: &'e mut dyn FnMut(Event),
     pub(crate) cancel: &'e Cancel,
-    /// One per group, made when first needed: a finished stage needs none.
+    /// One per group, created when first needed: a finished stage needs none.
     checkers: Vec<Option<Checker>>,
     /// Two runs would write into each other's records.
     _lock: Lock,
@@ -195,7 +194,7 @@ impl<'a, 'e> Run<'a, 'e> {
         self.plan.folder.join(name)
     }
 
-    /// The projects of this shard, each with its group's place.
+    /// The projects of this shard, each with the index of its group.
     pub(crate) fn projects(&self) -> Vec<(usize, &'a Project)> {
         let suite = self.plan.suite;
         let all = suite.groups.iter().enumerate();
@@ -242,7 +241,7 @@ impl<'a, 'e> Run<'a, 'e> {
 }
 
 impl Findings {
-    /// What the records in a run's folder say.
+    /// Reads the records in a run's folder, finished or not.
     pub fn load(folder: &Path) -> Result<Self, EvalError> {
         let header: Header = read_json(folder, "run.json")?;
         let machine: Option<Machine> = read_json(folder, "machine.json").ok();
@@ -278,11 +277,11 @@ fn content(plan: &Plan<'_>) -> Result<String, CheckError> {
         parts.extend([project.name.clone(), project.version.clone(), project.max_holes.to_string()]);
         parts.extend(project.texts.iter().flat_map(|(name, text)| [name.clone(), text.clone()]));
         parts.extend(project.known.iter().flat_map(|file| [file.name.clone(), file.text.clone()]));
-        // What a registry holds under a name and a version does not change.
+        // A registry does not change what it has under a name and a version.
         parts.extend(project.dependencies.iter().flat_map(|package| [package.name.clone(), package.version.clone()]));
     }
-    // What lies beside the root does, and is compiled whether it may be known or not.
-    for package in plan.suite.groups.iter().flat_map(|group| beside(&group.sources)) {
+    // Path dependencies do change, and are compiled whether they may be known or not.
+    for package in plan.suite.groups.iter().flat_map(|group| path_dependencies(&group.sources)) {
         let copied = hash_of_copy(&package.folder, plan.with_ignored)?;
         parts.extend([package.name.clone(), package.version.clone(), copied]);
     }
@@ -292,7 +291,7 @@ fn content(plan: &Plan<'_>) -> Result<String, CheckError> {
     Ok(short_hash(&parts))
 }
 
-/// Writes a small file, or compares what is there.
+/// Writes a small file, or compares the value with what the file has already.
 fn settle<T: Serialize + for<'de> Deserialize<'de> + PartialEq>(
     folder: &Path,
     name: &str,
@@ -310,7 +309,7 @@ fn settle<T: Serialize + for<'de> Deserialize<'de> + PartialEq>(
     write_json(&path, value)
 }
 
-/// Whole or not at all: a killed run leaves no half of it.
+/// Writes atomically: a killed run leaves the old file or the new one.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), EvalError> {
     let failed = |source| RecordError::Io { path: path.to_path_buf(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(error.into()))?;

@@ -1,10 +1,14 @@
 //! The only place that runs generated code: a copy of the workspace in a temporary folder, and commands in it.
 //!
+//! ```text
+//! workspace → copy → helper process (confines itself: layers) → command → output, limits, kill
+//! ```
+//!
 //! Every command gets a cleared environment (`PATH`, `HOME`, `CARGO_HOME`, `RUSTUP_HOME` and `RUSTUP_TOOLCHAIN`
-//! stay, for without them there is no toolchain), its own process group and a wall clock. On Linux a helper process
-//! stands in between, which puts on the [`Layer`]s that the machine offers; [`Sandbox::level`] says which in each
-//! report. The helper is this program, started anew, if its `main` begins with [`become_helper_if_asked`], and
-//! otherwise `nanochat-sandbox` beside it.
+//! stay, for without them there is no toolchain), its own process group and a wall clock. On Linux a helper process in
+//! between applies the [`Layer`]s that the machine offers; each report has them in words, see [`Sandbox::level`]. The
+//! helper is this program, started again, if its `main` starts with [`become_helper_if_asked`], and otherwise the
+//! program `nanochat-sandbox` in the same folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +17,7 @@ use std::time::Duration;
 use nanochat_engine::{Cancel, Cancelled};
 
 mod copy; // of a workspace, into the sandbox
-mod layers; // what holds a command in, by name
+mod layers; // what confines a command, by name
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only the helper takes orders"))]
 mod policy; // what a command may do
 #[cfg(target_os = "linux")]
@@ -37,7 +41,7 @@ pub use run::{Finished, Invocation};
 #[derive(Debug)]
 pub struct Sandbox {
     base: PathBuf,
-    /// Where the root lies within each copy: below it, if folders beside the root were copied too.
+    /// Path of the root within each copy; not empty if path dependencies outside the root were copied too.
     root_within: PathBuf,
     n_trees: usize,
     level: Level,
@@ -47,18 +51,18 @@ pub struct Sandbox {
     _folder: tempfile::TempDir, // dropped last: it removes `base`
 }
 
-/// What is copied.
+/// The folders that are copied into a sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
-    /// A workspace's root folder.
+    /// Root folder of the workspace.
     pub root: &'a Path,
-    /// Folders outside of it that it depends on by path. They come to lie where the root's relative paths lead.
-    pub beside: &'a [PathBuf],
-    /// Also what ignore files name, e.g. sources that were generated.
+    /// Folders outside of the root that it depends on by path. In the copy the root's relative paths lead to them.
+    pub path_dependencies: &'a [PathBuf],
+    /// Also copy what ignore files exclude, e.g. generated sources.
     pub with_ignored: bool,
 }
 
-/// Why there is no sandbox, or nothing ran in it.
+/// Why a sandbox cannot be made, or a command did not run in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {
@@ -67,47 +71,47 @@ pub enum SandboxError {
     Copy {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The workspace holds more than sources.
+    /// The workspace is too large to copy.
     #[error(
         "{root} holds more than {limit} MiB besides what its .gitignore names; add large data to .gitignore or .ignore"
     )]
     TooLarge {
-        /// The workspace.
+        /// Root of the workspace.
         root: PathBuf,
-        /// Mebibytes.
+        /// The limit in mebibytes.
         limit: u64,
     },
-    /// The program is not there.
+    /// The program cannot be started.
     #[error("cannot run `{program}`: {source}; is the Rust toolchain on PATH?")]
     Spawn {
-        /// The program.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// Every layer was asked for, and one cannot be had.
+    /// Every layer was required, and this machine lacks some.
     #[error(
         "this machine has no sandbox with {missing}; run where it has, or accept less with `--sandbox best-effort`"
     )]
     Missing {
-        /// Layers, each with the machine's reason.
+        /// The missing layers, each with its reason.
         missing: String,
     },
-    /// A layer that was there when the sandbox was made is refused now. Nothing was run.
+    /// A layer that was available when the sandbox was made now fails. Nothing was run.
     #[error("the sandbox could not be closed around a command ({reason}), so nothing was run; try again")]
     Open {
-        /// What the helper said.
+        /// The helper's message.
         reason: String,
     },
-    /// The caller cancelled.
+    /// The caller cancelled the command.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
-/// Whether cargo downloaded what lies there.
+/// Whether the path is inside cargo's home, where downloads are.
 pub(crate) fn is_downloaded(path: &Path) -> bool {
     let (_, cargo_home) = policy::readable(|name| std::env::var_os(name));
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -120,8 +124,8 @@ pub(crate) fn hash_of_copy(root: &Path, with_ignored: bool) -> Result<String, Sa
     copy::hash_tree(&root.canonicalize().map_err(failed)?, with_ignored)
 }
 
-/// Call it first in `main`: where this process was started as a sandbox's helper, it does that and does not return.
-/// From then on this program is its own helper.
+/// Call it first in `main`: if this process was started as a sandbox's helper, it becomes that and does not return.
+/// Otherwise it registers this program as its own helper.
 pub fn become_helper_if_asked() {
     #[cfg(target_os = "linux")]
     {
@@ -131,19 +135,19 @@ pub fn become_helper_if_asked() {
 }
 
 impl Sandbox {
-    /// [`Sandbox::confined`] as well as this machine can.
+    /// [`Sandbox::confined`] with all layers that this machine offers.
     pub fn copy(root: &Path, n_trees: usize) -> Result<Self, SandboxError> {
         Self::confined(root, n_trees, Mode::BestEffort)
     }
 
-    /// Copies the workspace at `root` once per worker. What ignore files name, `.git`, folders with a
-    /// `CACHEDIR.TAG` and `target` folders beside a `Cargo.toml` stay behind, `Cargo.lock` always comes along;
-    /// links are replaced by what they point to if that is a file of the workspace, and left out otherwise.
+    /// Copies the workspace at `root` once per worker. Ignored files, `.git`, folders with a `CACHEDIR.TAG` and
+    /// `target` folders next to a `Cargo.toml` are not copied, `Cargo.lock` always is; links are replaced by what they point to
+    /// if that is a file of the workspace, and left out otherwise.
     pub fn confined(root: &Path, n_trees: usize, mode: Mode) -> Result<Self, SandboxError> {
-        Self::of(&Origin { root, beside: &[], with_ignored: false }, n_trees, mode)
+        Self::of(&Origin { root, path_dependencies: &[], with_ignored: false }, n_trees, mode)
     }
 
-    /// As [`Sandbox::confined`], of more than the root.
+    /// As [`Sandbox::confined`], with folders outside of the root.
     pub fn of(origin: &Origin<'_>, n_trees: usize, mode: Mode) -> Result<Self, SandboxError> {
         let root = origin.root;
         let failed = |path: &Path| {
@@ -151,9 +155,12 @@ impl Sandbox {
             move |source| SandboxError::Copy { path, source }
         };
         let root = root.canonicalize().map_err(failed(root))?;
-        let beside: Vec<PathBuf> =
-            origin.beside.iter().map(|path| path.canonicalize().map_err(failed(path))).collect::<Result<_, _>>()?;
-        let above = beside.iter().fold(root.as_path(), |above, path| {
+        let outside: Vec<PathBuf> = origin
+            .path_dependencies
+            .iter()
+            .map(|path| path.canonicalize().map_err(failed(path)))
+            .collect::<Result<_, _>>()?;
+        let above = outside.iter().fold(root.as_path(), |above, path| {
             above.ancestors().find(|above| path.starts_with(above)).unwrap_or(above)
         });
         let within = |path: &Path| path.strip_prefix(above).map(Path::to_path_buf).unwrap_or_default();
@@ -161,7 +168,7 @@ impl Sandbox {
             .prefix("nanochat-eval-")
             .tempdir()
             .map_err(|source| SandboxError::Copy { path: std::env::temp_dir(), source })?;
-        // Paths that the compiler reports are compared with ours: no link may stand between them.
+        // Paths that the compiler reports are compared with ours, so they must not contain links.
         let base = folder.path().canonicalize().map_err(failed(folder.path()))?;
         let (read, cargo_home) = policy::readable(|name| std::env::var_os(name));
         let paths = policy::SandboxPaths {
@@ -185,7 +192,7 @@ impl Sandbox {
             _folder: folder,
         };
         for tree_idx in 0..sandbox.n_trees {
-            for from in beside.iter().chain([&root]) {
+            for from in outside.iter().chain([&root]) {
                 copy::copy_tree(from, &sandbox.whole(tree_idx).join(within(from)), origin.with_ignored)?;
             }
             let scratch = sandbox.scratch(tree_idx);
@@ -194,8 +201,8 @@ impl Sandbox {
         for folder in [&sandbox.paths.root_at, &sandbox.paths.target, &sandbox.paths.temp] {
             std::fs::create_dir_all(folder).map_err(failed(folder))?;
         }
-        // What root's commands run as must be able to read them. Where that user does not exist, as in a user namespace
-        // with one id, no command becomes them either.
+        // As root, commands run as another user, who must be able to read the copies. Where that user does not exist,
+        // as in a user namespace with one id, no command becomes that user either.
         let is_handed_over =
             sandbox.paths.is_root && mode != Mode::Off && copy::hand_over(&sandbox.base, policy::UNPRIVILEGED).is_ok();
         sandbox.level = probe::level(mode, &sandbox.paths);
@@ -210,23 +217,23 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// How many copies there are.
+    /// Number of copies of the workspace.
     pub fn n_trees(&self) -> usize {
         self.n_trees
     }
 
-    /// The workspace's root in one copy.
+    /// Root of the workspace in one copy.
     pub fn tree(&self, tree_idx: usize) -> PathBuf {
         let whole = self.whole(tree_idx);
         if self.root_within.as_os_str().is_empty() { whole } else { whole.join(&self.root_within) }
     }
 
-    /// One copy, with what lies beside the root.
+    /// One copy, including folders outside of the root.
     pub(crate) fn whole(&self, tree_idx: usize) -> PathBuf {
         self.base.join(format!("tree-{tree_idx}"))
     }
 
-    /// Where the compiler may write for one copy.
+    /// Folder to which the compiler of one copy may write.
     pub fn scratch(&self, tree_idx: usize) -> PathBuf {
         self.base.join(format!("scratch-{tree_idx}"))
     }
@@ -236,17 +243,17 @@ impl Sandbox {
         self.base.join("target")
     }
 
-    /// What this sandbox holds off, in words.
+    /// The layers of this sandbox in words.
     pub fn level(&self) -> &str {
         &self.words
     }
 
-    /// The same, layer by layer.
+    /// The layers that are on, and those that are missing with the reason.
     pub fn layers(&self) -> &Level {
         &self.level
     }
 
-    /// Leaves only these layers on, of those that are: for learning what each of them is worth, and costs.
+    /// Switches all other layers off: to measure what each layer prevents, and costs.
     pub fn reduce_to(&mut self, layers: &[Layer]) -> Result<(), SandboxError> {
         let (on, off) = self.level.on.iter().partition(|layer| layers.contains(layer));
         let off: Vec<Layer> = off;
@@ -260,13 +267,13 @@ impl Sandbox {
         Ok(())
     }
 
-    /// [`Sandbox::run_as`] for a compiler that is given a candidate.
+    /// [`Sandbox::run_as`] for a compiler that reads a candidate.
     pub fn run(&self, invocation: &Invocation, timeout: Duration, cancel: &Cancel) -> Result<Finished, SandboxError> {
         self.run_as(Access::Compile, invocation, timeout, cancel)
     }
 
-    /// Runs one command to its end, or kills it and all that it started at `timeout` or when cancelled. With
-    /// [`Layer::Namespaces`] nothing outlives this call; without it, nothing that stays a descendant.
+    /// Runs one command to its end, or kills it and everything that it started at `timeout` or when cancelled. With
+    /// [`Layer::Namespaces`] no process outlives this call; without it, none that stays a descendant.
     pub fn run_as(
         &self,
         access: Access,
@@ -282,7 +289,7 @@ impl Sandbox {
         Ok(finished)
     }
 
-    /// The folders that a command in `folder` is about.
+    /// The folders for a command that runs in `folder`.
     fn paths_of(&self, folder: &Path) -> policy::SandboxPaths {
         let is_in = |idx: &usize| folder.starts_with(self.whole(*idx)) || folder.starts_with(self.scratch(*idx));
         let idx = (0..self.n_trees).find(is_in).unwrap_or(0);

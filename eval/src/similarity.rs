@@ -1,4 +1,4 @@
-//! How near an answer comes to the truth.
+//! How close a completion is to the truth.
 
 /// `1 − distance / longer length`, in characters; 1 for two empty texts.
 pub fn edit_similarity(a: &str, b: &str) -> f64 {
@@ -7,10 +7,10 @@ pub fn edit_similarity(a: &str, b: &str) -> f64 {
     if longer == 0 { 1.0 } else { 1.0 - levenshtein(&a, &b) as f64 / longer as f64 }
 }
 
-/// Characters that nobody has to type who accepts the answer line by line, as long as each line is the truth's, white
-/// space at its end aside.
-pub fn saved_chars(answer: &str, truth: &str) -> usize {
-    let pairs = answer.lines().zip(truth.lines()).take_while(|(ours, theirs)| ours.trim_end() == theirs.trim_end());
+/// Characters that a user need not type who accepts the completion line by line, as long as each line equals the
+/// truth's, trailing white space aside.
+pub fn saved_chars(completion: &str, truth: &str) -> usize {
+    let pairs = completion.lines().zip(truth.lines()).take_while(|(ours, theirs)| ours.trim_end() == theirs.trim_end());
     pairs.map(|(_, line)| line.trim_end().chars().count()).sum()
 }
 

@@ -1,4 +1,4 @@
-//! How sure a figure is: 95 % intervals, and tests of one system against another on the same holes.
+//! How certain a figure is: 95 % intervals, and paired tests of two systems on the same holes.
 //!
 //! Holes of one crate (of one file, where there is one crate) are not independent, so whole clusters are resampled:
 //!
@@ -6,30 +6,30 @@
 //! 2,000 times: draw as many clusters as there are, with replacement → the figure of what was drawn
 //! interval    = percentiles of these figures, moved outwards for few clusters
 //! of shares   : never narrower than the interval that independent holes would have (Wilson; Agresti and Min)
-//! A against B : the same on the paired differences, and McNemar's exact test beside it
+//! A against B : the same on the paired differences, and McNemar's exact test
 //! ```
 //!
 //! Everything is seeded: the same observations give the same bytes. How many holes a difference takes is simulated in
 //! the tests: with crates that differ among themselves by 3 points (standard deviation) and a quarter of the holes
 //! judged differently for A and B, 5,000 holes of 48 crates give a half-width below 2 points, 1,000 do not.
 
-mod bootstrap;
-mod mcnemar;
-mod shares;
-mod student;
+mod bootstrap; // intervals of means, ratios and quantiles
+mod shares; // intervals of shares in closed form
+mod student; // the distributions that these need
+mod mcnemar; // the paired test
 
-pub use bootstrap::{Observation, Part, difference, mean, quantiles, ratio};
+pub use bootstrap::{Observation, RatioTerm, difference, mean, quantiles, ratio};
 pub use mcnemar::McNemar;
 pub use shares::wilson;
 
 /// A figure and its 95 % interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Value {
-    /// The figure.
+    /// The estimate.
     pub value: f64,
-    /// Lower end.
+    /// Lower end of the interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
@@ -39,7 +39,7 @@ impl Value {
         (self.high - self.low) / 2.0
     }
 
-    /// Whether 0 lies outside the interval.
+    /// Whether 0 is outside the interval.
     pub fn excludes_zero(&self) -> bool {
         self.low > 0.0 || self.high < 0.0
     }

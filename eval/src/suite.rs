@@ -25,11 +25,11 @@ pub use listed::{List, ListError, Workspace};
 /// A named set of projects.
 #[derive(Debug)]
 pub struct Suite {
-    /// As it is asked for.
+    /// The name by which reports and the command line know it, for example `crates`.
     pub name: String,
     /// Projects that are built together.
     pub groups: Vec<Group>,
-    /// What systems may know besides the file at hand.
+    /// What systems may know in addition to the current file.
     pub knowledge: Knowledge,
 }
 
@@ -38,14 +38,14 @@ pub struct Suite {
 pub struct Group {
     /// What is copied and built.
     pub sources: Sources,
-    /// Whether projects that do not build are left out; otherwise they are an error.
+    /// Leave out projects that do not build; otherwise they are an error.
     pub keep_going: bool,
-    /// By name.
+    /// The projects that holes are cut from, sorted by name.
     pub projects: Vec<Project>,
     _folder: Option<Folder>, // removed with the suite
 }
 
-/// A temporary folder that a process removes which ends without dropping it.
+/// A temporary folder that is removed when dropped, and also when the process is told to stop.
 #[derive(Debug)]
 struct Folder {
     folder: tempfile::TempDir,
@@ -67,19 +67,19 @@ impl Folder {
 /// One crate, or one member of a workspace.
 #[derive(Clone, Debug, Default)]
 pub struct Project {
-    /// Its name.
+    /// The package's name; intervals are clustered by it.
     pub name: String,
-    /// Its version.
+    /// The package's version, or empty.
     pub version: String,
-    /// Holes are cut from these; name relative to the group's root, and text.
+    /// The files that holes are cut from: path relative to the group's root → text.
     pub texts: BTreeMap<String, String>,
-    /// The project's files that systems may know besides the one at hand, by name.
+    /// The project's files that systems may know in addition to the current one, sorted by name.
     pub known: Vec<SourceFile>,
-    /// What it depends on, whose sources they may know too.
+    /// Its dependencies, whose sources systems may know too.
     pub dependencies: Vec<Package>,
-    /// Most holes that pass the gates.
+    /// Upper limit of holes that are used, that is, pass the filters.
     pub max_holes: usize,
-    /// The holes, where the suite has chosen them itself.
+    /// The holes, where the suite chooses them itself; otherwise they are cut from `texts`.
     pub cut: Option<Vec<Hole>>,
     /// Whether each file has tests that are run, in a module of its own.
     pub tests: bool,
@@ -89,10 +89,10 @@ pub struct Project {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SuiteError {
-    /// A path that is not the workspace's.
+    /// A held-out path that is not inside the workspace.
     #[error("held-out file {path} is not inside the workspace; name it relative to the workspace's root")]
     Outside {
-        /// As it was given.
+        /// The path as the user gave it.
         path: PathBuf,
     },
     /// Sources are not on this machine.
@@ -101,23 +101,23 @@ pub enum SuiteError {
          let cargo download them with `--fetch`"
     )]
     NotFetched {
-        /// How many.
+        /// How many crates of the suite are missing.
         missing: usize,
-        /// The first by name.
+        /// The first of them by name.
         first: String,
     },
-    /// A data file is not in the form of its suite.
+    /// A data file does not have the format that its suite needs.
     #[error("{path} is not the suite's data: {why}")]
     Form {
-        /// The file.
+        /// The data file.
         path: PathBuf,
-        /// Why.
+        /// What does not fit, with the line.
         why: String,
     },
     /// No crate of that name is in the suite.
     #[error("{name} is no crate of this suite")]
     Unknown {
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
     },
     /// A file or folder of the suite cannot be read or written.
@@ -125,15 +125,15 @@ pub enum SuiteError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Git does not tell the files' history.
+    /// git cannot list which files changed last.
     #[error("cannot ask git which files were touched last in {root}: {why}; hold out by file instead")]
     History {
-        /// The workspace.
+        /// Root of the workspace.
         root: PathBuf,
-        /// What went wrong.
+        /// git's own message.
         why: String,
     },
 }
@@ -146,12 +146,12 @@ impl Suite {
         Ok(Self { name: "workspace".to_owned(), groups: vec![group], knowledge: Knowledge::Both })
     }
 
-    /// The projects in order, each with its group.
+    /// All projects in the suite's order, each with its group.
     pub fn projects(&self) -> impl Iterator<Item = (&Group, &Project)> {
         self.groups.iter().flat_map(|group| group.projects.iter().map(move |project| (group, project)))
     }
 
-    /// Takes from systems what they are not to know.
+    /// Hides from systems what they are not allowed to know.
     pub fn limit(&mut self, knowledge: Knowledge) {
         self.knowledge = knowledge;
         for project in self.groups.iter_mut().flat_map(|group| &mut group.projects) {
@@ -164,7 +164,7 @@ impl Suite {
         }
     }
 
-    /// Keeps the projects whose place, from 0, is `index` modulo `count`.
+    /// Whether a project, by its index, belongs to the shard.
     pub(crate) fn has(&self, project_idx: usize, shard: Option<Shard>) -> bool {
         shard.is_none_or(|shard| project_idx % shard.count == shard.index)
     }
@@ -185,7 +185,7 @@ impl Group {
             let project = by_member.entry((member.name.clone(), member.version.clone())).or_default();
             project.insert(name, unix_lines(text));
         }
-        // An older release of a member, which tests and tools depend on, would give answers away.
+        // An older release of a member, which tests and tools depend on, would contain the truth.
         let is_release = |package: &&Package| members.iter().any(|member| member.name == package.name);
         let dependencies = sources.packages.iter().filter(|package| package.role == Role::Dependency);
         let dependencies: Vec<Package> = dependencies.filter(|package| !is_release(package)).cloned().collect();
@@ -209,13 +209,13 @@ impl Group {
     }
 }
 
-/// A part of a run: the projects whose place is `index` modulo `count`.
+/// Part of a run: the projects whose index is `index` modulo `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
-    /// From 0.
+    /// Which shard, from 0.
     pub index: usize,
-    /// At least 1.
+    /// Number of shards, at least 1.
     pub count: usize,
 }
 
@@ -245,7 +245,7 @@ fn names(root: &Path, held_out: &[PathBuf]) -> Result<Vec<String>, SuiteError> {
     Ok(names.into_iter().collect())
 }
 
-/// Without the files whose text another file has too: such a twin would hold the answers.
+/// Drops files whose text another file has too: such a twin would contain the truth.
 fn without_twins(files: Vec<SourceFile>) -> Vec<SourceFile> {
     let mut seen = HashSet::new();
     let twins: HashSet<String> =

@@ -1,5 +1,9 @@
-//! Who fills holes: the product, the controls it is measured against, and other systems. To the runner they are all
-//! the same.
+//! Systems that fill holes: the product, the controls that it is compared with, and other servers, all behind the trait
+//! [`System`].
+//!
+//! ```text
+//! enter(project) → complete(hole) … → costs(file): bits per byte of the truth
+//! ```
 
 mod control;
 mod copy;
@@ -23,13 +27,13 @@ pub use model::{Model, PRODUCT};
 pub use ngram::Ngram;
 pub use server::Server;
 
-/// A project whose holes come next.
+/// The project whose holes come next, and what may be known of it.
 #[derive(Clone, Copy, Debug)]
 pub struct ProjectContext<'a> {
-    /// The texts that holes are cut from, by file. Only the truth may look.
+    /// The texts that holes are cut from, by file. Only [`Truth`] may look at them.
     pub texts: &'a BTreeMap<String, String>,
-    /// What may be known besides the file at hand. A file of this name is the one at hand as it was saved: it is to be
-    /// left out, for it holds the answer.
+    /// What may be known in addition to the current file. If the current file itself is among it, the system must
+    /// ignore it, since it contains the truth.
     pub known: &'a Known,
 }
 
@@ -38,7 +42,7 @@ pub struct ProjectContext<'a> {
 pub struct Task<'a> {
     /// The file, relative to the workspace's root.
     pub file: &'a str,
-    /// What was cut out; the answer is read up to the end of one such thing.
+    /// Which kind of code was cut out; of the completion only the first such unit counts.
     pub kind: HoleKind,
     /// The file up to the cursor.
     pub prefix: &'a str,
@@ -51,39 +55,39 @@ pub struct Task<'a> {
 pub struct FileText<'a> {
     /// Relative to the workspace's root.
     pub file: &'a str,
-    /// As it was before anything was cut out.
+    /// The file's text before anything was cut out.
     pub text: &'a str,
-    /// Where its holes lie.
+    /// Byte ranges of its holes.
     pub holes: &'a [Range<usize>],
 }
 
-/// What a system says to a hole. Everything but `text` may be absent.
+/// What a system proposes for a hole. Everything but `text` is optional.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completion {
-    /// Text for the hole; `None` where it stays silent.
+    /// Text for the hole; `None` if the system shows nothing.
     pub text: Option<String>,
     /// Tokens generated, shown or not.
     pub tokens: Option<usize>,
-    /// How sure it is, 0..=1.
+    /// The system's confidence that the text is right, 0..=1.
     pub confidence: Option<f64>,
 }
 
-/// Something that fills holes.
+/// Something that completes code at a cursor.
 pub trait System {
-    /// Its name in the report.
+    /// The name in reports; two systems of a run have different names.
     fn name(&self) -> &str;
 
-    /// Hears which project the next tasks are of.
+    /// Prepares for the tasks of a project.
     fn enter(&mut self, scene: &ProjectContext<'_>, cancel: &Cancel) -> Result<(), SystemError> {
         let _ = scene;
         Ok(cancel.check()?)
     }
 
-    /// Text for the hole, or silence. The runner takes the time.
+    /// Completes one hole. The caller measures the time.
     fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError>;
 
-    /// What these bytes of a file cost it, each given the file up to there; `None` where it gives no probabilities.
-    /// Asked once for all holes of a file, and outside of the answers' time.
+    /// Bits that each hole of a file costs the system given the file up to there; `None` if it gives no probabilities.
+    /// Called once for all holes of a file; its time is not part of the latency.
     fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         let _ = text;
         cancel.check()?;
@@ -91,29 +95,29 @@ pub trait System {
     }
 }
 
-/// Why there is no answer.
+/// Why a system fails. No completion is not an error.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SystemError {
-    /// The completer cannot answer.
+    /// The completer fails.
     #[error(transparent)]
     Complete(CompleteError),
-    /// The server cannot.
+    /// The server fails, or cannot be reached.
     #[error(transparent)]
     Server(server::ServerError),
-    /// The caller cancelled.
+    /// The caller cancelled the run.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
-/// How long an answer may be.
+/// Longest completion that a system may generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CompletionLimits {
     pub(crate) max_tokens: usize,
     pub(crate) max_lines: usize,
 }
 
-/// The same for every system and every hole of a kind: the length of the truth is not to be known.
+/// The limits of a kind of hole, the same for every system: they must not reveal the length of the truth.
 pub(crate) fn limits(kind: HoleKind) -> CompletionLimits {
     let (max_tokens, max_lines) = match kind {
         HoleKind::Expression => (32, 1),
@@ -132,7 +136,7 @@ impl From<Option<String>> for Completion {
 }
 
 impl Task<'_> {
-    /// The hole as a system sees it; `text` is the file's.
+    /// The hole as a system sees it; `text` is the file's whole text.
     pub fn of<'a>(hole: &'a Hole, text: &'a str) -> Task<'a> {
         Task { file: &hole.file, kind: hole.kind, prefix: &text[..hole.start], suffix: &text[hole.end..] }
     }
@@ -157,8 +161,8 @@ impl From<server::ServerError> for SystemError {
 }
 
 impl<'a> FileText<'a> {
-    /// The text up to two lines after the last hole: what follows changes neither what the holes cost nor how they are
-    /// cut into tokens.
+    /// The text up to two lines after the last hole: the rest changes neither the costs of the holes nor their
+    /// tokenization.
     fn to_last_hole(self) -> &'a str {
         let end = self.holes.iter().map(|hole| hole.end).max().unwrap_or(0);
         let lines = self.text[end..].match_indices('\n');
@@ -166,20 +170,20 @@ impl<'a> FileText<'a> {
         &self.text[..end + more]
     }
 
-    /// Whether a hole lies within these bytes, in part at least.
-    fn is_asked(&self, bytes: &Range<usize>) -> bool {
+    /// Whether a hole overlaps these bytes.
+    fn overlaps_hole(&self, bytes: &Range<usize>) -> bool {
         self.holes.iter().any(|hole| hole.start < bytes.end && bytes.start < hole.end)
     }
 
-    /// What the holes cost, of a text whose tokens end and cost as stated.
+    /// Costs of the holes, from (end, bits) of each token of the text.
     fn scores(&self, costs: &[(usize, f64)]) -> Vec<Score> {
-        self.holes.iter().map(|hole| part(costs, hole.clone())).collect()
+        self.holes.iter().map(|hole| cost_of_range(costs, hole.clone())).collect()
     }
 }
 
-/// What the bytes `range` cost, of a text whose tokens end and cost as stated. A token that reaches beyond the range is
-/// charged by the share of its bytes within.
-fn part(costs: &[(usize, f64)], range: Range<usize>) -> Score {
+/// Cost of the bytes `range`, from (end, bits) of each token of the text. A token that extends beyond the range counts
+/// by its share of bytes within.
+fn cost_of_range(costs: &[(usize, f64)], range: Range<usize>) -> Score {
     let mut score = Score { bits: 0.0, bytes: range.len(), tokens: 0 };
     let first = costs.partition_point(|&(end, _)| end <= range.start);
     let mut start = first.checked_sub(1).map_or(0, |before| costs[before].0);
@@ -200,12 +204,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hole_is_charged_the_part_of_each_token_that_lies_in_it() {
+    fn a_hole_is_charged_for_the_share_of_each_token_inside_it() {
         let costs = [(4, 8.0), (6, 1.0), (10, 4.0)];
-        assert_eq!(part(&costs, 2..6), Score { bits: 5.0, bytes: 4, tokens: 2 });
-        assert_eq!(part(&costs, 0..10), Score { bits: 13.0, bytes: 10, tokens: 3 });
-        assert_eq!(part(&costs, 7..8), Score { bits: 1.0, bytes: 1, tokens: 1 });
-        assert_eq!(part(&costs, 4..4), Score { bits: 0.0, bytes: 0, tokens: 0 });
-        assert_eq!(part(&[], 0..3).tokens, 0);
+        assert_eq!(cost_of_range(&costs, 2..6), Score { bits: 5.0, bytes: 4, tokens: 2 });
+        assert_eq!(cost_of_range(&costs, 0..10), Score { bits: 13.0, bytes: 10, tokens: 3 });
+        assert_eq!(cost_of_range(&costs, 7..8), Score { bits: 1.0, bytes: 1, tokens: 1 });
+        assert_eq!(cost_of_range(&costs, 4..4), Score { bits: 0.0, bytes: 0, tokens: 0 });
+        assert_eq!(cost_of_range(&[], 0..3).tokens, 0);
     }
 }

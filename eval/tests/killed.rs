@@ -1,4 +1,4 @@
-//! A run that is killed without warning, however often, goes on to the bytes of one that is not.
+//! A run that is killed without warning, however often, ends with the same bytes as one that is not.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -67,7 +67,7 @@ fn victim() {
     evaluate(&plan, systems, &mut |_| {}, &Cancel::new()).expect("it ends if it is let");
 }
 
-/// Takes its time, so that kills come between its answers.
+/// Takes its time, so that kills come between its completions.
 struct Slow;
 
 impl System for Slow {

@@ -1,4 +1,4 @@
-//! Alone in its process: it kills whatever runs in any sandbox.
+//! A test in its own process, since it kills whatever runs in any sandbox.
 #![cfg(unix)]
 
 use std::time::{Duration, Instant};
@@ -27,6 +27,6 @@ fn a_process_that_is_told_to_stop_leaves_no_command_behind() {
         kill_all();
         let finished = command.join().expect("no panic").expect("it was started");
         assert!(!finished.success && !finished.timed_out, "the wall clock is not what ended it");
-        assert!(!sandbox.tree(0).exists(), "the folder is removed, for nobody drops the sandbox");
+        assert!(!sandbox.tree(0).exists(), "the folder is removed, since nobody drops the sandbox");
     });
 }

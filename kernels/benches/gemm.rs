@@ -1,5 +1,5 @@
-//! f32 and bf16 products at the shapes of a training step, one thread, the rounding and laying out of the left side
-//! included: `cargo bench -p nanochat-kernels --bench gemm`. Rounds alternate; medians.
+//! f32 and bf16 products at the shapes of a training step, one thread, including rounding and packing of the left
+//! side: `cargo bench -p nanochat-kernels --bench gemm`. Rounds alternate; medians.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 

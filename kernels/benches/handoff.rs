@@ -1,4 +1,5 @@
-//! What the pool costs: a job of next to nothing, alone and shared; waking; and a decoder's jobs beside a busy neighbour.
+//! What the pool costs: a job of next to nothing, alone and shared; waking; and a decoder's jobs with other busy
+//! threads.
 //!
 //! `cargo bench -p nanochat-kernels --bench handoff`
 
@@ -78,7 +79,7 @@ fn main() {
             for (what, mut all) in [("1 thread", alone), ("pool", shared)] {
                 all.sort_by(f64::total_cmp);
                 let figures = (all[all.len() / 2], all[0]);
-                report(&format!("a token beside {n_neighbours} busy threads, {what}"), figures);
+                report(&format!("a token with {n_neighbours} busy threads, {what}"), figures);
             }
         });
     }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds a target with coverage on the stable toolchain and runs it: run.sh TARGET [libFuzzer's options].
-# A finding is written beside this script; give it as the only option to run it again.
+# A finding is written next to this script; pass it as the only option to reproduce it.
 set -eu
 cd "$(dirname "$0")"
 target=$1

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! This is the online softmax of arXiv 1805.02867 over fixed blocks: what a row comes to depends on nothing but its
-//! query and the keys before it, not on the rows that are computed beside it. Four rows share each load of a key, and a
-//! tile of tokens each block while it is in the first cache.
+//! query and the keys before it, not on the rows that are computed along with it. Four rows share each load of a key,
+//! and a tile of tokens each block while it is in the first cache.
 
 mod dots;
 mod exact;
@@ -35,11 +35,11 @@ const TOKENS: usize = 8;
 /// Sizes of the heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads.
+    /// The number of query heads.
     pub n_heads: usize,
     /// Key and value heads; query head i uses `i / (n_heads / n_kv_heads)`.
     pub n_kv_heads: usize,
-    /// Features of each; even.
+    /// Features of each head; even.
     pub head_dim: usize,
 }
 
@@ -50,35 +50,36 @@ impl Heads {
     }
 }
 
-/// Cosines and sines by which features i and i + head_dim / 2 turn, `[positions, head_dim / 2]` each (arXiv 2104.09864).
+/// Cosines and sines by which features i and i + head_dim / 2 are rotated, `[positions, head_dim / 2]` each (arXiv
+/// 2104.09864).
 #[derive(Clone, Copy, Debug)]
 pub struct Rope<'a> {
-    /// Cosines.
+    /// Cosines of the angles.
     pub cos: &'a [f32],
-    /// Sines.
+    /// Sines of the angles.
     pub sin: &'a [f32],
 }
 
-/// Rows of numbers and where the tokens stand that they belong to.
+/// Rows of numbers and the positions of the tokens that they belong to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// `n` rows, each beginning with what the call wants of it.
+    /// `n` rows; each starts with the features that the call reads.
     pub x: &'a [f32],
-    /// From one row to the next.
+    /// Numbers from the start of one row to the start of the next.
     pub stride: usize,
-    /// How many.
+    /// The number of rows.
     pub n: usize,
-    /// Position of the first.
+    /// The position of the first row's token.
     pub first: usize,
 }
 
 /// How a cache holds keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KvBits {
-    /// Whole numbers with a scale for each position and head.
+    /// int8 with a scale for each position and head.
     #[default]
     Eight,
-    /// As they come: slow, and exact enough to compare a model with its twin in training.
+    /// f32, unquantized: slow, and exact enough to compare a model with its counterpart in training.
     ThirtyTwo,
 }
 
@@ -89,7 +90,7 @@ pub struct KvCache {
     capacity: usize,
     /// `[blocks][n_kv_heads]`; shared with forks until one of them writes.
     slabs: Vec<Arc<Slab>>,
-    /// Instead of slabs, where 32 bits are asked for.
+    /// Instead of slabs, with [`KvBits::ThirtyTwo`].
     exact: Option<ExactCache>,
 }
 
@@ -131,8 +132,8 @@ impl KvCache {
         exact + self.slabs.iter().map(|slab| slab.bytes.as_slice().len() + size_of::<Slab>()).sum::<usize>()
     }
 
-    /// A cache of positions `0..len`. Blocks are shared until one of the two writes into them: a fork costs next to nothing, and
-    /// its first token a block.
+    /// A cache of positions `0..len`. Blocks are shared until one of the two writes into them: a fork costs next to
+    /// nothing, and its first token a block.
     ///
     /// # Panics
     /// If fewer positions have been written.
@@ -180,8 +181,8 @@ impl KvCache {
         }
     }
 
-    /// out `[n, n_heads · head_dim]`: attention of queries, which are rotated by `rope` first, each over its own position
-    /// and what stands before it.
+    /// out `[n, n_heads · head_dim]`: attention of queries, which are rotated by `rope` first, each over its own
+    /// position and those before it.
     ///
     /// # Panics
     /// If a position has not been written, or a length is wrong.
@@ -241,7 +242,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Rows of one piece.
+/// The query rows of one piece and their results.
 #[derive(Default)]
 struct Scratch {
     width: usize,
@@ -254,10 +255,10 @@ struct Scratch {
     sums: Vec<i32>,
 }
 
-/// A row on its way through the blocks.
+/// The running softmax of a query row.
 #[derive(Clone, Copy)]
 struct RowState {
-    /// Keys that it sees.
+    /// Keys that the row attends to.
     n_keys: usize,
     /// Scale of the query · log₂e / √hd.
     scale: f32,
@@ -369,7 +370,7 @@ compiled_per_isa! {
     }
 }
 
-/// What a block does to a row's output: o = keep·o + scale·(w8 · v8).
+/// How a block updates a row's output: o = keep·o + scale·(w8 · v8).
 #[derive(Clone, Copy, Default)]
 struct BlockUpdate {
     keep: f32,
@@ -386,7 +387,7 @@ const VISIBLE: [f32; 2 * POSITIONS] = {
     }
     seen
 };
-/// The same, of 0 and −∞: added to a score it hides it.
+/// As [`VISIBLE`], of 0 and −∞: adding −∞ to a score masks it.
 const MASKED: [f32; 2 * POSITIONS] = {
     let mut hidden = [0.0; 2 * POSITIONS];
     let mut i = POSITIONS;
@@ -397,7 +398,7 @@ const MASKED: [f32; 2 * POSITIONS] = {
     hidden
 };
 
-/// The middle lines of the pseudo-code above.
+/// Softmax over one block: the middle lines of the pseudo-code above.
 #[inline(always)]
 fn softmax_block<V: F32x16>(
     state: &mut RowState,
@@ -434,7 +435,7 @@ fn softmax_block<V: F32x16>(
     for part in 0..PARTS {
         let mut p = exp2(scores[part].add(top));
         if n_seen < POSITIONS {
-            // A power is never quite 0, and what is not seen must not be felt.
+            // A power is never quite 0, and a masked key must not contribute.
             p = p.mul(V::load(first_lanes(&VISIBLE[POSITIONS - n_seen + part * LANES..])));
         }
         total = total.add(p);

@@ -29,45 +29,45 @@ const MAX_MODELS: usize = 16;
 /// The products of one model, and how many threads compute them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
-    /// Its distinct products.
+    /// The distinct products of a model.
     pub products: Vec<Product>,
-    /// Threads, at least 1.
+    /// Threads that compute them, at least 1.
     pub n_threads: usize,
 }
 
 /// A product that a model computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// Output features.
+    /// Output features of the matrix.
     pub rows: usize,
-    /// Input features.
+    /// Input features of the matrix.
     pub cols: usize,
     /// How weights share scales.
     pub scales: ScaleGroup,
-    /// How often per token.
+    /// How many of these a token takes.
     pub n: usize,
 }
 
-/// What was picked for one product.
+/// The plan picked for one product, and its speed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TunedProduct {
-    /// The product.
+    /// The product that was measured.
     pub product: Product,
     /// The routine's [`Isa::name`].
     pub isa: String,
-    /// As in [`Plan`].
+    /// As [`Plan::superblocks_per_piece`].
     pub superblocks_per_piece: usize,
     /// 10⁹ operations (two per weight) a second for one row.
     pub gops_one: f64,
-    /// The same for 16 rows at once.
+    /// 10⁹ operations a second for 16 rows at once.
     pub gops_many: f64,
 }
 
-/// What was picked for one model and number of threads.
+/// The plans picked for one model and number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
-    /// Threads.
+    /// The number of threads that was measured.
     pub n_threads: usize,
     /// Seconds since 1970.
     pub measured_at: u64,
@@ -76,55 +76,55 @@ pub struct Tuned {
     /// Whether the machine was too busy for the threads to help each other: piece sizes are then the default, and it
     /// should be measured again.
     pub was_busy: bool,
-    /// What all products of one token take.
+    /// Time that all products of one token take, in µs.
     pub token_us: f64,
-    /// In the order of the workload.
+    /// The picks, in the order of the workload.
     pub products: Vec<TunedProduct>,
 }
 
-/// What was measured on one machine.
+/// The measurements of one machine, as stored in its file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
-    /// Where.
+    /// The machine that was measured.
     pub machine: Machine,
-    /// For what, oldest first.
+    /// One entry for each model and number of threads, oldest first.
     #[serde(default)]
     pub models: Vec<Tuned>,
 }
 
-/// Why a table is of no use here.
+/// Why a table cannot be used here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
     /// It was measured by another version.
     #[error("it is of version {found}, not {expected}")]
     Stale {
-        /// Its version.
+        /// The version in the table.
         found: String,
-        /// This one.
+        /// The version of this crate.
         expected: String,
     },
     /// It was measured on another machine.
     #[error("it is of `{found}`, not of `{expected}`")]
     Foreign {
-        /// Its machine.
+        /// The machine in the table.
         found: String,
-        /// This one.
+        /// This machine.
         expected: String,
     },
     /// Nothing was measured for these products and threads.
     #[error("it knows nothing of this model with {n_threads} threads")]
     Unknown {
-        /// Threads.
+        /// The number of threads asked for.
         n_threads: usize,
     },
-    /// A figure in it is none that could have been measured.
+    /// It holds a figure that no measurement could have given.
     #[error("it holds a figure that nobody measured")]
     Nonsense,
 }
 
-/// How each matrix of a model is to be computed.
+/// The plan for each matrix of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plans {
     default: Plan,

@@ -1,4 +1,4 @@
-//! What this machine can do at most, measured: the figures that products are held against.
+//! The peak rates of this machine, measured: the figures that products are compared with.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -16,8 +16,8 @@ use crate::isa::{Isa, Level};
 use crate::runtime::memory::AlignedBytes;
 use crate::runtime::pool::Pool;
 
-/// Multiplications and additions of the 8-bit multiply instruction of `isa` on registers only, in 10⁹ per second on this
-/// thread. The best of several short runs, so that a neighbour's burst does not lower the ceiling.
+/// Multiplications and additions of the 8-bit multiply instruction of `isa` on registers only, in 10⁹ per second on
+/// this thread. The best of several short runs, so that a burst of other load does not lower the ceiling.
 pub fn int8_gops(isa: Isa) -> f64 {
     const N_STEPS: usize = 1 << 16;
     (0..24)
@@ -30,8 +30,8 @@ pub fn int8_gops(isa: Isa) -> f64 {
 }
 
 /// 10⁹ bytes per second that the threads of `pool` read together from memory that no cache holds, in large pages and
-/// with software prefetch as the products read their weights. The best of windows of 16 MiB, several times over 256 MiB,
-/// which it allocates: a window is shorter than the time that a busy system takes a processor away for.
+/// with software prefetch as the products read their weights. The best of windows of 16 MiB, several times over 256
+/// MiB, which it allocates: a window is shorter than the time that a busy system takes a processor away for.
 pub fn read_gb_per_s(pool: &Pool) -> f64 {
     const N_BYTES: usize = 256 << 20;
     const WINDOW: usize = 16 << 20;

@@ -1,4 +1,5 @@
-//! Buffers that start and end at pages that fault: a routine that reads or writes outside its operands crashes its test.
+//! Buffers that start and end at pages that fault: a routine that reads or writes outside its operands crashes its
+//! test.
 //!
 //! With AddressSanitizer, where a nightly toolchain is installed (the standard library itself is not instrumented):
 //! `RUSTFLAGS=-Zsanitizer=address cargo +nightly test -p nanochat-kernels --lib --target x86_64-unknown-linux-gnu`
@@ -44,8 +45,8 @@ impl Guarded {
     /// A copy of `values`, whose length times size is `n_bytes`.
     pub(crate) fn fill<T: Copy>(values: &[T], at_end: bool) -> (Self, &'static mut [T]) {
         let guarded = Self::new(size_of_val(values), at_end);
-        // SAFETY: the mapping holds so many bytes, aligned because the length is a multiple of the size; the slice is used
-        // only while `guarded` lives (the tests below).
+        // SAFETY: the mapping holds so many bytes, aligned because the length is a multiple of the size; the slice is
+        // used only while `guarded` lives (the tests below).
         let slice = unsafe { std::slice::from_raw_parts_mut(guarded.start().cast(), values.len()) };
         slice.copy_from_slice(values);
         (guarded, slice)

@@ -3,7 +3,7 @@
 //! ```text
 //! 8 bits: [rows/64][cols/4][64][4]     value = scale(row) · byte
 //! 4 bits: [rows/64][cols/8][64][4]     value = scale(row) · multiplier(row, 32 columns) · (nibble − 8)
-//!                                      low nibbles are columns 8j..8j+4, high ones the four behind
+//!                                      low nibbles are columns 8j..8j+4, high ones the next four
 //! ```
 //!
 //! Multipliers are whole numbers within 1..=255, so a row of 4-bit products is summed in integers too, and every
@@ -22,20 +22,20 @@ use crate::runtime::pool::Pool;
 use int8::Int8Operands;
 use nibbles::GROUP_COLS;
 
-/// Rows that one piece covers.
+/// Rows of the matrix in a block of the layout.
 const PIECE: usize = 64;
 
-/// How the embedding is held in memory. A checkpoint always stores 8 bits.
+/// How the embedding is stored in memory. A checkpoint always stores 8 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeadBits {
-    /// As it is stored.
+    /// int8, as in the checkpoint.
     #[default]
     Eight,
-    /// Rounded once more: half the memory, and half of what a token's logits read. Changes the logits.
+    /// Rounded to 4 bits: half the memory, and half the bytes read for a token's logits. Changes the logits.
     Four,
 }
 
-/// An embedding laid out for look-up and product: the same bytes serve both.
+/// An embedding packed so that the same bytes serve both look-up and product.
 #[derive(Clone, Debug)]
 pub struct PreparedHead {
     rows: usize,
@@ -45,14 +45,14 @@ pub struct PreparedHead {
     bits: HeadBits,
     codes: AlignedBytes,
     scales: Vec<f32>,
-    /// 8 bits: Σ of each row's values, for the unsigned trick of VNNI.
+    /// 8 bits: Σ of each row's values, to correct for the unsigned operand of VNNI.
     row_sums: Vec<i32>,
     /// 4 bits: `[rows/64][groups][64]`.
     multipliers: Vec<u8>,
 }
 
 impl PreparedHead {
-    /// Lays out row-major `values` `[rows, cols]`, none −128, with one scale per row.
+    /// Packs row-major `values` `[rows, cols]`, none −128, with one scale per row.
     ///
     /// # Panics
     /// If the lengths do not fit each other.
@@ -127,17 +127,17 @@ impl PreparedHead {
         (row_idx / PIECE * self.stride.div_ceil(GROUP_COLS) + group) * PIECE + row_idx % PIECE
     }
 
-    /// Rows of the matrix.
+    /// The number of rows: the vocabulary size.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// How it is held.
+    /// How values are stored.
     pub fn bits(&self) -> HeadBits {
         self.bits
     }
 
-    /// Bytes of values and scales.
+    /// Memory taken by values and scales, in bytes.
     pub fn n_bytes(&self) -> usize {
         self.codes.as_slice().len() + (self.scales.len() + self.row_sums.len()) * 4 + self.multipliers.len()
     }
@@ -168,7 +168,7 @@ impl PreparedHead {
         }
     }
 
-    /// Writes rows `[n, copies, cols]`, each as often as asked.
+    /// Writes rows `[n, copies, cols]`, each row `copies` times.
     ///
     /// # Panics
     /// If a row does not exist or `out` has another length.
@@ -208,12 +208,12 @@ impl PreparedHead {
         });
     }
 
-    /// As [`PreparedHead::gemm`], of the matrix's rows `n` only, on the caller's own core: writes rows of y that begin
+    /// As [`PreparedHead::gemm`], of the matrix's rows `n` only, on the caller's own core: writes rows of y that start
     /// `stride` apart.
     ///
     /// # Panics
-    /// If x does not have `cols` columns, `n` does not begin and end at a multiple of 64 or at the last row, or y is too
-    /// short.
+    /// If x does not have `cols` columns, `n` does not start and end at a multiple of 64 or at the last row, or y is
+    /// too short.
     pub fn gemm_part(&self, x: &Int8Rows, n: Range<usize>, y: &mut [f32], stride: usize) {
         assert_eq!(x.cols(), self.cols, "columns for {} × {}", self.rows, self.cols);
         assert!(n.start.is_multiple_of(PIECE) && (n.end.is_multiple_of(PIECE) || n.end == self.rows), "{n:?}");
@@ -224,8 +224,8 @@ impl PreparedHead {
         unsafe { self.blocks(n.start / PIECE..n.end.div_ceil(PIECE), x, y.as_mut_ptr(), stride) };
     }
 
-    /// Whether several rows at once take less time than one after the other: whether [`PreparedHead::gemm_part`] makes
-    /// use of 8-bit multiplications as fast as they are.
+    /// Whether several rows at once take less time than one after the other: whether [`PreparedHead::gemm_part`]
+    /// reaches the full speed of 8-bit multiplications.
     pub fn shares_weights(isa: Isa) -> bool {
         int8::shares_weights(isa)
     }
@@ -233,10 +233,10 @@ impl PreparedHead {
     /// Writes the columns of some blocks, `stride` apart for each row of x.
     ///
     /// # Safety
-    /// They may be written, as far as the matrix has rows.
+    /// They are valid for writes, as far as the matrix has rows.
     unsafe fn blocks(&self, blocks: Range<usize>, x: &Int8Rows, y: *mut f32, stride: usize) {
         let first_block = blocks.start;
-        let mut aside = Vec::new();
+        let mut scratch = Vec::new();
         for block in blocks {
             let width = PIECE.min(self.rows - block * PIECE);
             let y = y.wrapping_add((block - first_block) * PIECE);
@@ -245,13 +245,13 @@ impl PreparedHead {
                 unsafe { self.block(block, x, Output { start: y, stride, add: false }) };
                 continue;
             }
-            aside.resize(x.n_rows() * PIECE, 0.0f32);
-            // SAFETY: `aside` has 64 numbers for each row.
-            unsafe { self.block(block, x, Output { start: aside.as_mut_ptr(), stride: PIECE, add: false }) };
-            for (row_idx, aside) in aside.chunks_exact(PIECE).enumerate() {
+            scratch.resize(x.n_rows() * PIECE, 0.0f32);
+            // SAFETY: `scratch` has 64 numbers for each row.
+            unsafe { self.block(block, x, Output { start: scratch.as_mut_ptr(), stride: PIECE, add: false }) };
+            for (row_idx, scratch) in scratch.chunks_exact(PIECE).enumerate() {
                 // SAFETY: the caller's promise.
                 let y = unsafe { std::slice::from_raw_parts_mut(y.add(row_idx * stride), width) };
-                y.copy_from_slice(&aside[..width]);
+                y.copy_from_slice(&scratch[..width]);
             }
         }
     }
@@ -259,7 +259,7 @@ impl PreparedHead {
     /// 64 rows with all rows of x.
     ///
     /// # Safety
-    /// `out` may be written as it says for one superblock.
+    /// `out` is valid for writes of one superblock.
     unsafe fn block(&self, block: usize, x: &Int8Rows, out: Output) {
         let scales = &self.scales[block * PIECE..][..PIECE];
         if self.bits == HeadBits::Eight {
@@ -292,7 +292,7 @@ impl PreparedHead {
     }
 }
 
-/// Where an 8-bit value lies.
+/// The index of an 8-bit value.
 fn position(row_idx: usize, col: usize, stride: usize) -> usize {
     row_idx / PIECE * PIECE * stride + col / 4 * PIECE * 4 + row_idx % PIECE * 4 + col % 4
 }
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_routine_equals_a_plain_sum_on_awkward_and_saturated_input() {
+    fn every_routine_equals_the_reference_sum_on_awkward_and_saturated_input() {
         let pool = Pool::new(2);
         for (rows, cols) in SHAPES {
             for saturated in [false, true] {
@@ -353,7 +353,7 @@ mod tests {
                             head.gemm_part(&x, n.clone(), &mut part, 70);
                             for (part, y) in part.chunks_exact(70).zip(y.chunks_exact(rows)) {
                                 assert_eq!(part[..n.len()], y[n.clone()]);
-                                assert!(part[n.len()..].iter().all(|x| x.is_nan()), "beside {n:?}");
+                                assert!(part[n.len()..].iter().all(|x| x.is_nan()), "outside {n:?}");
                             }
                         }
                         let mut row = vec![0.0; cols];

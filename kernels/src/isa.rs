@@ -7,7 +7,7 @@ pub struct Isa(Level);
 /// The instruction sets that have routines of their own, slowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// Plain Rust.
+    /// Portable Rust, the reference.
     Scalar,
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
@@ -24,10 +24,10 @@ pub(crate) enum Level {
 }
 
 impl Isa {
-    /// What every CPU has: the routine that the others are compared with.
+    /// Portable code, which every CPU runs: the reference that the others are compared with.
     pub const SCALAR: Self = Self(Level::Scalar);
 
-    /// All that this CPU has, slowest first.
+    /// All instruction sets that this CPU has, slowest first.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -58,12 +58,12 @@ impl Isa {
         available
     }
 
-    /// The fastest that this CPU has.
+    /// The fastest instruction set that this CPU has.
     pub fn best() -> Self {
         *Self::available().last().expect("scalar is always available")
     }
 
-    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `neon-dotprod`.
+    /// The name in tables and reports: `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `neon-dotprod`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
@@ -85,9 +85,9 @@ impl Isa {
 
 /// Compiles one body for every instruction set and calls the one that `isa` proves.
 ///
-/// The body is plain Rust, generic over the sixteen-wide values `V` of [`crate::lanes`]; the compiler vectorises the rest
-/// with what the feature allows. Rust never reorders or contracts floating-point operations, and `mul_add` rounds once
-/// everywhere, so all versions agree bit for bit.
+/// The body is plain Rust, generic over the sixteen-wide values `V` of [`crate::lanes`]; the compiler vectorises the
+/// rest with what the feature allows. Rust never reorders or contracts floating-point operations, and `mul_add` rounds
+/// once everywhere, so all versions agree bit for bit.
 macro_rules! compiled_per_isa {
     (
         $(#[$meta:meta])*
@@ -116,7 +116,7 @@ macro_rules! compiled_per_isa {
                 // SAFETY: this level exists only where `Isa::available` found these AVX-512 features.
                 $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                // Every aarch64 has NEON: the compiler uses it for the plain body.
+                // Every aarch64 has NEON: the compiler uses it for the portable body.
                 $crate::isa::Level::NeonDotprod => body::<$crate::lanes::Portable>($($arg),*),
             }
         }

@@ -1,4 +1,4 @@
-//! Sixteen f32 side by side: the unit of every floating-point loop that sums.
+//! Sixteen f32 as one value: the unit of every floating-point loop that sums.
 //!
 //! A loop over sixteen-wide values is written once, generic over [`F32x16`], and compiled for each instruction set by
 //! `compiled_per_isa`. Lanes never mix except in [`sum`], whose order is fixed, and `mul_add` rounds once everywhere:
@@ -16,16 +16,16 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
-/// Lanes of a value.
+/// The number of lanes of a value.
 pub(crate) const LANES: usize = 16;
 
-/// Sixteen f32.
+/// Sixteen f32 in the registers of one instruction set.
 ///
 /// # Safety
 /// The methods of an implementation may be called only where its instruction set is available: only
 /// `compiled_per_isa` names implementations.
 pub(crate) unsafe trait F32x16: Copy {
-    /// One register holds all lanes, and there are thirty-two of them: a tile of a product has twice the rows.
+    /// Whether one register holds all lanes and there are 32 of them: a tile of a gemm then has twice the rows.
     const HAS_32_REGISTERS: bool = false;
 
     fn splat(x: f32) -> Self;
@@ -55,7 +55,7 @@ pub(crate) unsafe trait F32x16: Copy {
 
 /// 1.5 · 2²³: adding it leaves a number below 2²² rounded half to even in the low bits of the sum.
 pub(crate) const ROUND: f32 = 12_582_912.0;
-/// What turns the bits of n + ROUND into the exponent of 2^n, before it is shifted into place.
+/// Added to the bits of n + ROUND, gives the exponent of 2^n before it is shifted into place.
 const EXPONENT: i32 = 127i32.wrapping_sub(ROUND.to_bits() as i32);
 
 /// The first `n` lanes hold the first `n` numbers, the others `rest`.
@@ -141,7 +141,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Columns that are not there are 0.
+    /// Loads the columns of `x`; those past the end are 0.
     #[inline(always)]
     pub(crate) fn load<V: F32x16>(self, x: &[f32]) -> V {
         match x[self.from..].first_chunk() {
@@ -164,8 +164,8 @@ impl Chunk {
     }
 }
 
-/// Calls `body` for the chunks of a row, in order. A body is `#[inline(always)]`: called, it could not use the registers
-/// of the instruction set that it is compiled for.
+/// Calls `body` for the chunks of a row, in order. A body is `#[inline(always)]`: called, it could not use the
+/// registers of the instruction set that it is compiled for.
 #[inline(always)]
 pub(crate) fn for_each_chunk<V: F32x16>(len: usize, mut body: impl FnMut(Chunk)) {
     for from in (0..len / LANES * LANES).step_by(LANES) {

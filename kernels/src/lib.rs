@@ -1,15 +1,15 @@
 //! int8 × ternary → f32 at the machine's limit.
 //!
 //! ```text
-//! f32 weights → TernaryMatrix → Prepared (laid out for one Plan, carrying its routine)
-//! f32 rows    → Int8Rows ────────┴→ gemm_on(pool) → f32 rows
+//! f32 weights → TernaryMatrix → Prepared (packed for one Plan, with its routine)
+//! f32 rows    → Int8Rows ────────┴→ gemm(pool) → f32 rows
 //! ```
 //!
 //! This crate knows arrays and CPUs; it knows no files and no model. It holds every SIMD routine. Each integer
 //! routine equals the scalar one bit for bit: integer sums are exact, and scales are applied in one fixed order.
 //! Floating-point loops are written once over fixed lanes and compiled for each instruction set, so they agree
-//! bit for bit too: an answer does not depend on the machine or on the number of threads. Products in bf16, for training
-//! only, are the exception: AMX and AVX512-BF16 round their sums each in a way of its own ([`Precision`]).
+//! bit for bit too: an answer does not depend on the machine or on the number of threads. Products in bf16, for
+//! training only, are the exception: AMX and AVX512-BF16 each round their sums in their own way ([`Precision`]).
 
 #![expect(unsafe_code, reason = "intrinsics, and workers that borrow their caller's data")]
 

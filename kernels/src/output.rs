@@ -3,7 +3,7 @@
 /// What happens to the numbers that the output already holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// They are replaced.
+    /// The product replaces them.
     Store,
     /// The product is added to them (a residual).
     Add,

@@ -1,4 +1,4 @@
-//! Activations: rows of int8 with one scale each.
+//! Activations as rows of int8, each row with one scale.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,16 @@ pub(crate) const BLOCK: usize = LANES;
 /// buffers from one use to the next.
 ///
 /// Each row is quantised by its largest magnitude: q = round half to even(x · 127 / max|x|), scale = max|x| / 127.
+///
+/// ```
+/// use nanochat_kernels::{Int8Rows, Isa, Pool};
+///
+/// let mut rows = Int8Rows::new(3);
+/// rows.quantize(Isa::best(), &Pool::new(1), &[127.0, -63.0, 0.0, 1.0, 2.0, -4.0]); // two rows
+/// assert_eq!(rows.row(0), [127, -63, 0]);
+/// assert_eq!(rows.row(1), [32, 64, -127]);
+/// assert_eq!(rows.scales(), [1.0, 4.0 / 127.0]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Int8Rows {
     n_rows: usize,
@@ -26,7 +36,7 @@ pub struct Int8Rows {
 }
 
 impl Int8Rows {
-    /// No rows yet, of `cols` columns.
+    /// An empty set of rows with `cols` columns.
     pub fn new(cols: usize) -> Self {
         Self {
             n_rows: 0,
@@ -38,27 +48,27 @@ impl Int8Rows {
         }
     }
 
-    /// Forgets the rows; those that follow have `cols` columns.
+    /// Removes all rows; those added next have `cols` columns.
     pub fn set_cols(&mut self, cols: usize) {
         (self.n_rows, self.cols, self.stride) = (0, cols, cols.next_multiple_of(BLOCK));
     }
 
-    /// Rows held.
+    /// The number of rows.
     pub fn n_rows(&self) -> usize {
         self.n_rows
     }
 
-    /// Columns of a row.
+    /// The number of columns, without padding.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// The quantised row.
+    /// The quantised values of a row, without padding.
     pub fn row(&self, row_idx: usize) -> &[i8] {
         &self.values.as_i8()[row_idx * self.stride..][..self.cols]
     }
 
-    /// One scale per row.
+    /// The scale of each row.
     pub fn scales(&self) -> &[f32] {
         &self.scales
     }
@@ -123,7 +133,7 @@ impl Int8Rows {
         }
     }
 
-    /// Takes over rows of `from`, in this order.
+    /// Replaces the rows by these rows of `from`, in this order.
     ///
     /// # Panics
     /// If one does not exist.
@@ -161,7 +171,7 @@ impl Int8Rows {
         let values = DisjointMut::new(values);
         let scales = DisjointMut::new(&mut self.scales);
         let sums = DisjointMut::new(&mut self.sums);
-        // One piece holds several rows: a claim costs as much as a short row.
+        // A piece has several rows: claiming one costs as much as a short row.
         const ROWS: usize = 8;
         // Measured: a column takes about 0.3 ns.
         let work_ns = (n_rows * stride) as u64 / 3;
@@ -201,7 +211,7 @@ impl Int8Rows {
     }
 }
 
-/// What a gate goes through before it is multiplied with what it gates.
+/// The function f of a gated unit, f(gate) ∘ up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -215,7 +225,7 @@ pub enum Activation {
 /// Gain and epsilon of an RMSNorm.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
-    /// One per column.
+    /// The gain of each column.
     pub gain: &'a [f32],
     /// Added under the square root.
     pub eps: f32,
@@ -257,7 +267,9 @@ compiled_per_isa! {
         });
         let rms = inverse_root(sum(squares), x.len(), norm.eps);
         // What all entries share goes into the scale; the rounded numbers do not change with it.
-        quantize_with::<V>(x.len(), absmax.largest(), rms, values, sums, #[inline(always)] |chunk| chunk.load::<V>(x).mul(chunk.load(gain)))
+        quantize_with::<V>(x.len(), absmax.largest(), rms, values, sums, #[inline(always)] |chunk| {
+            chunk.load::<V>(x).mul(chunk.load(gain))
+        })
     }
 }
 
@@ -398,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_made_one_by_one_are_those_that_lie_together() {
+    fn rows_made_one_by_one_equal_rows_made_together() {
         for cols in [1, 16, 130] {
             let (x, gain) = (wave(3 * cols), wave(cols));
             let norm = Norm { gain: &gain, eps: 1e-5 };

@@ -1,4 +1,4 @@
-//! mHC-lite on the way into a sublayer: several residual streams, mixed per token (after arXiv 2512.24880).
+//! mHC-lite before a sublayer: several residual streams, mixed per token (after arXiv 2512.24880).
 //!
 //! ```text
 //! for token, X [n, d] its streams, F [d] what the sublayer before gave, post and res that sublayer's coefficients:
@@ -18,12 +18,12 @@ use crate::runtime::memory::DisjointMut;
 use crate::runtime::pool::Pool;
 use crate::vector::softmax_body;
 
-/// Outputs whose sums are carried together.
+/// Outputs that are summed at the same time.
 const AT_ONCE: usize = 8;
-/// Most streams.
+/// The largest number of streams.
 const MAX: usize = 4;
 
-/// The mixing of one sublayer.
+/// The mixing weights of one sublayer.
 #[derive(Clone, Debug)]
 pub struct Mixer {
     n_streams: usize,
@@ -38,8 +38,8 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// Lays out weights `[n + n + n!, n · d]` for pre, post and the permutations in this order; permutation π brings
-    /// stream π(i) to place i.
+    /// Packs weights `[n + n + n!, n · d]` for pre, post and the permutations in this order; permutation π moves
+    /// stream π(i) to position i.
     ///
     /// # Panics
     /// If lengths do not fit each other, or there are more than 4 streams.
@@ -50,16 +50,16 @@ impl Mixer {
         assert!(weights.len().is_multiple_of(n * n_outputs), "{} weights for {n} streams", weights.len());
         let d = weights.len() / (n * n_outputs);
         let n_chunks = d.div_ceil(LANES);
-        let mut laid_out = vec![0.0; n_outputs.div_ceil(AT_ONCE) * n_chunks * n * AT_ONCE * LANES];
+        let mut packed = vec![0.0; n_outputs.div_ceil(AT_ONCE) * n_chunks * n * AT_ONCE * LANES];
         for (output, row) in weights.chunks_exact(n * d).enumerate() {
             for (stream, row) in row.chunks_exact(d).enumerate() {
                 for (chunk, part) in row.chunks(LANES).enumerate() {
                     let block = (output / AT_ONCE * n_chunks + chunk) * n + stream;
-                    laid_out[(block * AT_ONCE + output % AT_ONCE) * LANES..][..part.len()].copy_from_slice(part);
+                    packed[(block * AT_ONCE + output % AT_ONCE) * LANES..][..part.len()].copy_from_slice(part);
                 }
             }
         }
-        Self { n_streams: n, d, eps, weights: laid_out, biases: biases.to_vec(), permutations }
+        Self { n_streams: n, d, eps, weights: packed, biases: biases.to_vec(), permutations }
     }
 
     /// Coefficients that a token has between two sublayers: post `[n]`, then res `[n, n]`.
@@ -119,8 +119,8 @@ impl Int8Rows {
     }
 }
 
-/// out `[d]` = Σ_i X_i of one token after the last sublayer's output `hidden` is mixed in: streams `[n, d]`, coefficients
-/// `[n + n·n]`.
+/// out `[d]` = Σ_i X_i of one token after the last sublayer's output `hidden` is mixed in: streams `[n, d]`,
+/// coefficients `[n + n·n]`.
 ///
 /// # Panics
 /// If lengths do not fit each other.

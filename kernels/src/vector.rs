@@ -18,7 +18,7 @@ fn dot_body<V: F32x16>(x: &[f32], y: &[f32]) -> f32 {
 }
 
 compiled_per_isa! {
-    /// Σ x·y.
+    /// The dot product Σ x·y.
     pub fn dot<V>(x: &[f32], y: &[f32]) -> f32 {
         dot_body::<V>(x, y)
     }
@@ -121,12 +121,14 @@ pub fn exp2(x: f32) -> f32 {
 compiled_per_isa! {
     fn maximum<V>(x: &[f32]) -> f32 {
         let mut top = V::splat(f32::NEG_INFINITY);
-        lanes::for_each_chunk::<V>(x.len() / LANES * LANES, #[inline(always)] |chunk| top = chunk.load::<V>(x).max(top));
+        lanes::for_each_chunk::<V>(x.len() / LANES * LANES, #[inline(always)] |chunk| {
+            top = chunk.load::<V>(x).max(top);
+        });
         load_padded::<V>(&x[x.len() / LANES * LANES..], f32::NEG_INFINITY).max(top).largest()
     }
 }
 
-/// Where the largest number stands, the first of equals; `None` where there is no number.
+/// The index of the largest number, the first among equals; `None` if x holds no number.
 pub fn argmax(isa: Isa, x: &[f32]) -> Option<usize> {
     let top = maximum(isa, x);
     x.iter().position(|x| *x == top)
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_the_largest_is_found_wherever_it_stands() {
+    fn the_first_of_the_largest_is_found_at_any_position() {
         for isa in Isa::available() {
             for n in [1, 2, 15, 16, 17, 33, 64] {
                 for at in 0..n {

@@ -1,6 +1,8 @@
 //! Documents and a cursor to what the engine may look at: the text around the cursor, and snippets of other files.
 
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lsp_types::{Position, SelectedCompletionInfo};
 use ropey::Rope;
@@ -18,18 +20,28 @@ const ITEMS: [&str; 6] = ["fn ", "struct ", "enum ", "trait ", "impl ", "type "]
 
 /// A request to the engine, independent of the documents it came from. Line ends are `\n` where the document has
 /// `\r\n`, as in training.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// The path of the document, if it is a file.
     pub(crate) path: Option<PathBuf>,
     /// Pieces of other files, the most important last.
     pub(crate) snippets: Vec<(PathBuf, String)>,
-    /// The document's text before the cursor.
-    pub(crate) prefix: String,
-    /// The document's text after the cursor.
-    pub(crate) suffix: String,
+    /// The document's text.
+    pub(crate) text: Arc<CursorText>,
     /// The other open files, the last edited first. Their texts are shared with the documents.
     pub(crate) open: Vec<(PathBuf, Rope)>,
+}
+
+/// The text of a document, divided at the cursor.
+///
+/// This is the one copy that a request makes of it: the job, the request that waits for it and the suggestion that is
+/// shown share it. It is not `Clone`, so that it stays the only one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CursorText {
+    /// The text before the cursor, including what the selected menu item inserts.
+    pub(crate) prefix: String,
+    /// The text after the cursor.
+    pub(crate) suffix: String,
 }
 
 /// The query at a cursor. With an item of the editor's menu selected, the text is as if that item were accepted.
@@ -41,12 +53,14 @@ pub(crate) fn query(documents: &Documents, uri: &str, cursor: usize, selected: O
     snippets.retain(|(_, text)| !text.is_empty());
     snippets.reverse();
     let (before, after) = selected.map_or((cursor, cursor), |selected| (selected.start, selected.end.max(cursor)));
-    let mut prefix = unix_text(&document.text, 0..before);
-    prefix.push_str(selected.map_or("", |selected| &selected.text));
-    let suffix = unix_text(&document.text, after..document.text.len_bytes());
+    let inserted = selected.map_or("", |selected| &selected.text);
+    let mut prefix = unix_text(&document.text, 0..before, inserted.len());
+    prefix.push_str(inserted);
+    let suffix = unix_text(&document.text, after..document.text.len_bytes(), 0);
     let open = documents.others(uri).into_iter().filter(|document| document.is_in_sync);
     let open = open.filter_map(|document| Some((document.path.clone()?, document.text.clone()))).collect();
-    Some(Query { path: document.path.clone(), snippets, prefix, suffix, open })
+    let text = Arc::new(CursorText { prefix, suffix });
+    Some(Query { path: document.path.clone(), snippets, text, open })
 }
 
 /// The item that is selected in the editor's completion menu; its range is in bytes of the document.
@@ -76,10 +90,23 @@ impl SelectedItem {
     }
 }
 
-/// A range of the text with `\n` where it has `\r\n`, as [`nanochat_engine::Sources::collect`] reads files.
-fn unix_text(text: &Rope, bytes: std::ops::Range<usize>) -> String {
-    let text = text.byte_slice(bytes).to_string();
-    if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
+/// A range of the text with `\n` where it has `\r\n`, as [`nanochat_engine::Sources::collect`] reads files. Copies each
+/// byte once, into a string with room for `n_spare` bytes more.
+fn unix_text(text: &Rope, bytes: Range<usize>, n_spare: usize) -> String {
+    let mut out = String::with_capacity(bytes.len() + n_spare);
+    for chunk in text.byte_slice(bytes).chunks() {
+        // A `\r` at the end of the last chunk may belong to a `\n` at the start of this one.
+        if chunk.starts_with('\n') && out.ends_with('\r') {
+            out.pop();
+        }
+        let mut rest = chunk;
+        while let Some(line_end) = rest.find("\r\n") {
+            out.push_str(&rest[..line_end]);
+            rest = &rest[line_end + 1..];
+        }
+        out.push_str(rest);
+    }
+    out
 }
 
 /// The lines around a document's last edit, preceded by the first lines of the items above them, as far as they fit.
@@ -87,7 +114,7 @@ fn snippet(document: &Document) -> String {
     let text = &document.text;
     let first = document.edited_line.saturating_sub(LINES_AROUND);
     let last = (document.edited_line + LINES_AROUND + 1).min(text.len_lines());
-    let line = |line_idx: usize| unix_text(text, text.line_to_byte(line_idx)..text.line_to_byte(line_idx + 1));
+    let line = |line_idx: usize| unix_text(text, text.line_to_byte(line_idx)..text.line_to_byte(line_idx + 1), 0);
     let mut around = String::new();
     for line_idx in first..last {
         let line = line(line_idx);
@@ -118,15 +145,30 @@ fn is_item(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lsp_types::{Range, TextDocumentContentChangePartial};
+    use lsp_types::TextDocumentContentChangePartial;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn line_ends_become_unix_ones_also_between_chunks_of_the_rope(
+            pieces in prop::collection::vec("[a\\r\\n]{0,8}", 1..4),
+            ends in (0usize..9000, 0usize..9000),
+        ) {
+            let text = pieces.concat().repeat(400);
+            let ends = (ends.0.min(text.len()), ends.1.min(text.len()));
+            let bytes = ends.0.min(ends.1)..ends.0.max(ends.1);
+            let expected = text[bytes.clone()].replace("\r\n", "\n");
+            prop_assert_eq!(unix_text(&Rope::from_str(&text), bytes, 0), expected);
+        }
+    }
 
     fn insert(documents: &mut Documents, uri: &str, line: u32, text: &str) {
         let at = Position { line, character: 0 };
         #[expect(deprecated, reason = "the field must be given a value")]
         let part = TextDocumentContentChangePartial {
-            range: Range { start: at, end: at },
+            range: lsp_types::Range { start: at, end: at },
             range_length: None,
             text: text.to_owned(),
         };
@@ -146,7 +188,7 @@ mod tests {
         let snippets: Vec<String> = query.snippets.iter().map(|(path, _)| path.display().to_string()).collect();
         assert_eq!(snippets, ["/b.rs", "/a.rs"]);
         assert_eq!(query.snippets[1].1, "// edited\nfn a() {}\n");
-        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("// ", "edited\nfn c() {}\n"));
+        assert_eq!((query.text.prefix.as_str(), query.text.suffix.as_str()), ("// ", "edited\nfn c() {}\n"));
         let open: Vec<String> = query.open.iter().map(|(path, _)| path.display().to_string()).collect();
         assert_eq!(open, ["/a.rs", "/b.rs", "/untouched.rs"]);
     }
@@ -164,7 +206,7 @@ mod tests {
         assert!(snippet.starts_with("pub fn first(x: u8) -> u8 {\n    let filler"), "{snippet}");
         assert!(snippet.contains("let edited = 2;"));
         assert!(snippet.len() <= MAX_SNIPPET_BYTES);
-        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x\n", "y\n"));
+        assert_eq!((query.text.prefix.as_str(), query.text.suffix.as_str()), ("x\n", "y\n"));
     }
 
     #[test]
@@ -182,10 +224,11 @@ mod tests {
         documents.open("file:///a.rs", 1, "x.unw;");
         let document = documents.get("file:///a.rs").expect("opened above");
         let at = |character| Position { line: 0, character };
-        let info = SelectedCompletionInfo { range: Range { start: at(2), end: at(5) }, text: "unwrap".to_owned() };
+        let info =
+            SelectedCompletionInfo { range: lsp_types::Range { start: at(2), end: at(5) }, text: "unwrap".to_owned() };
         let selected = SelectedItem::new(&info, document, at(5), Encoding::Utf8).expect("it can be continued");
         let query = query(&documents, "file:///a.rs", 5, Some(&selected)).expect("it is open");
-        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("x.unwrap", ";"));
+        assert_eq!((query.text.prefix.as_str(), query.text.suffix.as_str()), ("x.unwrap", ";"));
         let elsewhere = Position { line: 7, character: 0 };
         assert_eq!(SelectedItem::new(&info, document, elsewhere, Encoding::Utf8), None);
     }

@@ -25,6 +25,14 @@ const PARENT_PERIOD: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// What the command line decides about a server.
+///
+/// ```no_run
+/// use nanochat_engine::workspace::store::Store;
+/// use nanochat_lsp::{ServeOptions, log_to_stderr, serve};
+///
+/// log_to_stderr(Some("warn,nanochat_lsp=debug"));
+/// serve(ServeOptions { store: Store::at("/home/me/.nanochat"), threads: 0, client_process_id: None });
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// The data directory with keys and checkpoints, where the settings do not name another.

@@ -1,4 +1,13 @@
-//! What an editor may set: defaults, meaning and checks. The VS Code schema is compared with [`schema`].
+//! What an editor may set: defaults, meaning and checks. A test compares VS Code's `package.json` with [`schema`].
+//!
+//! ```
+//! use nanochat_lsp::settings::Settings;
+//! use serde_json::json;
+//!
+//! let (settings, complaints) = Settings::default().updated(&json!({ "nanochat": { "maxLines": 3, "threads": "all" } }));
+//! assert_eq!(settings, Settings { max_lines: 3, ..Settings::default() });
+//! assert_eq!(complaints, ["setting `threads` must be of type integer within 0..=256; it is ignored"]);
+//! ```
 
 use std::path::Path;
 
@@ -10,21 +19,22 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// Most lines of one suggestion, within 1..=64.
+    /// Maximum number of lines in a suggestion, within 1..=64.
     pub max_lines: usize,
-    /// Most tokens generated for one suggestion, within 1..=512.
+    /// Maximum number of tokens generated for a suggestion, within 1..=512.
     pub max_tokens: usize,
-    /// Per cent: a less probable suggestion does not appear while typing, only where it is asked for. Within 0..=100.
+    /// Minimum confidence, in per cent within 0..=100, to show a suggestion while typing. Explicitly requested suggestions
+    /// always appear.
     pub min_confidence: usize,
-    /// Whether cargo may be run here: it executes what the workspace configures.
+    /// Whether cargo may be run in this workspace: it executes what the workspace configures.
     pub trusted: bool,
-    /// Whether the memory also holds the sources of locked dependencies and of the standard library.
+    /// Whether the memory also covers the sources of locked dependencies and of the standard library.
     pub dependencies: bool,
-    /// Threads that compute; 0 is one per core. At most 256.
+    /// Number of compute threads, at most 256; 0 is one per core.
     pub threads: usize,
-    /// Megabytes that what was computed of the latest prompts may take, within 1..=4096.
+    /// Size limit, in megabytes within 1..=4096, of the cache of recent prompts.
     pub cache_megabytes: usize,
-    /// The data directory, in place of the platform's. An absolute path; a leading `~/` is expanded when it is set.
+    /// The data directory, instead of the platform's: an absolute path. A leading `~/` is expanded when it is set.
     pub data_dir: Option<String>,
 }
 
@@ -43,29 +53,34 @@ impl Default for Settings {
     }
 }
 
-/// One line of the schema.
+/// One property of the schema.
 struct Setting {
     key: &'static str,
     kind: &'static str,
-    /// Smallest and largest number.
+    /// The smallest and the largest allowed number.
     within: Option<(usize, usize)>,
     doc: &'static str,
 }
 
 const SETTINGS: [Setting; 8] = [
-    Setting { key: "maxLines", kind: "integer", within: Some((1, 64)), doc: "Most lines of one suggestion." },
+    Setting {
+        key: "maxLines",
+        kind: "integer",
+        within: Some((1, 64)),
+        doc: "Maximum number of lines in a suggestion.",
+    },
     Setting {
         key: "maxTokens",
         kind: "integer",
         within: Some((1, 512)),
-        doc: "Most tokens generated for one suggestion.",
+        doc: "Maximum number of tokens generated for a suggestion.",
     },
     Setting {
         key: "minConfidence",
         kind: "integer",
         within: Some((0, 100)),
-        doc: "Per cent: a suggestion that is right less often than this does not appear while typing, only where it is \
-              asked for.",
+        doc: "Minimum confidence, in per cent, to show a suggestion while typing. Explicitly requested suggestions \
+              always appear.",
     },
     Setting {
         key: "trusted",
@@ -78,26 +93,26 @@ const SETTINGS: [Setting; 8] = [
         key: "dependencies",
         kind: "boolean",
         within: None,
-        doc: "Whether the memory also holds the sources of locked dependencies and of the standard library. They are \
-              indexed in the background and kept in the user's cache, for all workspaces.",
+        doc: "Whether the memory also covers the sources of locked dependencies and of the standard library. They are \
+              indexed in the background and stored in the user's cache, for all workspaces.",
     },
     Setting {
         key: "threads",
         kind: "integer",
         within: Some((0, 256)),
-        doc: "Threads that compute; 0 is one per core.",
+        doc: "Number of compute threads; 0 is one per core.",
     },
     Setting {
         key: "cacheMegabytes",
         kind: "integer",
         within: Some((1, 4096)),
-        doc: "Megabytes that what was computed of the latest prompts may take, so that going back to a file is fast.",
+        doc: "Size limit, in megabytes, of the cache of recent prompts, which makes returning to a file fast.",
     },
     Setting {
         key: "dataDir",
         kind: "string",
         within: None,
-        doc: "The data directory that holds keys and checkpoints, in place of the platform's.",
+        doc: "The data directory with keys and checkpoints, instead of the platform's.",
     },
 ];
 
@@ -120,21 +135,21 @@ pub fn schema() -> Value {
 }
 
 impl Settings {
-    /// These settings with others on top, bare or under a `nanochat` key; `null` is a setting's default. What cannot
-    /// be used changes nothing and is named in the list of complaints.
+    /// These settings with those in `value` applied, which may be under a `nanochat` key; `null` resets a setting to its
+    /// default. A key or value that cannot be used changes nothing and is named in the returned complaints.
     pub fn updated(&self, value: &Value) -> (Self, Vec<String>) {
         let mut complaints = Vec::new();
         let value = value.get("nanochat").unwrap_or(value);
         let given = match value {
             Value::Null => return (self.clone(), complaints),
             Value::Object(given) => given,
-            _ => return (self.clone(), vec!["the settings are not an object; they change nothing".to_owned()]),
+            _ => return (self.clone(), vec!["the settings are not an object; they are ignored".to_owned()]),
         };
         let mut accepted = json!(self);
         let defaults = json!(Self::default());
         for (key, value) in given {
             let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-                complaints.push(format!("setting `{key}` is not known; it is ignored"));
+                complaints.push(format!("unknown setting `{key}`; it is ignored"));
                 continue;
             };
             if value.is_null() {
@@ -146,7 +161,7 @@ impl Settings {
             if let ("dataDir", Some(folder)) = (key.as_str(), value.as_str()) {
                 let Some(folder) = absolute(folder) else {
                     complaints
-                        .push(format!("setting `{key}` must be an absolute path or begin with ~/; it is ignored"));
+                        .push(format!("setting `{key}` must be an absolute path or start with ~/; it is ignored"));
                     continue;
                 };
                 candidate[key] = json!(folder);
@@ -161,12 +176,13 @@ impl Settings {
                 complaints.push(format!("setting `{key}` must be of type {}{range}; it is ignored", setting.kind));
             }
         }
-        let settings = serde_json::from_value(accepted).expect("each accepted value was tried");
+        let settings = serde_json::from_value(accepted).expect("each accepted value was parsed above");
         (settings, complaints)
     }
 }
 
-/// A folder named from the root or from the user's own; the server's working directory is nobody's choice.
+/// An absolute path, with a leading `~/` expanded. Relative paths are refused: no user chooses the server's working
+/// directory.
 fn absolute(folder: &str) -> Option<String> {
     let folder = match folder.strip_prefix("~/") {
         Some(inside) => std::env::home_dir()?.join(inside).into_os_string().into_string().ok()?,
@@ -180,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_has_a_line_in_the_schema() {
+    fn every_field_is_in_the_schema() {
         let fields = json!(Settings::default());
         let fields: Vec<&String> = fields.as_object().expect("a struct is an object").keys().collect();
         let schema = schema();
@@ -190,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_changes_nothing_and_is_named() {
+    fn invalid_settings_change_nothing_and_are_named() {
         let (settings, complaints) = Settings::default().updated(&json!({
             "maxLines": 3, "maxTokens": 0, "trusted": "yes", "colour": "blue"
         }));
@@ -203,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_the_default() {
+    fn null_resets_a_setting_to_its_default() {
         let given = json!({"threads": 2, "dataDir": "/data", "trusted": true});
         let (settings, complaints) = Settings::default().updated(&given);
         assert_eq!((settings.threads, settings.data_dir.as_deref(), complaints.len()), (2, Some("/data"), 0));

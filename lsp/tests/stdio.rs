@@ -69,7 +69,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the server goes on");
+            assert!(Instant::now() < deadline, "the server is still running");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -102,7 +102,7 @@ fn exit_without_shutdown_is_a_failure() {
 }
 
 #[test]
-fn the_end_of_stdin_ends_it() {
+fn the_end_of_stdin_ends_the_server() {
     let mut server = Server::start(&[]);
     server.initialize(None);
     server.child.stdin = None;

@@ -43,7 +43,7 @@ impl Journal {
 
     /// Forgets what comes after `step`: a run goes on from there. Lines that cannot be read are left out, as a killed run
     /// leaves half of one.
-    pub fn begin(&mut self, step: usize) -> Result<(), StateError> {
+    pub fn start_at(&mut self, step: usize) -> Result<(), StateError> {
         self.file = None; // what is left to be written is
         let path = self.folder.join(FILE_NAME);
         self.entries = match File::open(&path) {
@@ -104,14 +104,14 @@ mod tests {
     fn a_journal_goes_on_from_a_step_and_survives_half_a_line() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let mut journal = Journal::new(folder.path());
-        journal.begin(0).expect("writable");
+        journal.start_at(0).expect("writable");
         (1..=5).for_each(|step| journal.push(&entry(step)).expect("writable"));
         let path = folder.path().join(FILE_NAME);
         let text = std::fs::read_to_string(&path).expect("it was written");
         std::fs::write(&path, &text[..text.len() - 5]).expect("writable");
 
         let mut journal = Journal::new(folder.path());
-        journal.begin(3).expect("writable");
+        journal.start_at(3).expect("writable");
         journal.push(&entry(4)).expect("writable");
         let text = std::fs::read_to_string(&path).expect("it was written");
         let read: Vec<StepEntry> = text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect();

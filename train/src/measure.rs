@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::memory::{Blend, Library, Memory, Samples, Schedule, Tier};
 use nanochat_engine::score::Score;
 use nanochat_engine::text::tokenizer::TokenId;
@@ -192,12 +192,12 @@ pub fn held_out(
     for (file, text) in files.iter().zip(scored(files)) {
         cancel.check()?;
         let mut of_file = FileBits { name: file.name.clone(), n_bytes: text.len(), model: 0.0, blend: 0.0 };
-        completer.set_voices(Voices::Both);
+        completer.set_predictors(Predictors::Blend);
         completer.observe(NO_FILE, text, &mut |seen| {
             of_file.model += bits(seen.p_model);
             of_file.blend += bits(seen.p);
         });
-        completer.set_voices(Voices::MemoryOnly);
+        completer.set_predictors(Predictors::MemoryOnly);
         memory += completer.score(NO_FILE, text);
         of_files.push(of_file);
     }

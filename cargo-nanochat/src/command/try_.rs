@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::workspace::sources::Role;
 use nanochat_engine::workspace::store::Store;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Completion, Limits, Prompt, TokenSource};
@@ -214,16 +214,16 @@ fn count_exact(completer: &mut Completer, places: &[Cut<'_>], cancel: &Cancel) -
     for place in places.iter().take_while(|_| start.elapsed() < COUNT_TIME) {
         exact.places += 1;
         for (voices, count) in [
-            (Voices::Both, &mut exact.blend),
-            (Voices::ModelOnly, &mut exact.model),
-            (Voices::MemoryOnly, &mut exact.memory),
+            (Predictors::Blend, &mut exact.blend),
+            (Predictors::ModelOnly, &mut exact.model),
+            (Predictors::MemoryOnly, &mut exact.memory),
         ] {
-            completer.set_voices(voices);
+            completer.set_predictors(voices);
             let completion = completer.complete(&place.prompt(), &Limits::default(), cancel)?;
             *count += usize::from(place.is_exact(completion.as_ref()));
         }
     }
-    completer.set_voices(Voices::Both);
+    completer.set_predictors(Predictors::Blend);
     Ok(exact)
 }
 

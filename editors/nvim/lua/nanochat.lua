@@ -1,15 +1,15 @@
 --- Starts the nanochat language server for Rust buffers and shows its inline completions.
 ---
 --- setup → vim.lsp.config/enable → LspAttach → ghost text (Neovim's own) → key → `nanochat.ghost`.
---- This file knows the configuration and when to start; `nanochat.ghost` knows the text on the screen and
+--- This file has the configuration and decides when to start; `nanochat.ghost` handles the text on the screen, and
 --- `nanochat.keymap` what a key did before. The user's guide is `:help nanochat`.
 
 local M = {}
 
 ---@class nanochat.Keymap
----@field accept string|false key that takes the whole completion
----@field accept_word string|false key that takes its next word
----@field accept_line string|false key that takes its next line
+---@field accept string|false key that accepts the whole completion
+---@field accept_word string|false key that accepts its next word
+---@field accept_line string|false key that accepts its next line
 ---@field dismiss string|false key that hides it
 
 ---@class nanochat.Options
@@ -24,11 +24,11 @@ local defaults = {
   settings = {},
 }
 
---- What `setup` decided. `:checkhealth nanochat` and tests read it.
+--- The result of `setup`, for `:checkhealth nanochat` and the tests.
 ---@type { options?: nanochat.Options, problem?: string }
 M.state = {}
 
---- The one thing that stands in the way is said once, at setup, and never while typing.
+--- Reports what prevents the plugin from working: once, at setup, and never while typing.
 local function refuse(problem)
   M.state.problem = problem
   vim.notify('nanochat: ' .. problem, vim.log.levels.WARN)
@@ -47,7 +47,7 @@ function M.command(options)
   end
 end
 
---- Sources that cargo or rustup unpacked are read, not written: no server starts for them alone.
+--- Whether `file` is a source that cargo or rustup unpacked. Users only read those, so they do not start a server.
 ---@param file string
 local function is_unpacked_by_cargo(file)
   local homes = {
@@ -61,7 +61,7 @@ local function is_unpacked_by_cargo(file)
 end
 
 --- The folder of the workspace that `file` belongs to: the nearest manifest with a `[workspace]` table at or above
---- it, else the nearest manifest. One server serves all members.
+--- it, or else the nearest manifest. One server serves all members.
 ---@param file string
 ---@return string?
 function M.root(file)
@@ -105,7 +105,7 @@ function M.setup(options)
   vim.validate('options', options, 'table')
   for key in pairs(options) do
     if not vim.list_contains({ 'cmd', 'keymap', 'settings' }, key) then
-      error(('nanochat: setup() has no option `%s`; see :help nanochat-setup'):format(key), 2)
+      error(('nanochat: unknown option `%s` in setup(); see :help nanochat-setup'):format(key), 2)
     end
   end
   vim.validate('cmd', options.cmd, 'table', true)
@@ -116,16 +116,16 @@ function M.setup(options)
 
   M.state = {}
   if vim.fn.has('nvim-0.12') == 0 or not vim.lsp.inline_completion then
-    return refuse(('this is Neovim %s; inline completion needs 0.12 or later'):format(tostring(vim.version())))
+    return refuse(('inline completion needs Neovim 0.12 or later; this is %s'):format(tostring(vim.version())))
   end
   options = vim.tbl_deep_extend('force', defaults, options)
   M.state.options = options
 
   local command = M.command(options)
   if not command then
-    return refuse('neither `nanochat-lsp` nor `cargo-nanochat` is on PATH; install one, or pass `cmd` to setup()')
+    return refuse('neither `nanochat-lsp` nor `cargo-nanochat` is on PATH; install one of them, or pass `cmd` to setup()')
   elseif vim.fn.executable(command[1]) == 0 then
-    return refuse(('`%s` cannot be run; correct `cmd` in setup()'):format(command[1]))
+    return refuse(('`%s` is not executable; correct `cmd` in setup()'):format(command[1]))
   end
 
   vim.lsp.config('nanochat', {
@@ -137,7 +137,7 @@ function M.setup(options)
         on_dir(root)
       end
     end,
-    -- An empty table would travel as a list.
+    -- An empty table would be sent as a list.
     settings = next(options.settings) and { nanochat = options.settings } or nil,
     init_options = next(options.settings) and options.settings or nil,
   })
@@ -151,10 +151,10 @@ function M.setup(options)
       if not client or client.name ~= 'nanochat' then
         return
       end
-      -- By buffer: Neovim counts a client as enabled only where its buffer is, so a toggle would miss the other way.
+      -- Per buffer, as toggles are: they would not see a client that is enabled in another way.
       vim.lsp.inline_completion.enable(true, { bufnr = event.buf })
       map_keys(options, event.buf)
-      -- Neovim makes its own autocommands in the tick after this event; ours come behind them.
+      -- Neovim creates its own autocommands in the tick after this event; ours must run after them.
       vim.schedule(function()
         require('nanochat.ghost').hide_when_stale(event.buf, group)
       end)
@@ -162,7 +162,7 @@ function M.setup(options)
   })
   vim.api.nvim_create_autocmd('LspDetach', {
     group = group,
-    desc = 'nanochat: give the keys back',
+    desc = 'nanochat: restore the keys',
     callback = function(event)
       local client = vim.lsp.get_client_by_id(event.data.client_id)
       if client and client.name == 'nanochat' then

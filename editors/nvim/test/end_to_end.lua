@@ -1,11 +1,11 @@
---- The whole path: a workspace is trained on, the real server is started by a real editor, a keystroke becomes ghost
---- text, and a key accepts it. `nvim -l end_to_end.lua SERVER TRAINER`, with the data root in NANOCHAT_HOME.
+--- The whole path: trains on a workspace, starts the real server from a real editor, turns a keystroke into ghost text
+--- and accepts it. `nvim -l end_to_end.lua SERVER TRAINER`, with the data root in NANOCHAT_HOME.
 
 package.path = vim.fs.dirname(vim.fn.fnamemodify(arg[0], ':p')) .. '/?.lua;' .. package.path
 local harness = require('harness')
 local server, trainer = arg[1], arg[2]
 
--- Names that no program has used before: a completion that holds one comes from this workspace.
+-- Names that no program has used before: a completion that contains one comes from this workspace.
 math.randomseed(vim.uv.hrtime() % 2 ^ 31)
 local function invented()
   local letters = {}
@@ -16,7 +16,7 @@ local function invented()
 end
 local ledger, settle = invented(), invented()
 
---- A package whose modules do the same thing to different things, as much code does.
+--- A package whose modules do the same to different things, as much code does.
 local function write_package(folder)
   local modules = {}
   harness.write(folder .. '/Cargo.toml', '[package]\nname = "trained_on"\nversion = "0.1.0"\nedition = "2024"\n\n[workspace]\n')
@@ -75,7 +75,8 @@ local function in_editor(body)
         require('nanochat').setup({ cmd = { ... } })
       ]], server)
       editor:open('src/typed.rs', 60)
-      -- Neovim asks when the cursor moves: a question that came before checkpoint and memory are loaded is lost.
+      -- Neovim requests a completion when the cursor moves: one requested before checkpoint and memory are loaded may be
+      -- lost.
       editor:wait('the server being ready', function()
         local status = status_of(editor)
         assert(status.state ~= 'silent', status.reason)
@@ -94,7 +95,7 @@ local function in_editor(body)
   end
 end
 
---- The line that the cursor is in.
+--- The line that the cursor is on.
 local function current_line(editor)
   return editor:lua('return vim.api.nvim_get_current_line()')
 end
@@ -105,7 +106,7 @@ local function wait_for_line(editor, expected)
   end, 5)
 end
 
--- Generous: a debug build on a busy machine answers too.
+-- Long enough for a debug build on a busy machine.
 local answer_seconds = 60
 
 harness.run({
@@ -129,7 +130,7 @@ harness.run({
     end),
   },
   {
-    'what is typed ahead of the answer is in the file once',
+    'text typed before the accepting key is in the file once',
     in_editor(function(editor)
       local ghost = editor:wait_for_ghost(nil, answer_seconds)
       local first = vim.split(ghost, '\n')[1]
@@ -141,11 +142,11 @@ harness.run({
     end),
   },
   {
-    'text that contradicts the ghost takes it off the screen',
+    'text that contradicts the ghost removes it from the screen',
     in_editor(function(editor)
       local ghost = editor:wait_for_ghost(nil, answer_seconds)
       editor:press('0')
-      editor:wait('the ghost going', function()
+      editor:wait('the ghost disappearing', function()
         return editor:look().ghost ~= ghost:sub(2)
       end, 5)
       harness.equal(current_line(editor), line .. '0', 'the line')

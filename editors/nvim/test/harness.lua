@@ -1,6 +1,6 @@
---- Drives a second Neovim as a user would: keys in, buffer and screen out.
+--- Drives a second Neovim as a user would: sends keys, reads the buffer and the screen.
 ---
---- A test is a function that gets a fresh `Editor`; `run` prints one line per test and exits 1 if one failed.
+--- `run` prints one line per test, and exits with 1 if one failed.
 
 local M = {}
 
@@ -57,7 +57,7 @@ function Editor:press(keys)
   assert(written == #keys, 'the input queue is full')
 end
 
---- Waits until `condition` gives something true, which is returned.
+--- Waits until `condition` returns a true value, and returns that.
 function Editor:wait(what, condition, seconds)
   local result
   local ok = vim.wait((seconds or 10) * 1000, function()
@@ -107,7 +107,7 @@ function Editor:text()
   return table.concat(self:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)'), '\n')
 end
 
---- Opens a file and waits until the server serves it.
+--- Opens a file and waits until the server is attached to it.
 function Editor:open(path, seconds)
   self:lua('vim.cmd.edit(...)', path)
   self:wait('the server attaching', function()
@@ -130,7 +130,7 @@ function Editor:wait_for_text(text)
   end, 5)
 end
 
---- Lets debounce, request and answer pass, for a test that expects that nothing happens.
+--- Waits for debounce, request and response, for a test that expects nothing to happen.
 function Editor:settle()
   vim.wait(600)
 end

@@ -1,9 +1,9 @@
---- The plugin's own behaviour, against the scripted server beside this file.
+--- The behaviour of the plugin, against the scripted server in server.lua.
 
 package.path = vim.fs.dirname(vim.fn.fnamemodify(arg[0], ':p')) .. '/?.lua;' .. package.path
 local harness = require('harness')
 
---- A test with an editor that is set up, on a Rust file, in insert mode.
+--- A test with an editor that has called setup() and is in insert mode in a Rust file.
 local function in_editor(options, body)
   return function()
     local editor = harness.start()
@@ -57,14 +57,14 @@ test('a ghost is shown and tab accepts it', {}, function(editor)
   harness.equal(editor:look().messages, {}, 'messages')
 end)
 
-test('text typed ahead of the answer is not repeated on accept', {}, function(editor)
+test('text typed before the key is not repeated on accept', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:press('comp<Tab>')
   editor:wait_for_text('let total = compute_total(items);')
 end)
 
-test('text typed ahead is not repeated when the ghost was redrawn in between', {}, function(editor)
+test('typed text is not repeated after the ghost was redrawn in between', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:press('c')
@@ -74,7 +74,7 @@ test('text typed ahead is not repeated when the ghost was redrawn in between', {
   editor:wait_for_text('let total = compute_total(items);')
 end)
 
-test('an answer whose range begins before the cursor replaces what it repeats', {}, function(editor)
+test('a completion whose range starts before the cursor replaces what it repeats', {}, function(editor)
   editor:press('let healed = com')
   editor:wait_for_ghost('pute_total(items);')
   editor:press('p<Tab>')
@@ -88,14 +88,14 @@ test('characters of several bytes before the cursor do not shift the completion'
   editor:wait_for_text('/* größe */ let total = compute_total(items);')
 end)
 
-test('keys behind the accepting key land behind the completion', {}, function(editor)
+test('keys after the accepting key are inserted after the completion', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:press('comp<Tab> // sum')
   editor:wait_for_text('let total = compute_total(items); // sum')
 end)
 
-test('without a look into Neovim the typed text is not repeated either', {
+test('typed text is not repeated even without access to Neovim internals', {
   after = 'vim.lsp._capability = {}',
 }, function(editor)
   editor:press('let total = ')
@@ -104,7 +104,7 @@ test('without a look into Neovim the typed text is not repeated either', {
   editor:wait_for_text('let total = compute_total(items);')
 end)
 
-test('a ghost of several lines is accepted whole', {}, function(editor)
+test('a ghost of several lines is accepted as a whole', {}, function(editor)
   editor:press('fn main() ')
   editor:wait_for_ghost('{\n    run();\n}')
   editor:press('{<Tab>')
@@ -119,7 +119,7 @@ test('a ghost of several lines can be typed into its second line', {}, function(
   editor:wait_for_text('fn main() {\n    run();\n}')
 end)
 
-test('typing against the ghost hides it and tab is a tab again', {}, function(editor)
+test('typing something else hides the ghost and tab is a tab again', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:press('x')
@@ -130,7 +130,7 @@ test('typing against the ghost hides it and tab is a tab again', {}, function(ed
   editor:wait_for_text('let total = x   |')
 end)
 
-test('a burst of keys against the ghost and tab inserts nothing of it', {}, function(editor)
+test('a burst of other keys and tab inserts nothing of the ghost', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:press('xyz<Tab>')
@@ -168,7 +168,7 @@ for kind, before in vim.spairs({
   end)
 end
 
-test('a mapping of the buffer is kept under ours and comes back on detach', {
+test('a buffer-local mapping is the fallback and is restored on detach', {
   before = [[vim.api.nvim_create_autocmd('FileType', { pattern = 'rust', callback = function()
     vim.keymap.set('i', '<Tab>', '<lt>mine>', { buffer = 0 })
   end })]],
@@ -180,12 +180,12 @@ test('a mapping of the buffer is kept under ours and comes back on detach', {
   editor:press('<Tab>')
   editor:wait_for_text('<mine> let total = compute_total(items);')
   editor:lua([[vim.lsp.enable('nanochat', false)]])
-  editor:wait('the mapping coming back', function()
+  editor:wait('the mapping being restored', function()
     return editor:lua([[return vim.fn.maparg('<Tab>', 'i', false, true).rhs]]) == '<lt>mine>'
   end)
 end)
 
-test('a popup menu that is open owns tab', {}, function(editor)
+test('tab belongs to an open popup menu', {}, function(editor)
   editor:press('let total = ')
   editor:wait_for_ghost('compute_total(items);')
   editor:lua([[vim.keymap.set('i', '<Tab>', function() return vim.fn.pumvisible() == 1 and '<C-N>' or '<Tab>' end, { expr = true })
@@ -228,13 +228,13 @@ test('words and lines can be accepted one at a time', {
   editor:wait_for_text('fn main() {')
 end)
 
-test('settings reach the server, at the start and as a change', { setup = { settings = { maxLines = 3 } } }, function(editor)
+test('settings are sent in initialize and as a change', { setup = { settings = { maxLines = 3 } } }, function(editor)
   editor:wait('the settings arriving', function()
     return journal_of(editor) == 'initialize {"maxLines":3}\nsettings {"nanochat":{"maxLines":3}}\n'
   end)
 end)
 
-test('an old Neovim is told so once and nothing else happens', function()
+test('an old Neovim gets one warning and nothing else happens', function()
   local editor = harness.start()
   editor:lua([[
     local has = vim.fn.has
@@ -247,11 +247,11 @@ test('an old Neovim is told so once and nothing else happens', function()
   local seen = editor:look()
   editor:stop()
   harness.equal(#seen.messages, 1, 'messages')
-  assert(seen.messages[1].text:find('inline completion needs 0.12 or later', 1, true), seen.messages[1].text)
+  assert(seen.messages[1].text:find('inline completion needs Neovim 0.12 or later', 1, true), seen.messages[1].text)
   harness.equal(seen.lines, { 'let total = ' }, 'text')
 end)
 
-test('a missing server is said once, at setup', function()
+test('a missing server is reported once, at setup', function()
   local editor = harness.start()
   editor:lua([[
     vim.env.PATH = vim.fn.tempname()
@@ -266,7 +266,7 @@ test('a missing server is said once, at setup', function()
   assert(seen.messages[1].text:find('neither `nanochat-lsp` nor `cargo-nanochat` is on PATH', 1, true), seen.messages[1].text)
 end)
 
-test('cargo-nanochat serves where nanochat-lsp is not installed', function()
+test('cargo-nanochat is the server if nanochat-lsp is not installed', function()
   local editor = harness.start()
   local command = editor:lua([[
     local bin = vim.fn.tempname()
@@ -282,15 +282,15 @@ test('cargo-nanochat serves where nanochat-lsp is not installed', function()
   harness.equal(command, { 'cargo-nanochat', 'lsp' }, 'command')
 end)
 
-test('an option that does not exist is an error', function()
+test('an unknown option is an error', function()
   local editor = harness.start()
   local ok, problem = unpack(editor:lua([[return { pcall(require('nanochat').setup, { command = {} }) }]]))
   editor:stop()
   harness.equal(ok, false, 'success')
-  assert(problem:find('setup() has no option `command`', 1, true), problem)
+  assert(problem:find('unknown option `command` in setup()', 1, true), problem)
 end)
 
-test('the root is the workspace of a member, and sources unpacked by cargo have none', function()
+test('the root of a member is its workspace, and sources unpacked by cargo have none', function()
   local editor = harness.start()
   local folder = editor.folder
   harness.write(folder .. '/ws/Cargo.toml', '[workspace]\nmembers = ["a"]\n')
@@ -310,12 +310,12 @@ test('the root is the workspace of a member, and sources unpacked by cargo have 
   harness.equal(roots, { folder .. '/ws', folder, 'none', 'none' }, 'roots')
 end)
 
-test('checkhealth names the server, its state and the key', {}, function(editor)
+test('checkhealth reports the server, its state and the key', {}, function(editor)
   editor:press('<Esc>')
   editor:lua([[vim.cmd.checkhealth('nanochat')]])
   local report = editor:text()
   editor:lua([[vim.cmd.bdelete({ bang = true })]])
-  for _, expected in ipairs({ 'has inline completion', 'scripted 1 serves', 'positions in utf-8', 'it shows nothing: it is scripted', '<Tab> accepts' }) do
+  for _, expected in ipairs({ 'supports inline completion', 'scripted 1 is running for', 'utf-8 positions', 'no completions: it is scripted', '<Tab> accepts' }) do
     assert(report:find(expected, 1, true), ('no %q in:\n%s'):format(expected, report))
   end
   assert(not report:find('ERROR', 1, true), report)

@@ -1,11 +1,11 @@
 --- A language server for the plugin's own tests: `nvim -l server.lua JOURNAL`.
 ---
---- It knows three sentences and completes what stands behind them. It lives in the test folder only; the
---- end-to-end test runs the real server. What a client sends besides edits is written to JOURNAL, a line each.
+--- It knows three sentences and completes what follows them. Only plugin.lua uses it; the end-to-end test runs the real
+--- server. What a client sends other than edits is written to JOURNAL, one line each.
 
 local journal = assert(io.open(arg[1], 'a'))
 
---- What follows a sentence, and whether the answer's range begins behind the sentence or at the cursor.
+--- What follows a sentence, and whether the completion's range starts at the cursor or right after the sentence.
 local sentences = {
   { after = 'let total = ', text = 'compute_total(items);', from_cursor = true },
   { after = 'let healed = ', text = 'compute_total(items);', from_cursor = false },
@@ -14,7 +14,7 @@ local sentences = {
 
 local documents = {}
 
---- Nothing is noted where the client sent nothing.
+--- Writes a line to the journal, unless the client sent no value.
 local function note(what, value)
   if value ~= nil and value ~= vim.NIL then
     journal:write(('%s %s\n'):format(what, vim.json.encode(value)))
@@ -40,7 +40,7 @@ local function receive()
   end
 end
 
---- Positions are bytes: this server answers utf-8.
+--- Positions are in bytes: this server chooses utf-8.
 local function complete(params)
   local lines = vim.split(documents[params.textDocument.uri], '\n', { plain = true })
   local position = params.position

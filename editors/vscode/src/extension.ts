@@ -1,6 +1,6 @@
-// VS Code's end of the language server: find it, start it, say how it is.
+// The VS Code client: finds the language server, starts it, and shows its state.
 //
-// activate → server.find → LanguageClient → inline completions (vscode-languageclient's own) → ghost text
+// activate → findServer → LanguageClient → inline completions (vscode-languageclient's own) → ghost text
 
 import * as vscode from "vscode";
 import { LanguageClient, RevealOutputChannelOn, State } from "vscode-languageclient/node";
@@ -29,13 +29,13 @@ export async function deactivate(): Promise<void> {
     await session?.stop();
 }
 
-/** One server for the window, from the first Rust file to the end. */
+/** The window's server, from the first Rust file until the window closes. */
 class Session implements vscode.Disposable {
     readonly output = vscode.window.createOutputChannel("nanochat", { log: true });
     private readonly status = new Status("nanochat.showOutput");
     private client: LanguageClient | undefined;
     private watch: vscode.Disposable | undefined;
-    /** Starts and stops follow one another: two restarts in a row must not leave two servers. */
+    /** Starts and stops run one at a time: two quick restarts must not leave two servers. */
     private queue: Promise<void> = Promise.resolve();
 
     start(): Promise<void> {
@@ -73,7 +73,7 @@ class Session implements vscode.Disposable {
         const server = findServer();
         if (!server) {
             this.status.show("failed", notFound);
-            // Not awaited: the question may stay open for as long as the window.
+            // Not awaited: the message may stay open as long as the window.
             void vscode.window.showWarningMessage(`nanochat: ${notFound}`, "Open Settings").then((answer) => {
                 if (answer) {
                     void vscode.commands.executeCommand("workbench.action.openSettings", "nanochat.server.path");
@@ -90,7 +90,7 @@ class Session implements vscode.Disposable {
                 documentSelector: [{ scheme: "file", language: "rust" }],
                 initializationOptions: settings(),
                 outputChannel: this.output,
-                // A completion that fails is silence, never a window in front of the text.
+                // A failed completion is simply missing; it never opens a panel over the code.
                 revealOutputChannelOn: RevealOutputChannelOn.Never,
             },
         );
@@ -98,7 +98,7 @@ class Session implements vscode.Disposable {
             if (newState === State.Starting) {
                 this.status.show("starting");
             } else if (newState === State.Running) {
-                // Also after the client has restarted a server that ended by itself.
+                // Also after the client has restarted a server that crashed.
                 this.watch?.dispose();
                 this.watch = vscode.Disposable.from(watchSettings(client), watchStatus(client, this.status));
             } else {
@@ -114,7 +114,7 @@ class Session implements vscode.Disposable {
         const client = this.client;
         this.client = undefined;
         this.watch = undefined;
-        // A client that never came up throws on stop; `dispose` ends it in every state.
+        // `stop` throws if the client never started; `dispose` works in every state.
         await client?.dispose();
     }
 }

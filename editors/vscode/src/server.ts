@@ -1,4 +1,4 @@
-// Which program is the server: the setting, else PATH, else cargo's bin folder.
+// Finds the server program: in the setting, on PATH, or in cargo's bin folder.
 
 import { accessSync, constants, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -11,9 +11,9 @@ export interface Server {
 }
 
 export const notFound =
-    "neither nanochat-lsp nor cargo-nanochat is on PATH; install one, or set nanochat.server.path";
+    "neither nanochat-lsp nor cargo-nanochat is on PATH; install one of them, or set nanochat.server.path";
 
-/** The command line of the server, or undefined when there is none on this machine. */
+/** The command line of the server, or undefined if it is not installed. */
 export function findServer(): Server | undefined {
     const path = vscode.workspace.getConfiguration("nanochat").get<string>("server.path", "").trim();
     if (path) {
@@ -28,7 +28,7 @@ export function findServer(): Server | undefined {
 }
 
 function findProgram(name: string): string | undefined {
-    // A window that was not started from a shell often lacks cargo's folder on its PATH.
+    // If VS Code was not started from a shell, cargo's folder is often missing from PATH.
     const cargo = join(process.env["CARGO_HOME"] ?? join(homedir(), ".cargo"), "bin");
     const folders = [...(process.env["PATH"] ?? "").split(delimiter).filter(Boolean), cargo];
     const file = process.platform === "win32" ? `${name}.exe` : name;

@@ -1,9 +1,9 @@
-// The server's settings, read from VS Code's. Names and defaults are `lsp/src/settings.rs`'s.
+// The server's settings, read from VS Code's. Names and defaults come from `lsp/src/settings.rs`.
 
 import * as vscode from "vscode";
 import { DidChangeConfigurationNotification, type LanguageClient } from "vscode-languageclient/node";
 
-/** What the server reads as `initializationOptions`, and under `nanochat` when settings change. */
+/** The server's `initializationOptions`; the same object is sent under `nanochat` when settings change. */
 export function settings(): Record<string, unknown> {
     const configuration = vscode.workspace.getConfiguration("nanochat");
     return {
@@ -24,7 +24,7 @@ export function watchSettings(client: LanguageClient): vscode.Disposable {
     const send = () =>
         void client
             .sendNotification(DidChangeConfigurationNotification.type, { settings: { nanochat: settings() } })
-            .catch((error: unknown) => client.error("the changed settings were not sent", error, false));
+            .catch((error: unknown) => client.error("cannot send the changed settings", error, false));
     return vscode.Disposable.from(
         vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("nanochat") && send()),
         vscode.workspace.onDidGrantWorkspaceTrust(send),

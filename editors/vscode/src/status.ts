@@ -1,4 +1,4 @@
-// The item in the status bar: an icon for the state, the server's own reason in its tooltip.
+// The status bar item: an icon for the state, with the server's reason in the tooltip.
 
 import * as vscode from "vscode";
 import { ExecuteCommandRequest, type LanguageClient } from "vscode-languageclient/node";
@@ -35,7 +35,7 @@ export class Status implements vscode.Disposable {
     }
 }
 
-/** Asks the server how it is: each second while it loads, then when a Rust file is opened or saved. */
+/** Polls the server's status: every second while it loads, then when a Rust file is opened or saved. */
 export function watchStatus(client: LanguageClient, status: Status): vscode.Disposable {
     let timer: NodeJS.Timeout | undefined;
     let isDisposed = false;
@@ -49,7 +49,7 @@ export function watchStatus(client: LanguageClient, status: Status): vscode.Disp
         try {
             answer = await client.sendRequest(ExecuteCommandRequest.type, { command: "nanochat.status" });
         } catch (error) {
-            client.warn("the server did not say how it is", error);
+            client.warn("cannot get the status of the server", error);
             return;
         }
         if (isDisposed || !isAnswer(answer)) {

@@ -1,5 +1,5 @@
-//! Which texts a checkpoint was trained on, in few numbers: hashes of files and of runs of lines, of each the
-//! smallest so many. What is not among the smallest is not told.
+//! Which texts a checkpoint was trained on, in few numbers: hashes of files and of runs of lines, of each only the
+//! smallest thousands (a bottom-k sketch, Broder 1997). Of a hash above the largest kept one nothing is known.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 const MAX_FILES: usize = 4096;
 /// Hashes kept of shingles: about 140 KB of a manifest.
 const MAX_SHINGLES: usize = 8192;
-/// Lines of a shingle.
+/// Lines in a shingle.
 const N_LINES: usize = 4;
 /// A shingle with fewer letters and digits is in every program.
 const MIN_WORD_CHARS: usize = 40;
 
-/// A sample of what was trained on.
+/// A sample of the texts that a checkpoint was trained on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
-    /// Of whole texts, ascending; all of them if there are fewer than 4,096.
+    /// Hashes of whole texts, ascending; all of them if there are fewer than 4,096.
     pub files: Vec<u64>,
-    /// Of runs of four lines, ascending; all of them if there are fewer than 8,192.
+    /// Hashes of runs of four lines, ascending; all of them if there are fewer than 8,192.
     pub shingles: Vec<u64>,
 }
 
@@ -39,7 +39,7 @@ impl Fingerprint {
         }
     }
 
-    /// The fingerprint of the texts of both.
+    /// The fingerprint of the texts of the two together.
     pub fn with(&self, other: &Self) -> Self {
         let union = |a: &[u64], b: &[u64], max| -> Vec<u64> {
             let all: BTreeSet<u64> = a.iter().chain(b).copied().collect();
@@ -51,12 +51,12 @@ impl Fingerprint {
         }
     }
 
-    /// Whether it tells nothing.
+    /// Whether it holds no hashes.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.shingles.is_empty()
     }
 
-    /// Whether it is in the form that [`Fingerprint::of`] gives.
+    /// Whether it has the form that [`Fingerprint::of`] gives.
     pub fn is_valid(&self) -> bool {
         let ascends = |hashes: &[u64]| hashes.is_sorted_by(|a, b| a < b);
         ascends(&self.files)
@@ -65,17 +65,17 @@ impl Fingerprint {
             && self.shingles.len() <= MAX_SHINGLES
     }
 
-    /// Whether this very text was trained on; `None` if that is not told.
+    /// Whether exactly this text was trained on; `None` if the sample does not cover it.
     pub fn knows_file(&self, text: &str) -> Option<bool> {
-        told(&self.files, MAX_FILES, hash(text.as_bytes()))
+        lookup(&self.files, MAX_FILES, hash(text.as_bytes()))
     }
 
-    /// Whether a text with this shingle was trained on; `None` if that is not told.
+    /// Whether a text with this shingle was trained on; `None` if the sample does not cover it.
     pub fn knows(&self, shingle: u64) -> Option<bool> {
-        told(&self.shingles, MAX_SHINGLES, shingle)
+        lookup(&self.shingles, MAX_SHINGLES, shingle)
     }
 
-    /// blake3 of all that it tells, in hex.
+    /// blake3 of all its hashes, in hex.
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for hashes in [&self.files, &self.shingles] {
@@ -87,23 +87,23 @@ impl Fingerprint {
         hasher.finalize().to_string()
     }
 
-    /// Runs of four lines that hold something: their bytes in `text`, and the hash of what they say, white space
-    /// aside. Runs of brackets and short words are left out.
+    /// Runs of four lines that are not blank: their bytes in `text`, and the hash of their content without white space.
+    /// Runs of little more than brackets and short words are left out.
     pub fn shingles(text: &str) -> Vec<(Range<usize>, u64)> {
         let mut lines: Vec<(Range<usize>, String)> = Vec::new();
         let mut at = 0;
         for line in text.split_inclusive('\n') {
-            let says: String = line.chars().filter(|c| !c.is_whitespace()).collect();
-            if !says.is_empty() {
-                lines.push((at..at + line.len(), says));
+            let content: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+            if !content.is_empty() {
+                lines.push((at..at + line.len(), content));
             }
             at += line.len();
         }
         let mut shingles = Vec::new();
         for run in lines.windows(N_LINES) {
-            let says = run.iter().map(|(_, says)| says.as_str()).collect::<Vec<_>>().join("\n");
-            if says.chars().filter(|c| c.is_alphanumeric()).count() >= MIN_WORD_CHARS {
-                shingles.push((run[0].0.start..run[N_LINES - 1].0.end, hash(says.as_bytes())));
+            let content = run.iter().map(|(_, content)| content.as_str()).collect::<Vec<_>>().join("\n");
+            if content.chars().filter(|c| c.is_alphanumeric()).count() >= MIN_WORD_CHARS {
+                shingles.push((run[0].0.start..run[N_LINES - 1].0.end, hash(content.as_bytes())));
             }
         }
         shingles
@@ -117,7 +117,7 @@ fn hash(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(*first) >> 12
 }
 
-fn told(hashes: &[u64], max: usize, hash: u64) -> Option<bool> {
+fn lookup(hashes: &[u64], max: usize, hash: u64) -> Option<bool> {
     match hashes.last() {
         Some(largest) if hashes.len() == max && hash > *largest => None,
         _ => Some(hashes.binary_search(&hash).is_ok()),
@@ -149,22 +149,22 @@ mod tests {
     }
 
     #[test]
-    fn of_many_texts_a_sample_is_told() {
+    fn of_many_texts_a_sample_is_kept() {
         let texts: Vec<String> = (1..400).map(text).collect();
         let fingerprint = Fingerprint::of(texts.iter().map(String::as_str));
         assert_eq!(fingerprint.shingles.len(), MAX_SHINGLES);
         let halves = texts.split_at(200);
         let [left, right] = [halves.0, halves.1].map(|texts| Fingerprint::of(texts.iter().map(String::as_str)));
         assert_eq!(left.with(&right), fingerprint);
-        let (mut n_told, mut n) = (0, 0);
+        let (mut n_covered, mut n) = (0, 0);
         for (_, shingle) in texts.iter().flat_map(|text| Fingerprint::shingles(text)) {
             n += 1;
             if let Some(is_known) = fingerprint.knows(shingle) {
                 assert!(is_known);
-                n_told += 1;
+                n_covered += 1;
             }
         }
-        assert!(n_told >= MAX_SHINGLES && n_told < n, "{n_told} of {n}");
+        assert!(n_covered >= MAX_SHINGLES && n_covered < n, "{n_covered} of {n}");
     }
 
     #[test]

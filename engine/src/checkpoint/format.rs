@@ -1,4 +1,4 @@
-//! The frame around manifest and sections, reader and writer side by side.
+//! The frame around manifest and sections, reader and writer together.
 //!
 //! ```text
 //! magic [8] · manifest length u32 LE · signature length u32 LE · manifest · signature · sections, no gaps · end
@@ -16,10 +16,10 @@ pub(super) const MAGIC: [u8; 8] = *b"\x89NCZ\r\n\x1a\n";
 pub(super) const MAX_MANIFEST: u32 = 1 << 20;
 /// Longest signature, in bytes.
 pub(super) const MAX_SIGNATURE: u32 = 4 << 10;
-/// Most bytes of all sections: five billion ternary weights, beyond what a CPU answers with while one types.
+/// Most bytes of all sections: five billion ternary weights, more than a CPU can run while one types.
 pub(super) const MAX_SECTIONS: u64 = 1 << 30;
 
-/// What stands before the sections, as bytes: nothing of it is verified.
+/// The bytes before the sections, none of them verified.
 pub(super) struct Head {
     pub(super) manifest: Vec<u8>,
     pub(super) signature: Vec<u8>,
@@ -124,7 +124,7 @@ fn take_exactly(bytes: &mut impl Read, len: u64, part: &str) -> Result<Vec<u8>, 
     if taken.len() as u64 == len { Ok(taken) } else { Err(CheckpointError::Truncated { part: part.to_owned() }) }
 }
 
-/// Up to `len` bytes. The buffer grows as they arrive, so a length that lies costs nothing.
+/// Up to `len` bytes. The buffer grows as they arrive, so a false length costs nothing.
 fn take(bytes: &mut impl Read, len: u64) -> Result<Vec<u8>, CheckpointError> {
     let mut taken = Vec::new();
     bytes.by_ref().take(len).read_to_end(&mut taken)?;

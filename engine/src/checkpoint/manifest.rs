@@ -1,4 +1,4 @@
-//! What a checkpoint says of itself, in one form only: JSON without spaces, fields in the order below.
+//! A checkpoint's description of itself, in one canonical form: JSON without spaces, fields in the order below.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use crate::Config;
 /// The format that this code writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// What a checkpoint is.
+/// The description of a checkpoint: the part that is signed, which names the hashes of all others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -21,13 +21,13 @@ pub struct Manifest {
     pub format: u32,
     /// Oldest reader format that can read this file; older ones refuse it. Filled in when written.
     pub min_reader: u32,
-    /// Name of the model line, e.g. the workspace's name. Not empty, at most 128 characters, none of control.
+    /// Name of the model line, e.g. the workspace's name. Not empty, at most 128 characters, no control characters.
     pub model_id: String,
     /// Grows by one each time this key signs a checkpoint of this model.
     pub version: u64,
     /// blake3 of the manifest this one was trained from, oldest first.
     pub lineage: Vec<String>,
-    /// Architecture.
+    /// The architecture of the model.
     pub config: Config,
     /// What it was trained on.
     pub training: Training,
@@ -35,7 +35,7 @@ pub struct Manifest {
     pub licences: Vec<String>,
     /// Evaluation record, bound to the weights' hash.
     pub record: Option<Record>,
-    /// In file order; filled in when written.
+    /// The sections in file order; filled in when written.
     pub sections: Vec<Section>,
 }
 
@@ -45,13 +45,13 @@ pub struct Manifest {
 pub struct Training {
     /// blake3 of the sorted (path, content hash) list.
     pub corpus_hash: String,
-    /// Files trained on.
+    /// How many files were trained on.
     pub n_files: u64,
-    /// Tokens of those files.
+    /// How many tokens those files have.
     pub n_tokens: u64,
-    /// Optimizer steps.
+    /// How many optimizer steps were taken.
     pub n_steps: u64,
-    /// Which texts, so that an evaluation can leave them out. Absent where it tells nothing.
+    /// A sample of the texts, so that an evaluation can leave them out. Absent where it is empty.
     #[serde(default, skip_serializing_if = "Fingerprint::is_empty")]
     pub fingerprint: Fingerprint,
 }
@@ -64,9 +64,9 @@ pub struct Record {
     pub weights_hash: String,
     /// Held-out bits per byte of the model alone.
     pub model_bits_per_byte: f64,
-    /// Of the memory alone.
+    /// Held-out bits per byte of the memory alone.
     pub memory_bits_per_byte: f64,
-    /// Of the two together.
+    /// Held-out bits per byte of the blend of the two.
     pub blend_bits_per_byte: f64,
 }
 
@@ -76,13 +76,13 @@ pub struct Record {
 pub struct Section {
     /// `tokenizer`, `weights` or `blend`.
     pub name: String,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// blake3, in hex.
+    /// blake3 of the bytes, in hex.
     pub hash: String,
 }
 
-/// What every format's manifest has, so that a newer file is told from a broken one.
+/// The fields that the manifest of every format has, so that a newer file is distinguished from a broken one.
 #[derive(Deserialize)]
 struct Formats {
     format: u32,
@@ -90,7 +90,7 @@ struct Formats {
 }
 
 impl Manifest {
-    /// A manifest of a model that nobody signed yet: version 0, no lineage, no record, no sections.
+    /// A manifest of a model that is not signed yet: version 0, no lineage, no record, no sections.
     pub fn new(model_id: impl Into<String>, config: Config, training: Training) -> Self {
         Self {
             format: FORMAT,
@@ -119,7 +119,7 @@ impl Manifest {
         bytes
     }
 
-    /// Reads the one form that [`Manifest::to_bytes`] writes, and checks what stands on its own.
+    /// Reads the one form that [`Manifest::to_bytes`] writes, and checks all that does not need the sections.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let invalid = |error: serde_json::Error| CheckpointError::Manifest { reason: error.to_string() };
         let Formats { format, min_reader } = serde_json::from_slice(bytes).map_err(invalid)?;
@@ -181,7 +181,7 @@ impl Formatter for Canonical {
     }
 }
 
-/// Every JSON reader has integers up to here, and a mark can always be one higher.
+/// Every JSON reader has integers up to here, and a version mark can always be one higher.
 const MAX_VERSION: u64 = (1 << 53) - 1;
 
 #[cfg(test)]

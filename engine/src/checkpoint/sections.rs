@@ -1,9 +1,9 @@
-//! The bytes of each section, writer and reader side by side. All numbers are little-endian.
+//! The bytes of each section, writer and reader together. All numbers are little-endian.
 //!
 //! ```text
 //! tokenizer  count u32, then (left u16, right u16) per merge
 //! weights    see `sections::weights`
-//! blend      count u32, then f32 per weight of its gates
+//! blend      count u32, then f32 per number of its networks of mixing weights
 //! ```
 
 use nanochat_kernels::LargeBytes;
@@ -24,43 +24,43 @@ pub(super) const NAMES: [&str; 3] = ["tokenizer", "weights", "blend"];
 /// More merges than any vocabulary (32,768) has room for, and more weights than any match is long.
 const MAX_ITEMS: u64 = 1 << 15;
 
-/// Why the bytes of a section are not what it holds.
+/// Why the bytes of a section are not valid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SectionError {
-    /// Too many bytes or too few.
+    /// The section has too many bytes or too few.
     #[error("it has {found} bytes where {expected} are needed")]
     Length {
-        /// What its content needs.
+        /// The bytes that its content needs.
         expected: u64,
-        /// What is there.
+        /// The bytes that it has.
         found: u64,
     },
-    /// No model has as many.
+    /// The size is beyond that of any model.
     #[error("its size is beyond any model's")]
     TooLarge,
-    /// A byte that does not hold five trits.
+    /// A byte does not hold five trits.
     #[error("byte {value} does not hold five ternary weights")]
     Trits {
-        /// The byte.
+        /// The value of the byte.
         value: u8,
     },
-    /// Weights beyond the last one of a matrix.
+    /// There are weights beyond the last one of a matrix.
     #[error("a matrix has weights beyond its end")]
     Padding,
-    /// −128, which has no positive counterpart.
+    /// A weight is −128, which has no positive counterpart.
     #[error("an 8-bit weight is -128")]
     Int8,
     /// A number is infinite or not a number, or a scale is negative.
     #[error("{what} is not a finite number in its range")]
     Number {
-        /// Which kind of number.
+        /// The kind of number.
         what: &'static str,
     },
-    /// A part in memory does not have the size that the configuration says.
+    /// A part in memory does not have the shape of the configuration.
     #[error("{what} does not have the shape that the configuration says")]
     Shape {
-        /// Which kind of part.
+        /// The kind of part.
         what: &'static str,
     },
     /// The merges do not make a tokenizer.
@@ -69,12 +69,12 @@ pub enum SectionError {
     /// The weights are not those of a blend.
     #[error(transparent)]
     Blend(#[from] BlendError),
-    /// The tokenizer makes tokens that the model does not know.
+    /// The tokenizer has more tokens than the model.
     #[error("its {found} tokens are more than the model's {limit}")]
     Vocabulary {
-        /// Tokens of the tokenizer.
+        /// How many tokens the tokenizer has.
         found: usize,
-        /// Rows of the embedding.
+        /// How many rows the embedding has.
         limit: usize,
     },
 }
@@ -86,7 +86,7 @@ pub(super) struct Contents {
     pub(super) blend: Blend,
 }
 
-/// The bytes of the sections but the weights', which are packed already: tokenizer and blend.
+/// The bytes of the sections tokenizer and blend; the weights are packed already.
 pub(super) fn encode(tokenizer: &Tokenizer, blend: &Blend) -> [Vec<u8>; 2] {
     [
         encode_items(tokenizer.merges(), |(left, right)| [left.to_le_bytes(), right.to_le_bytes()].concat()),
@@ -94,7 +94,7 @@ pub(super) fn encode(tokenizer: &Tokenizer, blend: &Blend) -> [Vec<u8>; 2] {
     ]
 }
 
-/// Refuses sizes that sections of this configuration cannot have.
+/// Refuses section sizes that do not fit this configuration.
 pub(super) fn check_sizes(config: &Config, sizes: [u64; 3]) -> Result<(), CheckpointError> {
     let [tokenizer, weights, blend] = sizes;
     for (index, size) in [(0, tokenizer), (2, blend)] {
@@ -118,7 +118,7 @@ pub(super) fn decode(config: &Config, sections: [LargeBytes; 3]) -> Result<Conte
     Ok(Contents { tokenizer, weights, blend })
 }
 
-/// Refuses what [`decode`] would; the weights were checked when they were packed.
+/// Refuses what [`decode`] would refuse; the weights were checked when they were packed.
 pub(super) fn check(config: &Config, tokenizer: &[u8], blend: &[u8]) -> Result<(), CheckpointError> {
     decode_tokenizer(tokenizer, config).map_err(in_section(0))?;
     decode_blend(blend).map_err(in_section(2))?;

@@ -14,7 +14,7 @@ use blake2::{Blake2b512, Digest};
 use ed25519_dalek::{Signature as Ed25519, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-/// The first line of every signature that we write. minisign does not sign this line, so a checkpoint,
+/// The first line of every signature that is written. minisign does not sign this line, so a checkpoint,
 /// which may not differ by a byte, allows no other.
 pub const UNTRUSTED_COMMENT: &str = "signature by a nanochat key";
 
@@ -22,7 +22,7 @@ const COMMENT: &str = "untrusted comment: ";
 const TRUSTED: &str = "trusted comment: ";
 const PUBLIC: [u8; 2] = *b"Ed"; // minisign's mark of a public key, and of a signature without prehash
 const PREHASHED: [u8; 2] = *b"ED"; // minisign's mark of a signature over BLAKE2b-512
-const SECRET: [u8; 2] = *b"nk"; // ours: an unencrypted seed
+const SECRET: [u8; 2] = *b"nk"; // nanochat's own: an unencrypted seed
 const KEY_LEN: usize = 2 + 8 + 32;
 const SIGNATURE_LEN: usize = 2 + 8 + 64;
 
@@ -47,64 +47,64 @@ pub struct SecretKey {
 /// A parsed minisign signature. Nothing in it is proven before [`PublicKey::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// First line, without its label; signed by nobody.
+    /// The first line, without its label; it is not signed.
     pub untrusted_comment: String,
-    /// The key that is said to have signed.
+    /// The id of the key that claims to have signed.
     pub key_id: KeyId,
-    /// Signed together with the signature.
+    /// The third line, without its label; it is signed together with the signature.
     pub trusted_comment: String,
     signature: [u8; 64],
     global: [u8; 64],
 }
 
-/// Why a key or a signature is not one, or does not fit.
+/// Why a key or a signature is malformed or does not match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// Not the text of a public key.
+    /// The text is not a public key.
     #[error("this is not a minisign public key ({reason}); give a `.pub` file or its line that begins with `RW`")]
     PublicKey {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
-    /// Not the text of a secret key.
+    /// The text is not a secret key.
     #[error(
         "this is not a nanochat secret key ({reason}); restore the file from a copy, or move it away to have a new key made"
     )]
     SecretKey {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
-    /// Not a key id.
+    /// The text is not a key id.
     #[error("`{0}` is not a key id; write its 16 hex digits as `minisign` shows them")]
     KeyId(String),
-    /// A key that would verify signatures which its owner did not make.
+    /// The key would verify signatures that its owner did not make.
     #[error("key {id} is weak and verifies signatures that nobody made; ask its owner for another")]
     WeakKey {
-        /// Its id.
+        /// The id of the key.
         id: KeyId,
     },
-    /// Not the text of a signature.
+    /// The text is not a signature.
     #[error("this is not a minisign signature ({reason}); get the file again")]
     Signature {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
     /// The signature is by another key.
     #[error("this is signed by key {found}, not by {expected}; use the public key of its signer")]
     OtherKey {
-        /// The key asked for.
+        /// The id of the key that was to verify it.
         expected: KeyId,
-        /// The key that is said to have signed.
+        /// The id of the key that claims to have signed.
         found: KeyId,
     },
     /// The message or the trusted comment is not what was signed.
     #[error("this is not what key {id} signed; get it again from its source")]
     Mismatch {
-        /// The key asked for.
+        /// The id of the key that was to verify it.
         id: KeyId,
     },
-    /// A comment that would not stay on its line.
+    /// A comment contains a control character, which could break its line.
     #[error("a trusted comment holds a control character; remove it")]
     Comment,
     /// The system gave no randomness.
@@ -143,7 +143,7 @@ impl TryFrom<String> for KeyId {
 }
 
 impl PublicKey {
-    /// Its name.
+    /// The id by which the key is named.
     pub fn id(&self) -> KeyId {
         self.id
     }
@@ -174,7 +174,7 @@ impl PublicKey {
 
     fn new(id: KeyId, key: [u8; 32]) -> Result<Self, SignError> {
         let point = VerifyingKey::from_bytes(&key)
-            .map_err(|_| SignError::PublicKey { reason: "its bytes are no point of the curve" })?;
+            .map_err(|_| SignError::PublicKey { reason: "its bytes are not a point of the curve" })?;
         if point.is_weak() { Err(SignError::WeakKey { id }) } else { Ok(Self { id, key }) }
     }
 }
@@ -205,7 +205,7 @@ impl SecretKey {
         Ok(Self { id: KeyId(id), key: SigningKey::from_bytes(&seed) })
     }
 
-    /// The key that others need to verify.
+    /// The public key, with which others verify.
     pub fn public(&self) -> PublicKey {
         PublicKey { id: self.id, key: self.key.verifying_key().to_bytes() }
     }
@@ -294,7 +294,7 @@ fn pack(mark: [u8; 2], id: KeyId, payload: &[u8]) -> String {
     STANDARD.encode([&mark, &id.0[..], payload].concat())
 }
 
-/// The parts of `LEN` packed bytes.
+/// The key id and the payload of `LEN` packed bytes.
 fn unpack<const LEN: usize, const PAYLOAD: usize>(
     mark: [u8; 2],
     line: &str,
@@ -314,7 +314,7 @@ fn unpack<const LEN: usize, const PAYLOAD: usize>(
     Ok((KeyId(id), payload))
 }
 
-/// The line that matters of a key file: the only one, or the second after a comment.
+/// The line of a key file that holds the key: the only one, or the second after a comment.
 fn key_line(text: &str) -> Result<&str, &'static str> {
     let mut lines = text.trim_end().lines();
     let first = lines.next().ok_or("it is empty")?;

@@ -1,4 +1,4 @@
-//! Whom to believe: plain data, loaded by [`crate::workspace::store`].
+//! Which keys are trusted: plain data, loaded by [`crate::workspace::store`].
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,21 @@ use super::{CheckpointError, Manifest};
 /// Trusted and revoked keys, and the versions seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Whose checkpoints may be opened. One key per id: [`crate::workspace::store::Store::trust_key`] refuses a second.
+    /// Keys whose checkpoints may be opened. One key per id: [`crate::workspace::store::Store::trust_key`] refuses a
+    /// second.
     pub keys: Vec<TrustedKey>,
-    /// Whose checkpoints are refused, trusted or not.
+    /// Keys whose checkpoints are refused, trusted or not.
     pub revoked: Vec<PublicKey>,
     /// Highest version opened so far, per key and model. A lower one is refused.
     pub marks: BTreeMap<(KeyId, String), u64>,
 }
 
-/// A key and what its owner is called here.
+/// A key and the name that this user gave its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedKey {
-    /// The key.
+    /// The public key.
     pub key: PublicKey,
-    /// For people to read.
+    /// The name of its owner, for people to read.
     pub name: String,
 }
 
@@ -36,7 +37,7 @@ impl Trust {
         self.keys.iter().find(|trusted| trusted.key.id() == id)
     }
 
-    /// Whether this key is revoked; the id that it goes by does not matter.
+    /// Whether this key is revoked, whatever its id.
     pub fn is_revoked(&self, key: &PublicKey) -> bool {
         self.revoked.iter().any(|revoked| revoked.is_same_key(key))
     }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use super::analogy::Alike;
 use super::fit;
 use super::network::{Network, n_weights};
-use super::voice::ByModel;
+use super::next_token::ModelLogP;
 use crate::symbols::MemberCounts;
 
 /// Numbers that are known of a line.
@@ -29,7 +29,7 @@ pub(super) struct Evidence {
     /// ln p of the line by the search, and of the best line by it; `None` where the search has not found it.
     pub(super) searched: Option<(f32, f32)>,
     /// What the model alone makes of the line and its end, and ln p of the best line by it; `None` where it was not asked.
-    pub(super) by_model: Option<(ByModel, f32)>,
+    pub(super) by_model: Option<(ModelLogP, f32)>,
     /// ln p of the begin of the suffix behind it, by the memory, and of how many tokens.
     pub(super) behind: (f32, usize),
     /// Of where it stands elsewhere.
@@ -102,7 +102,7 @@ impl Evidence {
             f[20] = ln(alike.n_clashes);
             f[21] = flag(self.searched.is_some() || self.bridge.is_some());
         }
-        if let Some((ByModel { log_p, first, last, least, .. }, best)) = self.by_model {
+        if let Some((ModelLogP { log_p, first, last, least, .. }, best)) = self.by_model {
             f[22] = 1.0;
             f[23] = log_p.max(-24.0) / 8.0;
             f[24] = (log_p - best).max(-8.0) / 2.0;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_the_model_says_of_a_line_is_read_by_its_parts() {
-        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ByModel::default(), ByModel::then);
+        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ModelLogP::default(), ModelLogP::then);
         let evidence = |best: f32, n_own: usize| Evidence {
             searched: None,
             by_model: Some((by_model, best)),

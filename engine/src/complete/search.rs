@@ -22,11 +22,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::analogy::{self, Alike, Analogy};
 use super::fit::Surroundings;
+use super::next_token::{ModelLogP, NextToken, p_of};
 use super::rank::{self, Bridged, Evidence, N_FEATURES};
 use super::text::Text;
-use super::voice::{ByModel, Voice, p_of};
 use super::{Completion, Limits, Stop, TokenSource};
-use crate::kv::session::{Place, Shoots};
+use crate::kv::{BranchPos, Branches};
 use crate::memory::{InfillQuery, Tier};
 use crate::prompt::{Prompt, PromptTokens};
 use crate::rng::Rng;
@@ -57,9 +57,9 @@ struct Path {
     /// Σ ln p of all choices.
     log_p: f32,
     /// Of the same by the model alone; `None` where it was not asked.
-    by_model: Option<ByModel>,
+    by_model: Option<ModelLogP>,
     /// Where the session has it; `None` without one.
-    place: Option<Place>,
+    place: Option<BranchPos>,
     text: Text,
 }
 
@@ -99,7 +99,7 @@ impl PartialOrd for Branch {
 }
 
 struct Search<'a, 'v> {
-    voice: Voice<'v>,
+    next_token: NextToken<'v>,
     limits: &'a Limits,
     cancel: &'a Cancel,
     rng: Rng,
@@ -115,9 +115,9 @@ struct Search<'a, 'v> {
     ends: Vec<TokenId>,
     branches: BinaryHeap<Branch>,
     n_branches: usize,
-    shoots: Shoots,
+    kv_branches: Branches,
     /// The model's logits behind the prompt.
-    at_cursor: Option<(Place, Vec<f32>)>,
+    at_cursor: Option<(BranchPos, Vec<f32>)>,
     /// Tokens that may still be tried; `None` while the first path is found.
     n_left: Option<usize>,
     best: f32,
@@ -152,7 +152,7 @@ impl Line {
 /// the text `goes_on`, more lines may stand between this one and the suffix; then also ln of how much more probable the model
 /// holds the text's end here than a line break.
 pub(super) fn search(
-    voice: Voice<'_>,
+    next_token: NextToken<'_>,
     prompt: &Prompt<'_>,
     prompt_tokens: PromptTokens,
     limits: &Limits,
@@ -161,20 +161,20 @@ pub(super) fn search(
     on_token: &mut dyn FnMut(TokenId),
 ) -> Result<(Vec<Line>, Option<f32>), Cancelled> {
     let PromptTokens { tokens: all, healed } = prompt_tokens;
-    let weighs = limits.n_tried > 0 && limits.max_lines == 1 && limits.sampling == Sampling::Greedy;
-    let weighs = weighs && voice.memory.is_some();
-    let (behind, behind_bytes) = if weighs { behind(&voice, prompt.suffix) } else { Default::default() };
+    let weighs = limits.search_budget > 0 && limits.max_lines == 1 && limits.sampling == Sampling::Greedy;
+    let weighs = weighs && next_token.memory.is_some();
+    let (behind, behind_bytes) = if weighs { behind(&next_token, prompt.suffix) } else { Default::default() };
     let within = if behind.is_empty() { 0.0 } else { WITHIN };
     let rest = if weighs { rest_of_line(prompt.suffix) } else { "" };
-    let newlines = voice.tokenizer.tokens_compatible_with(b"\n");
+    let newlines = next_token.tokenizer.tokens_compatible_with(b"\n");
     let rest_tokens =
-        if rest.is_empty() { Vec::new() } else { voice.tokenizer.tokens_compatible_with(rest.as_bytes()) };
-    let at_cursor = voice.session.as_ref().map(|session| (session.place(), session.logits().to_vec()));
+        if rest.is_empty() { Vec::new() } else { next_token.tokenizer.tokens_compatible_with(rest.as_bytes()) };
+    let at_cursor = next_token.session.as_ref().map(|session| (session.place(), session.logits().to_vec()));
     let mut search = Search {
         ends: [&[END], &newlines[..], &rest_tokens].concat(),
         newlines,
         rest: rest_tokens,
-        voice,
+        next_token,
         limits,
         cancel,
         rng: Rng::new(limits.seed),
@@ -183,7 +183,7 @@ pub(super) fn search(
         all,
         branches: BinaryHeap::new(),
         n_branches: 0,
-        shoots: Shoots::default(),
+        kv_branches: Branches::default(),
         at_cursor,
         n_left: None,
         best: f32::NEG_INFINITY,
@@ -191,20 +191,20 @@ pub(super) fn search(
         behind_bytes,
     };
     let text = Text::new(prompt, limits.max_lines, healed);
-    let has_model = search.voice.session.is_some();
+    let has_model = search.next_token.session.is_some();
     let begin = Path {
         tokens: Vec::new(),
         sources: Vec::new(),
         log_p: 0.0,
-        by_model: (weighs && has_model).then(ByModel::default),
+        by_model: (weighs && has_model).then(ModelLogP::default),
         place: search.at_cursor.as_ref().map(|(place, _)| *place),
         text,
     };
-    let odds_of_end = if goes_on { search.voice.odds(&[END], &search.newlines) } else { None };
+    let odds_of_end = if goes_on { search.next_token.odds(&[END], &search.newlines) } else { None };
     let first = search.follow(begin.clone(), None, on_token)?;
     let Some((path, stop)) = first else { return Ok((Vec::new(), odds_of_end)) };
     search.best = path.log_p - within;
-    search.n_left = Some(limits.n_tried);
+    search.n_left = Some(limits.search_budget);
     let mut found = vec![(path, stop)];
     while let Some(branch) = search.branches.pop().filter(|branch| branch.bound > search.best) {
         let Branch { mut path, choice, bound, .. } = branch;
@@ -264,13 +264,13 @@ pub(super) fn best(mut lines: Vec<Line>, suffix: &str, may_be_shown: impl Fn(&st
 }
 
 /// The first tokens of what follows the cursor, and their bytes. The last one of a part could be longer in the whole.
-fn behind(voice: &Voice<'_>, suffix: &str) -> (Vec<TokenId>, Vec<u8>) {
+fn behind(next_token: &NextToken<'_>, suffix: &str) -> (Vec<TokenId>, Vec<u8>) {
     let part = &suffix[..suffix.floor_char_boundary(BYTES_BEHIND)];
-    let mut tokens = voice.tokenizer.encode(part.as_bytes());
+    let mut tokens = next_token.tokenizer.encode(part.as_bytes());
     if part.len() < suffix.len() {
         tokens.pop();
     }
-    let bytes = voice.tokenizer.decode(&tokens);
+    let bytes = next_token.tokenizer.decode(&tokens);
     (tokens, bytes)
 }
 
@@ -296,8 +296,8 @@ pub(super) fn finish(line: Line, suffix: &str) -> Option<Completion> {
 impl Search<'_, '_> {
     /// Adds lines that stand elsewhere between the same texts, and says of those that were found where they stand.
     fn bridge(&mut self, begin: &Path, lines: &mut Vec<Line>) {
-        let Some(memory) = &self.voice.memory else { return };
-        let tokenizer = self.voice.tokenizer;
+        let Some(memory) = &self.next_token.memory else { return };
+        let tokenizer = self.next_token.tokenizer;
         let mut bridges = Vec::new();
         let query = InfillQuery {
             before: &self.all[self.file_start..self.n_prompt],
@@ -363,10 +363,10 @@ impl Search<'_, '_> {
     fn line(&self, begin: &Path, bytes: &[u8]) -> Line {
         let mut path = Path { by_model: None, ..begin.clone() };
         let mut stop = Stop::Lines;
-        for token in self.voice.tokenizer.encode(bytes) {
+        for token in self.next_token.tokenizer.encode(bytes) {
             path.tokens.push(token);
             path.sources.push(TokenSource::Memory);
-            if let Some(early) = path.text.push(token, self.voice.tokenizer.token_bytes(token)) {
+            if let Some(early) = path.text.push(token, self.next_token.tokenizer.token_bytes(token)) {
                 stop = early;
                 break;
             }
@@ -385,7 +385,7 @@ impl Search<'_, '_> {
 
     /// Looks up the members that lines name, and takes away those with one that is not there.
     fn look_up_members(&self, lines: &mut Vec<Line>, prompt: &Prompt<'_>) {
-        let Some(memory) = &self.voice.memory else { return };
+        let Some(memory) = &self.next_token.memory else { return };
         let line_start = prompt.prefix.rfind('\n').map_or(0, |at| at + 1);
         let (before, typed) = prompt.prefix.split_at(line_start);
         let (rest, behind) = prompt.suffix.split_once('\n').unwrap_or((prompt.suffix, ""));
@@ -400,20 +400,20 @@ impl Search<'_, '_> {
     /// Asks the model for lines that the search has not found, several in a pass.
     fn ask_model(&mut self, lines: &mut [Line]) -> Result<(), Cancelled> {
         let Some((place, first)) = &self.at_cursor else { return Ok(()) };
-        let context = self.voice.session.as_ref().map_or(0, |session| session.model().config().context);
+        let context = self.next_token.session.as_ref().map_or(0, |session| session.model().config().context);
         let room = context.saturating_sub(self.n_prompt);
         let unasked = lines.iter_mut().filter(|line| line.path.by_model.is_none());
         let unasked = unasked.filter(|line| (1..=room).contains(&line.path.tokens.len()));
-        let mut unasked: Vec<&mut Line> = unasked.take(self.limits.n_tried.div_ceil(TRIED_FOR_ASKED)).collect();
+        let mut unasked: Vec<&mut Line> = unasked.take(self.limits.search_budget.div_ceil(TRIED_FOR_ASKED)).collect();
         for lines in unasked.chunks_mut(ASKED_TOGETHER) {
-            let next: Vec<(Place, &[TokenId])> = lines.iter().map(|line| (*place, &line.path.tokens[..])).collect();
-            let Some(session) = &mut self.voice.session else { break };
+            let next: Vec<(BranchPos, &[TokenId])> = lines.iter().map(|line| (*place, &line.path.tokens[..])).collect();
+            let Some(session) = &mut self.next_token.session else { break };
             let vocab_size = session.model().config().vocab_size;
-            let (_, logits) = session.grow(&mut self.shoots, &next, self.cancel)?;
+            let (_, logits) = session.extend(&mut self.kv_branches, &next, self.cancel)?;
             let mut rows = logits.chunks_exact(vocab_size);
             for line in lines {
                 let logits = std::iter::once(&first[..]).chain(rows.by_ref().take(line.path.tokens.len()));
-                line.path.by_model = Some(self.voice.by_model(logits, &line.path.tokens, &self.ends));
+                line.path.by_model = Some(self.next_token.by_model(logits, &line.path.tokens, &self.ends));
             }
         }
         Ok(())
@@ -435,7 +435,7 @@ impl Search<'_, '_> {
         for line in &*lines {
             self.all.truncate(self.n_prompt);
             self.all.extend_from_slice(&line.path.tokens);
-            let log_p = self.voice.log_p_of(&mut self.all, self.file_start, &self.behind[..n_behind]);
+            let log_p = self.next_token.log_p_of(&mut self.all, self.file_start, &self.behind[..n_behind]);
             let evidence = Evidence {
                 searched: line.is_searched.then_some((line.path.log_p, best)),
                 behind: (log_p, n_behind),
@@ -481,7 +481,7 @@ impl Search<'_, '_> {
             path.tokens.push(token);
             path.sources.push(source);
             self.all.push(token);
-            if let Some(stop) = path.text.push(token, self.voice.tokenizer.token_bytes(token)) {
+            if let Some(stop) = path.text.push(token, self.next_token.tokenizer.token_bytes(token)) {
                 return Ok(Some((path, stop)));
             }
             if path.tokens.len() >= self.limits.max_tokens {
@@ -491,18 +491,18 @@ impl Search<'_, '_> {
                 let Some(less) = n_left.checked_sub(1) else { return Ok(None) };
                 *n_left = less;
             }
-            match &mut self.voice.session {
+            match &mut self.next_token.session {
                 None => {}
-                Some(_) if self.n_left.is_none() => {
-                    self.voice.push(&self.all, self.limits.max_tokens - path.tokens.len());
-                    path.place = path.place.map(Place::next);
+                Some(session) if self.n_left.is_none() => {
+                    session.push(token);
+                    path.place = path.place.map(BranchPos::next);
                 }
                 // Not where the first path is, which stays for others to go on from.
                 Some(session) => {
                     let tokens = [token];
                     let next = path.place.map(|place| (place, &tokens[..]));
-                    let (ends, logits) = session.grow(&mut self.shoots, next.as_slice(), self.cancel)?;
-                    (path.place, self.voice.grown) = (ends.first().copied(), Some(logits));
+                    let (ends, logits) = session.extend(&mut self.kv_branches, next.as_slice(), self.cancel)?;
+                    (path.place, self.next_token.branch_logits) = (ends.first().copied(), Some(logits));
                 }
             }
         }
@@ -511,19 +511,19 @@ impl Search<'_, '_> {
     /// The most probable choice, which lowers the path's probability; the others become branches. `None` where nobody
     /// knows anything.
     fn choose(&mut self, path: &mut Path) -> Option<Choice> {
-        if !self.voice.listen(&self.all[self.file_start..]) {
+        if !self.next_token.next_distribution(&self.all[self.file_start..]) {
             return None;
         }
-        let scale = path.text.forbid(self.voice.tokenizer, &mut self.voice.state.probabilities);
+        let scale = path.text.forbid(self.next_token.tokenizer, &mut self.next_token.buffers.probabilities);
         if self.limits.sampling != Sampling::Greedy || self.limits.max_lines > 1 {
-            let token = self.limits.sampling.choose(&self.voice.state.probabilities, &mut self.rng)?;
-            let p = self.voice.state.probabilities[usize::from(token)];
+            let token = self.limits.sampling.choose(&self.next_token.buffers.probabilities, &mut self.rng)?;
+            let p = self.next_token.buffers.probabilities[usize::from(token)];
             path.log_p += p.max(f32::MIN_POSITIVE).ln();
-            return Some(Choice::Token(token, self.voice.source(token, p * scale)));
+            return Some(Choice::Token(token, self.next_token.attribution(token, p * scale)));
         }
         let mut choices: Vec<(f32, Choice)> = Vec::new();
         if path.text.line_may_end() {
-            let p = &mut self.voice.state.probabilities;
+            let p = &mut self.next_token.buffers.probabilities;
             let end = std::mem::take(&mut p[usize::from(END)]);
             let newlines = self.newlines.iter().map(|token| p.get_mut(usize::from(*token)).map_or(0.0, std::mem::take));
             let newline: f32 = newlines.sum();
@@ -532,13 +532,14 @@ impl Search<'_, '_> {
             let stop = if end + rest > newline { Stop::End } else { Stop::Lines };
             choices.push((end + newline + rest, Choice::EndOfLine(stop)));
         }
-        let token = Sampling::Greedy.choose(&self.voice.state.probabilities, &mut self.rng);
-        let p_at = |token: TokenId| self.voice.state.probabilities[usize::from(token)];
-        let choice =
-            |token: TokenId| (p_at(token), Choice::Token(token, self.voice.source(token, p_at(token) * scale)));
+        let token = Sampling::Greedy.choose(&self.next_token.buffers.probabilities, &mut self.rng);
+        let p_at = |token: TokenId| self.next_token.buffers.probabilities[usize::from(token)];
+        let choice = |token: TokenId| {
+            (p_at(token), Choice::Token(token, self.next_token.attribution(token, p_at(token) * scale)))
+        };
         choices.extend(token.map(choice));
-        if self.limits.n_tried > 0 {
-            let others = self.voice.state.probabilities.iter().enumerate().filter(|(_, p)| **p >= LEAST_P);
+        if self.limits.search_budget > 0 {
+            let others = self.next_token.buffers.probabilities.iter().enumerate().filter(|(_, p)| **p >= LEAST_P);
             let others = others.map(|(other, _)| other as TokenId).filter(|other| Some(*other) != token);
             choices.extend(others.map(choice));
         }
@@ -546,7 +547,7 @@ impl Search<'_, '_> {
         choices.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut choices = choices.into_iter();
         let (p, best) = choices.next().filter(|(p, _)| *p > 0.0)?;
-        for (p, choice) in choices.filter(|(p, _)| *p >= LEAST_P && self.limits.n_tried > 0) {
+        for (p, choice) in choices.filter(|(p, _)| *p >= LEAST_P && self.limits.search_budget > 0) {
             let bound = path.log_p + p.ln();
             if bound > self.best {
                 let path = Path { by_model: self.by_model(path, choice), ..path.clone() };
@@ -560,11 +561,11 @@ impl Search<'_, '_> {
     }
 
     /// What the model alone makes of a path behind one more choice, which the voices were just asked for.
-    fn by_model(&self, path: &Path, choice: Choice) -> Option<ByModel> {
+    fn by_model(&self, path: &Path, choice: Choice) -> Option<ModelLogP> {
         let by_model = path.by_model?;
         let p = match choice {
-            Choice::Token(token, _) => p_of(&self.voice.state.by_model, &[token]),
-            Choice::EndOfLine(_) => p_of(&self.voice.state.by_model, &self.ends),
+            Choice::Token(token, _) => p_of(&self.next_token.buffers.by_model, &[token]),
+            Choice::EndOfLine(_) => p_of(&self.next_token.buffers.by_model, &self.ends),
         };
         Some(by_model.then(p))
     }

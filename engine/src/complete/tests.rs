@@ -1,5 +1,4 @@
 use super::*;
-use crate::draft::{Costs, Draft, PromptLookup};
 use crate::model::weights::random;
 use crate::workspace::sources::SourceFile;
 
@@ -19,7 +18,7 @@ fn check(completer: &mut Completer, text: &str, limits: &Limits) -> Option<Strin
     completer.complete(&prompt, limits, &Cancel::new()).expect("not cancelled").map(|completion| completion.text)
 }
 
-const LIMITS: Limits = Limits { max_tokens: 80, max_lines: 1, sampling: Sampling::Greedy, seed: 0, n_tried: 0 };
+const LIMITS: Limits = Limits { max_tokens: 80, max_lines: 1, sampling: Sampling::Greedy, seed: 0, search_budget: 0 };
 
 #[test]
 fn what_was_written_before_is_completed_to_the_end_of_its_line() {
@@ -40,7 +39,7 @@ fn the_limit_on_lines_is_kept() {
 fn lines_are_weighed_one_after_the_other_until_the_suffix_goes_on() {
     let source = "fn a() {\n    one_thing();\n    two_things(1);\n    three_things();\n}\n";
     let mut completer = completer(&[("a.rs", source)]);
-    let several = Limits { max_lines: 8, n_tried: 64, ..LIMITS };
+    let several = Limits { max_lines: 8, search_budget: 64, ..LIMITS };
     let all = "one_thing();\n    two_things(1);\n    three_things();";
     assert_eq!(check(&mut completer, "fn b() {\n    $0\n}\n", &several).as_deref(), Some(all));
     let two = Limits { max_lines: 2, ..several };
@@ -60,13 +59,13 @@ fn several_lines_longer_than_the_context_end_without_a_panic() {
     let long =
         "    some_call_with_a_long_name(of_many_arguments, and_another_one, and_one_more_that_is_long);\n".repeat(12);
     let source = format!("fn a() {{\n{long}}}\n");
-    let mut completer = with_model(Voices::Both);
+    let mut completer = with_model(Predictors::Blend);
     let tokens = completer.tokenizer().encode(source.as_bytes());
     completer.set_memory(Arc::new(Memory::build(vec![("a.rs".to_owned(), tokens)])));
     // However full the prompt is, a line from elsewhere may be longer than what is left.
     for n in 0..100 {
         let padding = "x".repeat(n);
-        let limits = Limits { max_tokens: 1 + n % 3, max_lines: 12, n_tried: 64, ..LIMITS };
+        let limits = Limits { max_tokens: 1 + n % 3, max_lines: 12, search_budget: 64, ..LIMITS };
         check(&mut completer, &format!("fn b() {{\n{long}{long}    // {padding}\n    $0\n}}\n"), &limits);
     }
 }
@@ -79,7 +78,7 @@ fn a_line_with_a_member_that_is_not_there_is_not_offered() {
     let mut completer = Completer::without_model(Arc::new(Tokenizer::bytes()));
     let files = [file("types.rs", types), file("other.rs", other)];
     completer.set_memory(Arc::new(Memory::of_files(&files, completer.tokenizer())));
-    let limits = Limits { n_tried: 64, ..LIMITS };
+    let limits = Limits { search_budget: 64, ..LIMITS };
     let of = |completer: &mut Completer, type_: &str| {
         check(completer, &format!("fn f(store: &{type_}) {{\n    let found = store.roo$0\n}}\n"), &limits)
     };
@@ -112,12 +111,12 @@ fn nothing_to_answer_from_is_an_error_and_no_match_is_silence() {
     assert_eq!(check(&mut completer, "$0", &LIMITS), None);
 }
 
-fn with_model(voices: Voices) -> Completer {
+fn with_model(predictors: Predictors) -> Completer {
     let tokenizer = Arc::new(Tokenizer::bytes());
     let weights = random(&"d64 l2 h4 kv2 ff128 v300 n2 ctx256".parse().expect("a shape"), 11);
     let mut completer = Completer::without_model(Arc::clone(&tokenizer));
     completer.session = Some(Session::new(Model::new(&weights, 1)));
-    completer.set_voices(voices);
+    completer.set_predictors(predictors);
     let known = b"fn known() -> usize { compute_everything(7) }\n";
     completer.set_memory(Arc::new(Memory::build(vec![("a.rs".to_owned(), tokenizer.encode(known))])));
     completer
@@ -129,8 +128,8 @@ fn the_model_reads_what_types_near_the_cursor_have() {
     let types = SourceFile { name: "types.rs".into(), path: "types.rs".into(), text: types.into() };
     // Of what stands before the cursor eight lines at a time are looked at.
     let text = format!("{}fn f(store: &Store) {{\n    let found = $0\n}}\n", "\n".repeat(7));
-    for (voices, is_told) in [(Voices::Both, true), (Voices::ModelOnly, false)] {
-        let mut completer = with_model(voices);
+    for (predictors, is_told) in [(Predictors::Blend, true), (Predictors::ModelOnly, false)] {
+        let mut completer = with_model(predictors);
         completer.set_memory(Arc::new(Memory::of_files(std::slice::from_ref(&types), completer.tokenizer())));
         check(&mut completer, &text, &LIMITS);
         let tokens = completer.session.as_ref().expect("there is a model").tokens();
@@ -145,7 +144,7 @@ fn what_is_declared_follows_the_text_and_the_memory() {
         let text = format!("pub struct {name} {{\n    pub {field}: PathBuf,\n}}\n");
         SourceFile { name: "types.rs".into(), path: "types.rs".into(), text }
     };
-    let mut completer = with_model(Voices::Both);
+    let mut completer = with_model(Predictors::Blend);
     let mut declared = |files: Option<&[SourceFile]>, prefix: &str, suffix: &str| {
         if let Some(files) = files {
             completer.set_memory(Arc::new(Memory::of_files(files, completer.tokenizer())));
@@ -168,7 +167,7 @@ fn what_is_declared_follows_the_text_and_the_memory() {
 fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     let sampled = |seed| {
         let limits = Limits { sampling: Sampling::TopP { p: 1.0, temperature: 1.0 }, seed, ..LIMITS };
-        check(&mut with_model(Voices::ModelOnly), "fn main() { $0", &limits)
+        check(&mut with_model(Predictors::ModelOnly), "fn main() { $0", &limits)
     };
     assert_eq!(sampled(1), sampled(1));
     assert_ne!(sampled(1), sampled(2));
@@ -179,7 +178,7 @@ fn a_cancelled_request_has_no_answer() {
     let cancel = Cancel::new();
     cancel.cancel();
     let prompt = Prompt { prefix: "fn main", ..Prompt::default() };
-    let outcome = with_model(Voices::Both).complete(&prompt, &LIMITS, &cancel);
+    let outcome = with_model(Predictors::Blend).complete(&prompt, &LIMITS, &cancel);
     assert_eq!(outcome, Err(CompleteError::Cancelled(Cancelled)));
 }
 
@@ -188,7 +187,7 @@ fn decoding_looks_at_the_flag_once_per_token() {
     let cancel = Cancel::new();
     let prompt = Prompt { prefix: "fn main", ..Prompt::default() };
     let mut n_tokens = 0;
-    let outcome = with_model(Voices::ModelOnly).complete_streaming(&prompt, &LIMITS, &cancel, &mut |_| {
+    let outcome = with_model(Predictors::ModelOnly).complete_streaming(&prompt, &LIMITS, &cancel, &mut |_| {
         n_tokens += 1;
         if n_tokens == 3 {
             cancel.cancel();
@@ -201,8 +200,8 @@ fn decoding_looks_at_the_flag_once_per_token() {
 fn observed_probabilities_are_those_of_decoding() {
     let text = b"fn known() -> usize { compute_everything(9) }\nlet after = 1;\n".repeat(9); // longer than the context
     let tokens = Tokenizer::bytes().encode(&text);
-    for voices in [Voices::Both, Voices::ModelOnly, Voices::MemoryOnly] {
-        let mut completer = with_model(voices);
+    for predictors in [Predictors::Blend, Predictors::ModelOnly, Predictors::MemoryOnly] {
+        let mut completer = with_model(predictors);
         let mut seen = Vec::new();
         completer.observe("", &text, &mut |observation| seen.push(observation));
         assert_eq!(seen.iter().map(|seen| seen.token).collect::<Vec<_>>(), tokens, "each token once");
@@ -214,17 +213,16 @@ fn observed_probabilities_are_those_of_decoding() {
             let memory = completer.memory.with_overlay("<unnamed>".to_owned(), read.clone());
             let session = completer.session.as_mut().expect("a model");
             session.rebase(&input, &Cancel::new()).expect("not cancelled");
-            let mut voice = Voice {
-                grown: None,
+            let mut next_token = NextToken {
+                branch_logits: None,
                 tokenizer: &completer.tokenizer,
-                session: Some(session).filter(|_| voices != Voices::MemoryOnly),
-                drafts: None,
-                memory: Some(memory).filter(|_| voices != Voices::ModelOnly),
+                session: Some(session).filter(|_| predictors != Predictors::MemoryOnly),
+                memory: Some(memory).filter(|_| predictors != Predictors::ModelOnly),
                 blend: &completer.blend,
-                state: &mut completer.state,
+                buffers: &mut completer.buffers,
             };
-            voice.listen(&read);
-            let probabilities = &completer.state.probabilities;
+            next_token.next_distribution(&read);
+            let probabilities = &completer.buffers.probabilities;
             let p = probabilities[usize::from(tokens[next])];
             assert!((p - seen[next].p).abs() < 1e-6, "token {next}: {p} and {}", seen[next].p);
             let total: f32 = probabilities.iter().sum();
@@ -280,7 +278,7 @@ fn every_shown_token_has_a_source_even_one_that_is_cut() {
 
 #[test]
 fn a_limit_beyond_the_context_leaves_room_for_the_prompt() {
-    let mut completer = with_model(Voices::Both);
+    let mut completer = with_model(Predictors::Blend);
     let prompt = Prompt { prefix: "fn known() -> usize { comp", ..Prompt::default() };
     let limits = Limits { max_tokens: 100_000, ..LIMITS };
     let completion = completer.complete(&prompt, &limits, &Cancel::new()).expect("answers");
@@ -326,47 +324,6 @@ fn the_lines_of_a_private_key_are_a_secret_and_those_of_a_certificate_are_not() 
     assert!(!check(&named, "\";"), "nothing of it is written");
 }
 
-/// Everything that two runs could differ in.
-fn run(completer: &mut Completer, prompt: &Prompt<'_>, limits: &Limits) -> (Vec<TokenId>, Option<Completion>) {
-    let mut tokens = Vec::new();
-    let completion = completer.complete_streaming(prompt, limits, &Cancel::new(), &mut |token| tokens.push(token));
-    (tokens, completion.expect("not cancelled"))
-}
-
-#[test]
-fn guesses_from_any_source_change_no_text_and_no_probability() {
-    let text = "fn known() -> usize { compute_everything(7) }\nfn other() -> usize { compute_nothing(8) }\n";
-    let samplings = [Sampling::Greedy, Sampling::TopP { p: 0.9, temperature: 0.8 }];
-    for (voices, sampling) in [Voices::Both, Voices::ModelOnly].into_iter().zip(samplings.into_iter().cycle()) {
-        for prefix in ["fn known() -> usize { comp", "fn a() {\n    ", "let x = compute_e", ""] {
-            let limits = Limits { max_tokens: 40, max_lines: 3, sampling, seed: 5, n_tried: 0 };
-            let prefix = text.to_owned() + prefix;
-            let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
-            let expected = run(&mut with_model(voices), &prompt, &limits);
-            // What came is the best guess there is; the others are wrong now and then, always, or as they are.
-            let right = expected.0.clone();
-            let n_prompt = prompt.tokens(&Tokenizer::bytes(), 256 - 40).tokens.len();
-            let oracle = move |context: &[TokenId], most: usize, guess: &mut Vec<TokenId>| {
-                guess.extend(right.iter().skip(context.len() - n_prompt).take(most));
-            };
-            let mut n = 0u16;
-            let noise = move |_: &[TokenId], most: usize, guess: &mut Vec<TokenId>| {
-                n = n.wrapping_mul(31).wrapping_add(17);
-                guess.extend((0..most as u16).map(|i| 8 + (n / 7 + i) % 292));
-            };
-            let sources: [Box<dyn Draft>; 3] = [Box::new(oracle), Box::new(noise), Box::new(PromptLookup { least: 1 })];
-            for (i, source) in sources.into_iter().enumerate() {
-                let mut completer = with_model(voices);
-                completer.set_drafts(Some(Drafts::new(source, Costs::none())));
-                assert_eq!(run(&mut completer, &prompt, &limits), expected, "source {i}");
-                assert_eq!(run(&mut completer, &prompt, &limits).0, expected.0, "source {i}, again");
-                let acceptance = completer.drafts.expect("set above").acceptance();
-                assert!(i != 0 || expected.0.len() < 9 || acceptance > 0.75, "what comes is accepted: {acceptance}");
-            }
-        }
-    }
-}
-
 #[test]
 fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
     let line = |i: usize| format!("        let value_{i} = self.table.get({i}).unwrap_or(&default_{});\n", i % 7);
@@ -378,7 +335,7 @@ fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
     let config = format!("d32 l1 h2 kv1 ff32 v{} n1 ctx2048", tokenizer.vocab_size());
     let model = Model::new(&random(&config.parse().expect("a shape"), 1), 1);
     let mut completer = Completer { session: Some(Session::new(model)), ..Completer::without_model(tokenizer) };
-    completer.set_voices(Voices::ModelOnly);
+    completer.set_predictors(Predictors::ModelOnly);
     let mut prefix = before.to_owned() + "        ";
     let mut n_computed = Vec::new();
     for key in typed.chars().take(300) {
@@ -431,8 +388,8 @@ fn a_line_that_stands_in_the_file_under_other_names_is_offered() {
     let text = "impl From<io::Error> for Error {\n    fn from(io: io::Error) -> Self {\n        Self::Io(io)\n    }\n}\n\n\
         impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
     let prompt = Prompt { path: "live.rs", prefix: text, suffix: "\n    }\n}\n", ..Prompt::default() };
-    for mut completer in [completer(&[("a.rs", "fn other() {}\n")]), with_model(Voices::Both)] {
-        let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+    for mut completer in [completer(&[("a.rs", "fn other() {}\n")]), with_model(Predictors::Blend)] {
+        let weighed = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
         assert!(weighed.iter().any(|line| line.text == "Self::Fmt(fmt)"), "{weighed:?}");
         let width = weighed[0].features.len();
         assert!(weighed.iter().all(|line| line.features.len() == width && line.features.iter().all(|f| f.is_finite())));
@@ -444,6 +401,19 @@ fn a_text_may_end_where_the_rest_of_the_line_could_follow() {
     let mut completer = completer(&[("a.rs", "fn a() {\n    call(first, second);\n}\n")]);
     let prompt =
         Prompt { path: "live.rs", prefix: "fn b() {\n    call(", suffix: ", third);\n}\n", ..Prompt::default() };
-    let weighed = completer.weighed(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+    let weighed = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
     assert!(weighed.iter().any(|line| line.text == "first"), "{weighed:?}");
+}
+
+#[test]
+fn predictors_are_serialised_under_the_name_that_reports_have() {
+    assert_eq!(serde_json::to_string(&Predictors::Blend).expect("text"), "\"both\"");
+    for (name, predictors) in [
+        ("both", Predictors::Blend),
+        ("blend", Predictors::Blend),
+        ("model_only", Predictors::ModelOnly),
+        ("memory_only", Predictors::MemoryOnly),
+    ] {
+        assert_eq!(serde_json::from_str::<Predictors>(&format!("\"{name}\"")).expect(name), predictors);
+    }
 }

@@ -4,16 +4,16 @@ use nanochat_kernels::KvCache;
 
 use crate::model::forward::Run;
 
-/// Behind so many tokens of the active sequence or of a shoot.
+/// Behind so many tokens of the active sequence or of a branch.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    shoot: Option<usize>,
+pub(crate) struct BranchPos {
+    branch: Option<usize>,
     n_tokens: usize,
 }
 
-impl Place {
+impl BranchPos {
     pub(super) fn of_active(n_tokens: usize) -> Self {
-        Self { shoot: None, n_tokens }
+        Self { branch: None, n_tokens }
     }
 
     /// One token further on the same sequence.
@@ -28,42 +28,46 @@ impl Place {
 
 /// Sequences that went on behind one active sequence; worth nothing behind another.
 #[derive(Debug, Default)]
-pub(crate) struct Shoots {
-    shoots: Vec<Shoot>,
+pub(crate) struct Branches {
+    branches: Vec<Branch>,
 }
 
 #[derive(Debug)]
-struct Shoot {
+struct Branch {
     caches: Vec<KvCache>,
     n_tokens: usize,
 }
 
-impl Shoots {
-    /// Makes room for so many tokens behind each place: at the end of a shoot in place, elsewhere in a fork. Where they then end,
-    /// each in a shoot of its own.
-    pub(super) fn make_room(&mut self, active: &[KvCache], next: impl Iterator<Item = (Place, usize)>) -> Vec<Place> {
+impl Branches {
+    /// Makes room for so many tokens behind each place: at the end of a branch in place, elsewhere in a fork. Where they then end,
+    /// each in a branch of its own.
+    pub(super) fn make_room(
+        &mut self,
+        active: &[KvCache],
+        next: impl Iterator<Item = (BranchPos, usize)>,
+    ) -> Vec<BranchPos> {
         let mut ends = Vec::new();
-        for (Place { shoot, n_tokens }, n) in next {
-            let at_end = shoot.filter(|idx| self.shoots[*idx].n_tokens == n_tokens);
+        for (BranchPos { branch, n_tokens }, n) in next {
+            let at_end = branch.filter(|idx| self.branches[*idx].n_tokens == n_tokens);
             let idx = at_end.unwrap_or_else(|| {
-                let caches = shoot.map_or(active, |idx| &self.shoots[idx].caches);
+                let caches = branch.map_or(active, |idx| &self.branches[idx].caches);
                 let caches = caches.iter().map(|cache| cache.fork(n_tokens)).collect();
-                self.shoots.push(Shoot { caches, n_tokens });
-                self.shoots.len() - 1
+                self.branches.push(Branch { caches, n_tokens });
+                self.branches.len() - 1
             });
             // Who wants the same place next finds it gone, and forks.
-            self.shoots[idx].n_tokens += n;
-            ends.push(Place { shoot: Some(idx), n_tokens: n_tokens + n });
+            self.branches[idx].n_tokens += n;
+            ends.push(BranchPos { branch: Some(idx), n_tokens: n_tokens + n });
         }
         ends
     }
 
-    /// The last `n` tokens of the shoots that end there.
-    pub(super) fn runs(&mut self, ends: impl Iterator<Item = (Place, usize)>) -> Vec<Run<'_>> {
-        let mut shoots: Vec<Option<&mut Shoot>> = self.shoots.iter_mut().map(Some).collect();
-        let mut run = |(end, n): (Place, usize)| {
-            let shoot = end.shoot.and_then(|idx| shoots[idx].take()).expect("each has a shoot of its own");
-            Run { first: end.n_tokens - n, n, caches: &mut shoot.caches }
+    /// The last `n` tokens of the branches that end there.
+    pub(super) fn runs(&mut self, ends: impl Iterator<Item = (BranchPos, usize)>) -> Vec<Run<'_>> {
+        let mut branches: Vec<Option<&mut Branch>> = self.branches.iter_mut().map(Some).collect();
+        let mut run = |(end, n): (BranchPos, usize)| {
+            let branch = end.branch.and_then(|idx| branches[idx].take()).expect("each has a branch of its own");
+            Run { first: end.n_tokens - n, n, caches: &mut branch.caches }
         };
         ends.map(&mut run).collect()
     }

@@ -1,14 +1,13 @@
 //! Token sequences and their KV caches: what a prompt shares with one before is not computed again, nor what texts share that
 //! go on behind it in several ways.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::forward::{Activations, Run};
 use crate::text::tokenizer::TokenId;
 use crate::{Cancel, Cancelled, Config, Model};
 
-pub(crate) use super::branches::{Place, Shoots};
+use super::branches::{BranchPos, Branches};
 use super::slots::{Chosen, Slots};
 
 /// Bytes that the caches of all sequences may take, unless [`Session::set_most_bytes`] says otherwise.
@@ -20,13 +19,9 @@ pub struct Session {
     model: Arc<Model>,
     slots: Slots,
     activations: Activations,
-    /// Tokens computed behind those of the active sequence, for the case that they come next.
-    ahead: Vec<TokenId>,
-    /// How many of `ahead` have come: the row of the last forward pass that the last token is.
-    n_taken: usize,
-    /// Of that pass, `[1 + ahead, vocab_size]`.
+    /// `[vocab_size]`
     logits: Vec<f32>,
-    /// Whether `logits` are those of the last token; a cancelled prompt leaves them stale.
+    /// Whether `logits` are those after the last token; a cancelled prompt leaves them stale.
     fresh: bool,
 }
 
@@ -36,8 +31,6 @@ impl Session {
         Self {
             slots: Slots::new(&model, MOST_BYTES),
             activations: Activations::new(model.config()),
-            ahead: Vec::new(),
-            n_taken: 0,
             logits: vec![0.0; model.config().vocab_size],
             fresh: false,
             model,
@@ -87,14 +80,13 @@ impl Session {
         // Where the last token is there already, it is computed again for its logits.
         let n_kept = n_shared.min(tokens.len() - 1);
         slot.tokens.truncate(n_kept);
-        (self.ahead, self.n_taken) = (Vec::new(), 0);
         let mut last = 0;
         for batch in tokens[n_kept..].chunks(self.model.prompt_batch()) {
             let is_last = self.tokens().len() + batch.len() == tokens.len();
-            self.advance(batch, batch.len(), usize::from(is_last), cancel)?;
+            self.advance(batch, usize::from(is_last), cancel)?;
             last = batch.len() - 1;
         }
-        self.take_logits(last..last + 1);
+        self.activations.logits(&self.model, last..last + 1, &mut self.logits);
         self.fresh = true;
         self.slots.evict();
         Ok(n_kept)
@@ -105,66 +97,39 @@ impl Session {
     /// # Panics
     /// If the context is full or the token is beyond the vocabulary.
     pub fn push(&mut self, token: TokenId) {
-        self.push_ahead(token, &[]);
-    }
-
-    /// Appends one token, and computes those that are likely to come next together with it, unless it was itself computed
-    /// so before. Logits are the same bits as after [`Session::push`].
-    ///
-    /// # Panics
-    /// As [`Session::push`].
-    pub fn push_ahead(&mut self, token: TokenId, next: &[TokenId]) {
-        if self.is_ahead(token) {
-            self.n_taken += 1;
-            self.slots.active_mut().tokens.push(token);
-        } else {
-            let batch = [&[token], next].concat();
-            self.advance(&batch, 1, batch.len(), &Cancel::new()).expect("nobody else has this flag");
-            (self.ahead, self.n_taken) = (next.to_vec(), 0);
-            self.take_logits(0..batch.len());
-        }
+        self.advance(&[token], 1, &Cancel::new()).expect("nobody else has this flag");
+        self.activations.logits(&self.model, 0..1, &mut self.logits);
         self.fresh = true;
-    }
-
-    /// Whether pushing this token next costs no forward pass.
-    pub fn is_ahead(&self, token: TokenId) -> bool {
-        self.ahead.get(self.n_taken) == Some(&token)
-    }
-
-    /// Tokens computed ahead that have not come yet.
-    pub fn n_ahead(&self) -> usize {
-        self.ahead.len() - self.n_taken
     }
 
     /// Logits `[vocab_size]` of what follows the last token.
     pub fn logits(&self) -> &[f32] {
-        let vocab_size = self.model.config().vocab_size;
-        &self.logits[self.n_taken * vocab_size..][..vocab_size]
+        &self.logits
     }
 
     /// Where the active sequence ends.
-    pub(crate) fn place(&self) -> Place {
-        Place::of_active(self.tokens().len())
+    pub(crate) fn place(&self) -> BranchPos {
+        BranchPos::of_active(self.tokens().len())
     }
 
-    /// Computes tokens behind places of the active sequence or of shoots, all in one pass: where each text then ends, and logits
+    /// Computes tokens behind places of the active sequence or of branches, all in one pass: where each text then ends, and logits
     /// `[tokens of all texts, vocab_size]` of what follows each token, the same bits as after [`Session::push`]. The active
     /// sequence stays as it is.
     ///
     /// # Panics
     /// If the context is full, a token is beyond the vocabulary or nothing stands behind a place.
-    pub(crate) fn grow(
+    pub(crate) fn extend(
         &mut self,
-        shoots: &mut Shoots,
-        next: &[(Place, &[TokenId])],
+        branches: &mut Branches,
+        next: &[(BranchPos, &[TokenId])],
         cancel: &Cancel,
-    ) -> Result<(Vec<Place>, Vec<f32>), Cancelled> {
+    ) -> Result<(Vec<BranchPos>, Vec<f32>), Cancelled> {
         let Config { context, vocab_size, .. } = *self.model.config();
         let lens = || next.iter().map(|(_, tokens)| tokens.len());
-        let ends = shoots.make_room(&self.slots.active().caches, next.iter().map(|(place, _)| *place).zip(lens()));
+        let ends = branches.make_room(&self.slots.active().caches, next.iter().map(|(place, _)| *place).zip(lens()));
         assert!(ends.iter().all(|end| end.n_tokens() <= context), "the context is full");
         let tokens: Vec<TokenId> = next.iter().flat_map(|(_, tokens)| *tokens).copied().collect();
-        let mut runs = shoots.runs(ends.iter().copied().zip(lens()));
+        let mut runs = branches.runs(ends.iter().copied().zip(lens()));
         self.activations.forward(&self.model, &mut runs, &tokens, tokens.len(), cancel)?;
         let mut logits = vec![0.0; tokens.len() * vocab_size];
         self.activations.logits(&self.model, 0..tokens.len(), &mut logits);
@@ -177,49 +142,33 @@ impl Session {
     /// As [`Session::rebase`].
     pub fn logits_of(&mut self, tokens: &[TokenId]) -> Vec<f32> {
         assert!(tokens.len() <= self.model.config().context, "{} tokens", tokens.len());
-        (self.ahead, self.n_taken) = (Vec::new(), 0);
         self.slots.active_mut().tokens.clear();
         let vocab_size = self.model.config().vocab_size;
         let mut logits = vec![0.0; tokens.len() * vocab_size];
         let n_batch = self.model.prompt_batch();
         for (batch, out) in tokens.chunks(n_batch).zip(logits.chunks_mut(n_batch * vocab_size)) {
-            self.advance(batch, batch.len(), batch.len(), &Cancel::new()).expect("nobody else has this flag");
+            self.advance(batch, batch.len(), &Cancel::new()).expect("nobody else has this flag");
             self.activations.logits(&self.model, 0..batch.len(), out);
         }
         self.fresh = false;
         logits
     }
 
-    /// Makes `logits` those of rows of the last forward pass, the first of them the active sequence's last token.
-    fn take_logits(&mut self, rows: Range<usize>) {
-        self.logits.resize(rows.len() * self.model.config().vocab_size, 0.0);
-        self.activations.logits(&self.model, rows, &mut self.logits);
-    }
-
-    /// Computes tokens behind the active sequence and appends the first `n_kept` of them to it. The last `n_wanted` may
-    /// have their logits taken.
-    fn advance(
-        &mut self,
-        tokens: &[TokenId],
-        n_kept: usize,
-        n_wanted: usize,
-        cancel: &Cancel,
-    ) -> Result<(), Cancelled> {
+    /// Computes tokens after the active sequence and appends them to it. The last `n_wanted` may have their logits taken.
+    fn advance(&mut self, tokens: &[TokenId], n_wanted: usize, cancel: &Cancel) -> Result<(), Cancelled> {
         let slot = self.slots.active_mut();
         let first = slot.tokens.len();
         assert!(first + tokens.len() <= self.model.config().context, "the context is full");
         self.fresh = false;
         let run = Run { caches: &mut slot.caches, first, n: tokens.len() };
         self.activations.forward(&self.model, &mut [run], tokens, n_wanted, cancel)?;
-        slot.tokens.extend_from_slice(&tokens[..n_kept]);
+        slot.tokens.extend_from_slice(tokens);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::model::weights::random;
 
@@ -353,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn shoots_grow_as_sequences_of_their_own_do() {
+    fn branches_give_the_logits_of_sequences_of_their_own() {
         for shape in SHAPES {
             let (mut session, mut alone) = (session(shape), session(shape));
             let (cancel, prompt) = (Cancel::new(), tokens(70));
@@ -362,7 +311,7 @@ mod tests {
             session.push(5);
             session.push(6);
             let before = session.logits().to_vec();
-            let mut shoots = Shoots::default();
+            let mut branches = Branches::default();
             // The texts that the places stand for, each with its place.
             let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.place())];
             let rounds: [&[(usize, &[TokenId])]; 3] = [
@@ -371,8 +320,8 @@ mod tests {
                 &[(7, &[4]), (4, &[3])],
             ];
             for round in rounds {
-                let next: Vec<(Place, &[TokenId])> = round.iter().map(|(at, new)| (texts[*at].1, *new)).collect();
-                let (ends, mut logits) = session.grow(&mut shoots, &next, &cancel).expect("not cancelled");
+                let next: Vec<(BranchPos, &[TokenId])> = round.iter().map(|(at, new)| (texts[*at].1, *new)).collect();
+                let (ends, mut logits) = session.extend(&mut branches, &next, &cancel).expect("not cancelled");
                 for ((at, new), end) in round.iter().zip(ends) {
                     let text = [&texts[*at].0[..], new].concat();
                     let expected = alone.logits_of(&[&prompt[..], &text].concat());
@@ -419,35 +368,5 @@ mod tests {
         assert_eq!((session.n_sequences(), session.tokens()), (1, &document(2)[..]));
         session.rebase(&document(3), &cancel).expect("not cancelled");
         assert_eq!(session.n_sequences(), 1, "the active one stays");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-        #[test]
-        fn tokens_computed_ahead_change_no_bit(
-            shape in 0..SHAPES.len(),
-            start in 1usize..60,
-            steps in proptest::collection::vec(
-                (0u16..300, proptest::collection::vec(0u16..300, 0..6), 0usize..7), 1..12,
-            ),
-        ) {
-            let (mut plain, mut ahead) = (session(SHAPES[shape]), session(SHAPES[shape]));
-            plain.rebase(&tokens(start), &Cancel::new()).expect("not cancelled");
-            ahead.rebase(&tokens(start), &Cancel::new()).expect("not cancelled");
-            for (token, next, n_right) in steps {
-                // After each push with a guess, some of the guess come true; but what was guessed before is taken first.
-                let was_guessed = ahead.is_ahead(token);
-                for (i, token) in [&[token], &next[..n_right.min(next.len())]].concat().into_iter().enumerate() {
-                    plain.push(token);
-                    prop_assert!(i == 0 || was_guessed || ahead.is_ahead(token));
-                    ahead.push_ahead(token, &next);
-                    prop_assert_eq!(plain.logits(), ahead.logits());
-                    prop_assert_eq!(plain.tokens(), ahead.tokens());
-                }
-            }
-            let tokens = plain.tokens().to_vec();
-            prop_assert_eq!(ahead.rebase(&tokens, &Cancel::new()), Ok(tokens.len()));
-            prop_assert_eq!(plain.logits(), ahead.logits());
-        }
     }
 }

@@ -1,16 +1,16 @@
-//! Model ⊕ memory: exact probabilities from both.
+//! Model ⊕ memory: exact probabilities from the two together.
 //!
 //! ```text
 //! p ← model (or uniform, without one)
 //! for each order of each tier, the shortest match first, of equals the furthest tier:
-//!     λ ← gate(what is known of the order and of the model)       p ← (1 − λ)·p + λ·counts/total
+//!     λ ← mixing weight(features of the order and of the model)       p ← (1 − λ)·p + λ·counts/total
 //! ```
 //!
-//! The weight λ of an order does not depend on the token that comes, so p sums to one. A small network with one hidden
-//! layer finds it from two dozen numbers: whose text it is, how long the match, how often and how uniformly it was
-//! continued, whether the tiers agree, how sure the model is and what it thinks of the memory's favourite. That last part
-//! is what lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations that
-//! IEEE 754 rounds exactly are used, so every machine finds the same weights.
+//! The mixing weight λ of an order does not depend on the token that comes, so p sums to one. A small network with one
+//! hidden layer computes it from two dozen features: the tier, how long the match is, how often and how uniformly it
+//! was continued, whether the tiers agree, how sure the model is and how probable it finds the memory's favourite. That
+//! last part lets a model that is right overrule a copy (mixing by length of match alone does not). Only operations
+//! that IEEE 754 rounds exactly are used, so every machine finds the same weights.
 
 use super::lookup::{Lookup, Order};
 use crate::text::tokenizer::{N_SPECIALS, TokenId};
@@ -20,31 +20,31 @@ mod mixing;
 
 pub(crate) use mixing::{MixingWeights, N_FEATURES, N_HIDDEN, N_MIXING, slope, squash};
 
-/// The gates, calibrated on held-out code.
+/// The networks that compute mixing weights, calibrated on held-out code.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
-    /// For a memory beside a model.
+    /// Where the memory is mixed into a model's distribution.
     pub(crate) with_model: MixingWeights,
-    /// For a memory by itself.
+    /// Where there is no model.
     pub(crate) memory_only: MixingWeights,
 }
 
-/// Numbers that make a blend.
+/// How many numbers a blend consists of.
 pub(crate) const N_WEIGHTS: usize = 2 * N_MIXING;
 
 /// Weights that no blend can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlendError {
-    /// Too many or too few.
+    /// There are too many weights or too few.
     #[error("a blend has {n_weights} weights where {N_WEIGHTS} are needed; train the checkpoint again")]
     Length {
-        /// How many there are.
+        /// How many weights there are.
         n_weights: usize,
     },
     /// A weight is not a number, or beyond all reason.
     #[error("weight {index} of the blend is not a number within ±{MAX_WEIGHT}")]
     OutOfRange {
-        /// Which.
+        /// The position of the weight.
         index: usize,
     },
 }
@@ -52,7 +52,7 @@ pub enum BlendError {
 /// Larger weights come from no calibration; sums of products of such stay finite.
 const MAX_WEIGHT: f32 = 1e6;
 
-/// What the shipped default was calibrated to, by the example `calibrate` on the `develop` crates.
+/// The default weights, made by `--example relearn -- blend` on the `develop` crates.
 const DEFAULT: &[u8; 4 * N_WEIGHTS] = include_bytes!("blend/default.f32");
 
 impl Default for Blend {
@@ -69,12 +69,12 @@ impl Blend {
         Self { with_model: MixingWeights::rough(0.3), memory_only: MixingWeights::rough(0.5) }
     }
 
-    /// All numbers in their order in a checkpoint.
+    /// All weights, in the order of a checkpoint.
     pub fn weights(&self) -> Vec<f32> {
         self.with_model.weights().chain(self.memory_only.weights()).collect()
     }
 
-    /// A blend from its numbers.
+    /// A blend from its weights, in the order of [`Blend::weights`].
     pub fn from_weights(weights: &[f32]) -> Result<Self, BlendError> {
         if weights.len() != N_WEIGHTS {
             return Err(BlendError::Length { n_weights: weights.len() });
@@ -89,19 +89,19 @@ impl Blend {
         })
     }
 
-    /// Turns `probabilities`, the model's or (`has_model` false) any other to begin with, into the blend, in place.
-    /// Afterwards `mixture` knows the memory's part of each token.
+    /// Turns `probabilities`, the model's or (`has_model` false) any other starting distribution, into the blend, in
+    /// place. Afterwards `mixture` holds the memory's part of each token.
     pub fn mix(&self, probabilities: &mut [f32], has_model: bool, lookup: &Lookup, mixture: &mut Mixture) {
         mixture.reset(probabilities.len());
         if lookup.is_empty() {
             return;
         }
-        let gate = if has_model { &self.with_model } else { &self.memory_only };
-        let base = Base::of(probabilities, has_model);
+        let weights = if has_model { &self.with_model } else { &self.memory_only };
+        let base = BaseStats::of(probabilities, has_model);
         let mut kept = 1.0f32;
         each_order(lookup, |tier, order| {
             let Some(scale) = known_share(order, probabilities.len()) else { return };
-            let weight = gate.weight(&features(lookup, tier, order, &base, probabilities));
+            let weight = weights.weight(&features(lookup, tier, order, &base, probabilities));
             kept *= 1.0 - weight;
             mixture.shrink(1.0 - weight);
             for (token, count) in order.next.iter().filter(|(token, _)| is_known(*token, probabilities.len())) {
@@ -114,10 +114,10 @@ impl Blend {
         }
     }
 
-    /// What the memory alone makes of one token that had the probability `p` among `vocab_size`: the same bits as those of
-    /// [`Blend::mix`] without a model.
+    /// The probability of one token by the memory alone, where the starting distribution gives it `p`, of `vocab_size`
+    /// tokens: the same bits as [`Blend::mix`] without a model.
     pub fn p_memory_only(&self, token: TokenId, p: f32, vocab_size: usize, lookup: &Lookup) -> f32 {
-        let base = Base::of(&[], false);
+        let base = BaseStats::of(&[], false);
         let (mut kept, mut part) = (1.0f32, 0.0f32);
         each_order(lookup, |tier, order| {
             let Some(scale) = known_share(order, vocab_size) else { return };
@@ -132,8 +132,8 @@ impl Blend {
         p * kept + part
     }
 
-    /// What one held-out token says of the gates, for [`crate::memory::calibrate`]: the base's probability of it, and for
-    /// each order the features and its share of the order's counts.
+    /// What calibration needs of one held-out token: returns its probability by the base distribution, and calls `each`
+    /// per order with the features and the token's share of the counts.
     pub(super) fn observe(
         probabilities: &[f32],
         has_model: bool,
@@ -141,7 +141,7 @@ impl Blend {
         token: TokenId,
         mut each: impl FnMut([f32; N_FEATURES], f32),
     ) -> f32 {
-        let base = Base::of(probabilities, has_model);
+        let base = BaseStats::of(probabilities, has_model);
         each_order(lookup, |tier, order| {
             let Some(scale) = known_share(order, probabilities.len()) else { return };
             let count = order.next.iter().find(|(other, _)| *other == token).map_or(0, |(_, count)| *count);
@@ -151,11 +151,12 @@ impl Blend {
     }
 }
 
-/// The memory's part of a blend, token by token. Its buffers are used again.
+/// The memory's part of a blend, token by token. Its buffers are reused.
 #[derive(Clone, Debug, Default)]
 pub struct Mixture {
     /// `[vocab_size]`, 0 but for the tokens that were touched.
     memory: Vec<f32>,
+    /// Tokens that the memory gives any probability.
     touched: Vec<TokenId>,
 }
 
@@ -191,7 +192,7 @@ fn shrunk(part: f32, by: f32) -> f32 {
     (part * by).max(f32::MIN_POSITIVE)
 }
 
-/// The shortest match first, of equals the furthest tier: what is mixed in last weighs most.
+/// Calls `each` with the shortest match first, of equals the furthest tier: what is mixed in last weighs most.
 fn each_order(lookup: &Lookup, mut each: impl FnMut(Tier, &Order)) {
     let mut left: [usize; N_TIERS] = std::array::from_fn(|tier| lookup.tiers[tier].len());
     loop {
@@ -207,7 +208,7 @@ fn is_known(token: TokenId, vocab_size: usize) -> bool {
     token >= N_SPECIALS && usize::from(token) < vocab_size
 }
 
-/// What one count is worth where the tokens that the vocabulary lacks are left out; `None` if all are.
+/// The share of one count among those of tokens that the vocabulary has; `None` if it has none of them.
 fn known_share(order: &Order, vocab_size: usize) -> Option<f32> {
     let known = order.next.iter().filter(|(token, _)| is_known(*token, vocab_size));
     let total: u32 = known.map(|(_, count)| count).sum();
@@ -215,14 +216,15 @@ fn known_share(order: &Order, vocab_size: usize) -> Option<f32> {
 }
 
 /// What is known of the distribution that the memory is mixed into.
-struct Base {
+struct BaseStats {
     has_model: bool,
+    /// The largest probability.
     most: f32,
     /// Rényi's entropy of order 2, in bits: unlike Shannon's it needs no logarithm per token.
     entropy: f32,
 }
 
-impl Base {
+impl BaseStats {
     fn of(probabilities: &[f32], has_model: bool) -> Self {
         if !has_model {
             return Self { has_model, most: 0.0, entropy: 0.0 };
@@ -245,7 +247,7 @@ fn log2(x: f32) -> f32 {
     (x.max(1e-30).to_bits() as f32) * (1.0 / (1 << 23) as f32) - 127.0
 }
 
-fn features(lookup: &Lookup, tier: Tier, order: &Order, base: &Base, probabilities: &[f32]) -> [f32; N_FEATURES] {
+fn features(lookup: &Lookup, tier: Tier, order: &Order, base: &BaseStats, probabilities: &[f32]) -> [f32; N_FEATURES] {
     let mut f = [0.0; N_FEATURES];
     let flag = |is: bool| if is { 1.0 } else { 0.0 };
     let len = order.len as f32;

@@ -1,14 +1,15 @@
-//! Positions sorted by what stands before them, read backwards.
+//! Positions sorted by the tokens before them, read backwards: a suffix array of the reversed text, cut at
+//! [`MAX_MATCH`].
 //!
 //! ```text
 //! tokens: END×4 file₀ END file₁ END …   u16 each
 //! order:  positions p, by (tokens[p-1], tokens[p-2], …), packed to as many bits as the largest needs
 //! keys:   the four tokens before every 64th position of the order: a search stays in them until its last steps
-//! files:  names and where their tokens lie, in name order
+//! files:  names and the ranges of their tokens, in name order
 //! ```
 //!
-//! The same bytes lie on the heap, for a workspace, or in a mapped file, for its dependencies. Reading never trusts them:
-//! a position beyond the tokens reads as `END`, which matches nothing.
+//! The same bytes are on the heap, for a workspace, or in a mapped file, for its dependencies. Reading never trusts
+//! them: a position beyond the tokens reads as `END`, which matches nothing.
 
 mod format;
 mod search;
@@ -25,7 +26,7 @@ pub(super) use search::order_of;
 use super::MAX_MATCH;
 use crate::text::tokenizer::{END, TokenId};
 
-/// Most occurrences of a match that are counted; of more, evenly spaced ones.
+/// Most occurrences of a match that are counted; of more, evenly spaced ones are.
 pub(super) const MAX_COUNTED: usize = 512;
 /// Positions of the order that share one key.
 const BLOCK: usize = 64;
@@ -65,12 +66,12 @@ impl Index {
         Self { bytes, layout }
     }
 
-    /// Tokens of all files.
+    /// Tokens of all indexed files.
     pub(crate) fn n_tokens(&self) -> usize {
         self.layout.n_tokens.saturating_sub(PAD + self.layout.n_files)
     }
 
-    /// Where the tokens of `path` lie; empty where it is not known.
+    /// The positions of the tokens of `path`; empty where it is not known.
     pub(super) fn file(&self, path: &str) -> Range<u32> {
         let below = |limit: fn(Ordering) -> bool| {
             let (mut from, mut to) = (0, self.layout.n_files);
@@ -81,7 +82,7 @@ impl Index {
             from
         };
         let (first, end) = (below(Ordering::is_lt), below(Ordering::is_le));
-        // Files of one name follow each other.
+        // Files of one name are adjacent.
         if first == end { 0..0 } else { self.span(first).start..self.span(end - 1).end }
     }
 
@@ -130,7 +131,7 @@ fn last_four(tokens: &[u8], at: usize) -> u64 {
     key
 }
 
-/// The context as it is searched for: the nearest token first, up to the first `END` or [`MAX_MATCH`].
+/// The context as it is searched for: the nearest token first, up to the first `END` or [`MAX_MATCH`] tokens.
 pub(super) fn backwards(context: &[TokenId]) -> ([TokenId; MAX_MATCH], usize) {
     let mut query = [END; MAX_MATCH];
     let mut len = 0;

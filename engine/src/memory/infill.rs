@@ -13,7 +13,7 @@ use crate::text::tokenizer::{END, TokenId};
 use crate::tier::Tier;
 
 /// Occurrences that are looked at in one tier, for each side.
-pub(super) const MOST_PLACES: usize = 64;
+pub(super) const MOST_OCCURRENCES: usize = 64;
 /// Tokens of a line, and of what is compared on each side.
 pub(super) const MOST_TOKENS: usize = 32;
 /// How many tokens after the cursor are searched for: the first of these that is found.

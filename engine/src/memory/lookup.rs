@@ -3,14 +3,15 @@
 use crate::text::tokenizer::TokenId;
 use crate::tier::N_TIERS;
 
-/// Lengths below the longest match that are looked at.
+/// Lengths below the longest match that are tried.
 pub(super) const LADDER: [usize; 10] = [24, 16, 12, 8, 6, 5, 4, 3, 2, 1];
-/// Lengths that one tier answers with at most.
+/// Most lengths that one tier answers with.
 pub(super) const MAX_ORDERS: usize = 4;
-/// A length with as many occurrences says all that shorter ones would.
+/// With as many occurrences of a length, shorter ones add nothing.
 pub(super) const ENOUGH: u32 = 256;
 
-/// What followed the last `len` tokens of the context in one tier.
+/// What followed the last `len` tokens of the context in one tier: a context order, in the words of PPM (Cleary and
+/// Witten 1984).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
     /// Tokens of context that matched.
@@ -21,7 +22,7 @@ pub struct Order {
     pub next: Vec<(TokenId, u32)>,
 }
 
-/// What all tiers know; its buffers are used again from token to token.
+/// What all tiers know of the next token. Its buffers are reused from token to token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
     /// By tier, the longest match first and then shorter ones that occur at least twice as often each.
@@ -29,12 +30,12 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Forgets everything.
+    /// Empties all tiers and keeps their buffers.
     pub fn clear(&mut self) {
         self.tiers.iter_mut().for_each(Vec::clear);
     }
 
-    /// Tokens that the longest match of any tier has.
+    /// The length of the longest match of any tier, in tokens; 0 without a match.
     pub fn longest(&self) -> u32 {
         self.tiers.iter().filter_map(|orders| orders.first()).map(|order| order.len).max().unwrap_or(0)
     }

@@ -144,7 +144,7 @@ proptest! {
         let mut lookup = Lookup::default();
         Memory::build(files.clone()).lookup(&context, "", &mut lookup);
         prop_assert_eq!(&lookup.tiers[Tier::Workspace as usize], &slow_orders(&files, &context));
-        // With the context as it stands in a file, matches are long.
+        // With a context taken from a file, matches are long.
         for (_, tokens) in &files {
             Memory::build(files.clone()).lookup(tokens, "", &mut lookup);
             prop_assert_eq!(&lookup.tiers[Tier::Workspace as usize], &slow_orders(&files, tokens));
@@ -169,7 +169,7 @@ proptest! {
 
 #[test]
 fn a_large_index_is_searched_as_a_small_one() {
-    // Runs of equal contexts longer than a block, and positions on both sides of each block's begin.
+    // Runs of equal contexts longer than a block, and positions on both sides of each block's start.
     let mut rng = crate::rng::Rng::new(3);
     let tokens: Vec<TokenId> = (0..20_000).map(|_| 8 + (rng.uniform() * rng.uniform() * 6.0) as TokenId).collect();
     let files = vec![("a".to_owned(), tokens.clone()), ("b".to_owned(), vec![8; 3000])];

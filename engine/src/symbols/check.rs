@@ -1,4 +1,4 @@
-//! Whether the members that a line names are there.
+//! Whether the members that a line names exist.
 
 use std::ops::Range;
 
@@ -7,53 +7,54 @@ use super::{Record, RecordKind, Symbols, head};
 use crate::text::lex::{self, Token};
 use crate::tier::{N_TIERS, Tier};
 
-/// The value of a variable that is the value of a variable …: no further.
+/// Most variables that are followed from one to the next, each set to the value of another.
 const MOST_STEPS: usize = 6;
-/// Longer lines are not looked at.
+/// Longer lines are not checked.
 const MOST_LINE_BYTES: usize = 400;
 
 /// A name that is in scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Variable<'a> {
     pub(super) name: &'a str,
-    /// The head of its type; empty if it is not said.
+    /// The head of its type; empty if it is not written.
     pub(super) type_: &'a str,
-    /// What it is first set to; empty if that is not simple.
+    /// The text of what it is first set to; empty if that is not simple.
     pub(super) value: &'a str,
 }
 
-/// What is in scope at a place.
+/// What is in scope at a cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scope<'a> {
+    /// The type of the `impl` or trait around the cursor.
     pub(super) self_type: Option<&'a str>,
-    /// Generic parameters.
+    /// Names of generic parameters.
     pub(super) parameters: Vec<&'a str>,
-    /// The innermost last.
+    /// Variables, those of the innermost block last.
     pub(super) variables: Vec<Variable<'a>>,
-    /// Names that come from other crates, and whether from the standard library.
+    /// Names that are imported from other crates, and whether from the standard library.
     pub(super) imported: Vec<(&'a str, bool)>,
     /// Whether all of the file was read.
     pub(super) is_whole: bool,
 }
 
-/// Of the members that a line names and whose receiver's type is known.
+/// How many members a line names whose receiver's type is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Such that are there.
+    /// Members that the receiver's type has.
     pub n_existing: u16,
-    /// Such that no type of the name has.
+    /// Members that no type of the receiver's name has.
     pub n_missing: u16,
     /// Calls with more or fewer arguments than the function takes.
     pub n_wrong_calls: u16,
 }
 
-/// What is known at a cursor: tables, and the scope.
+/// Looks up members at a cursor, in tables and the scope.
 #[derive(Debug)]
 pub(super) struct MemberChecker<'a> {
     pub(super) tables: &'a [Symbols; N_TIERS],
     pub(super) path: &'a str,
     pub(super) scope: &'a Scope<'a>,
-    /// What the line itself binds.
+    /// Variables that the line itself binds.
     pub(super) bound: &'a [Variable<'a>],
 }
 
@@ -64,21 +65,21 @@ enum Member<'a> {
 }
 
 impl<'a> MemberChecker<'a> {
-    /// Looks at the members of `line` that end behind its first `n_typed` bytes.
+    /// Counts the members of `line` that end after its first `n_typed` bytes.
     pub(super) fn members(&self, line: &'a str, n_typed: usize) -> MemberCounts {
         let mut found = MemberCounts::default();
         if line.len() > MOST_LINE_BYTES {
             return found;
         }
         let tokens = lex::tokens(line);
-        // Of these the arguments of calls that a chain went on behind are read later.
+        // The arguments of calls within a chain are read after the chain.
         let mut waiting: Vec<Range<usize>> = std::iter::once(0..tokens.len()).collect();
         while let Some(Range { start, end }) = waiting.pop() {
             let mut at = start;
             while at < end {
-                let is_begin =
+                let starts_chain =
                     at.checked_sub(1).is_none_or(|before| !tokens[before].is(".") && !tokens[before].is(":"));
-                at = if is_begin && tokens[at].kind == lex::TokenKind::Word {
+                at = if starts_chain && tokens[at].kind == lex::TokenKind::Word {
                     self.chain(&tokens, at, n_typed, &mut found, &mut waiting, 0).1
                 } else {
                     at + 1
@@ -88,8 +89,8 @@ impl<'a> MemberChecker<'a> {
         found
     }
 
-    /// Follows `first.a.b(…)` or `First::a(…).b` from its first token; returns the type that it comes to, empty if it is not
-    /// known, and where what was read ends. What was passed over is left to be read.
+    /// Follows `first.a.b(…)` or `First::a(…).b` from its first token; returns the type of the chain, empty if it is
+    /// unknown, and where it ends. Arguments that it skipped are added to `waiting`.
     fn chain(
         &self,
         tokens: &[Token<'a>],
@@ -135,15 +136,15 @@ impl<'a> MemberChecker<'a> {
                     type_ = head(next);
                     at = name_at + 1;
                     if calls {
-                        let (n_given, behind) = arguments(tokens, at);
+                        let (n_given, end) = arguments(tokens, at);
                         let wanted = n_args.map(|n| n + usize::from(by_path && is_method));
                         if let (Some(n), Some(wanted)) = (n_given, wanted)
-                            && tokens[behind - 1].end() > n_typed
+                            && tokens[end - 1].end() > n_typed
                         {
                             found.n_wrong_calls += u16::from(n != wanted);
                         }
-                        waiting.push(at + 1..behind);
-                        at = behind;
+                        waiting.push(at + 1..end);
+                        at = end;
                     }
                 }
                 Member::Missing => {
@@ -156,9 +157,9 @@ impl<'a> MemberChecker<'a> {
         }
     }
 
-    /// The type of a variable; empty if it is not known.
+    /// The type of a variable; empty if it is unknown.
     fn variable(&self, name: &str, depth: usize) -> &'a str {
-        // The line's own bindings are not in order with what it names, so nothing is said of them.
+        // It is not known whether the line binds a name before it uses it, so its own bindings are left alone.
         if depth == 0 && self.bound.iter().any(|variable| variable.name == name) {
             return "";
         }
@@ -174,7 +175,7 @@ impl<'a> MemberChecker<'a> {
         let value = variable.value.trim_start_matches(['&', ' ']);
         let value = value.strip_prefix("mut ").unwrap_or(value);
         let tokens = lex::tokens(value);
-        // A variable that is set to itself under the same name is another one.
+        // In `let a = a.b()` the second `a` is another variable.
         if tokens.first().is_none_or(|token| token.kind != lex::TokenKind::Word || token.text == name) {
             return "";
         }
@@ -191,7 +192,7 @@ impl<'a> MemberChecker<'a> {
         }
         let (mut is_type, mut is_open) = (false, false);
         let mut found: Vec<Record<'a>> = Vec::new();
-        // Of another crate's type those of one name here say nothing; where that crate is not known, nothing does.
+        // A local type of the same name says nothing of an imported one; of an unknown crate's type nothing is known.
         let tables = match self.scope.imported.iter().find(|(name, _)| *name == owner) {
             Some((_, true)) => &self.tables[Tier::Std as usize..],
             Some((_, false)) => &self.tables[Tier::Dependencies as usize..Tier::Std as usize],
@@ -211,7 +212,7 @@ impl<'a> MemberChecker<'a> {
         if !by_path && found.iter().any(is_meant) {
             found.retain(is_meant);
         }
-        // Of several nothing is known but what they agree in.
+        // Of several members of one name only what they agree in is known.
         if let [first, others @ ..] = &found[..] {
             let n_args = first.n_args.filter(|_| others.iter().all(|other| other.n_args == first.n_args));
             let type_ = if others.iter().all(|other| other.type_ == first.type_) { first.type_ } else { "" };
@@ -231,7 +232,7 @@ impl<'a> MemberChecker<'a> {
         }
     }
 
-    /// Whether all that a trait gives is known.
+    /// Whether all members that a trait gives are known.
     fn is_plain(&self, name: &str) -> bool {
         if is_plain_trait(name) {
             return true;
@@ -244,8 +245,8 @@ impl<'a> MemberChecker<'a> {
     }
 }
 
-/// How many arguments stand between the parentheses at whose first this begins, and where they end; `None` where they do not
-/// end here, or have closures, whose parameters have commas too.
+/// The number of arguments between the parenthesis at `open` and its partner, and where they end; `None` where they do
+/// not end within the line, or contain closures, whose parameters have commas too.
 fn arguments(tokens: &[Token<'_>], open: usize) -> (Option<usize>, usize) {
     let (mut depth, mut n, mut is_empty, mut is_plain) = (0usize, 1usize, true, true);
     for (at, token) in tokens.iter().enumerate().skip(open) {

@@ -1,11 +1,12 @@
-//! What the types that matter at a cursor have, in few words: for the prompt.
+//! A short declaration of each type that matters at a cursor, for the prompt.
 //!
 //! ```text
 //! Builder .path: PathBuf .depth: usize .build() -> Walk ::new(_) -> Builder
-//! RecordKind ::Dir ::File ::Link
+//! Kind ::Dir ::File ::Link
 //! ```
 //!
-//! Members are written as they are used, so that the text names what may follow `builder` as it would follow it.
+//! Members are written as they are used, so that the text shows what may follow `builder` in the form in which it
+//! follows.
 
 use std::collections::HashSet;
 
@@ -13,18 +14,18 @@ use super::{Record, RecordKind, Symbols, tolerant};
 use crate::text::lex;
 use crate::tier::{N_TIERS, Tier};
 
-/// Lines before the cursor that do not count, at most: what is declared stays the same while they are written.
+/// Declarations change only every so many lines, so that they stay the same while one types.
 const GRID: usize = 8;
-/// Bytes before the grid's line and behind the cursor in which types are looked for.
+/// Bytes before the grid's line and after the cursor in which types are looked for.
 const NEAR_BEFORE: usize = 4 << 10;
-const NEAR_BEHIND: usize = 1 << 10;
+const NEAR_AFTER: usize = 1 << 10;
 /// Longer types are left out.
 const MOST_TYPE: usize = 40;
-/// Members of one type.
+/// Most members of one type.
 const MOST_MEMBERS: usize = 40;
 
-/// The part of what stands before a cursor from which it is read what is to be declared: some lines less than all, and the
-/// same while those are written.
+/// The part of the prefix that decides what is declared: up to eight lines less than all, and the same while those are
+/// written.
 pub fn settled(prefix: &str) -> &str {
     let n_kept = prefix.bytes().filter(|byte| *byte == b'\n').count() / GRID * GRID;
     if n_kept == 0 {
@@ -34,15 +35,15 @@ pub fn settled(prefix: &str) -> &str {
     &prefix[..=end]
 }
 
-/// What the types have that `before` and `behind` name near the place between them, and the one whose `impl` it is in, by the
-/// file `path` itself and by what is known of others; a line each, in the order of their names, the nearest that fit in
-/// `most_bytes`. Types of the standard library are left out.
-pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, behind: &str, most_bytes: usize) -> String {
-    let (records, scope) = tolerant::read_around(before, behind);
+/// Declarations of the types that `before` and `after` name near the cursor between them, and of the one whose `impl`
+/// it is in, from the file `path` itself and from the tables; one line each, in the order of their names, the nearest
+/// ones that fit in `most_bytes`. Types of the standard library are left out.
+pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, after: &str, most_bytes: usize) -> String {
+    let (records, scope) = tolerant::read_around(before, after);
     let here = Symbols::of([(String::new(), records)]);
     let from = before.ceil_char_boundary(before.len().saturating_sub(NEAR_BEFORE));
     let near = lex::tokens(&before[from..]);
-    let next = lex::tokens(&behind[..behind.floor_char_boundary(NEAR_BEHIND)]);
+    let next = lex::tokens(&after[..after.floor_char_boundary(NEAR_AFTER)]);
     let words =
         near.iter().rev().chain(&next).filter(|token| token.kind == lex::TokenKind::Word).map(|token| token.text);
     let of_variables = scope.variables.iter().rev().map(|variable| variable.type_);
@@ -72,7 +73,7 @@ pub fn declarations(tables: &[Symbols; N_TIERS], path: &str, before: &str, behin
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// One type, with as many members as fit; empty if there are none.
+/// The declaration of one type, with as many members as fit; empty if no member does.
 fn line<'a>(name: &str, records: impl Iterator<Item = Record<'a>>, most_bytes: usize) -> String {
     let mut members: Vec<(u8, String)> = Vec::new();
     let mut seen = HashSet::new();
@@ -97,7 +98,7 @@ fn line<'a>(name: &str, records: impl Iterator<Item = Record<'a>>, most_bytes: u
         }
         members.push((order, text));
     }
-    // Stable: as they were written.
+    // Stable: members of a kind stay in the order of the source.
     members.sort_by_key(|(order, _)| *order);
     let mut line = String::from(name);
     for (_, member) in members {

@@ -12,8 +12,8 @@ use super::{Record, RecordKind, Records, tolerant};
 use crate::text::SourceFile;
 use crate::text::parser::{is_parsable, with_parser};
 
-/// What the types and traits of each file have: all of it, or what is public. Files that do not parse, or nest too deep for
-/// the parser, are read as a live text is.
+/// The records of each file: all of them, or the public ones. Files that do not parse, or nest too deep for the parser,
+/// are read as the live buffer is.
 pub fn extract_each(files: &[SourceFile], only_public: bool) -> Vec<Records> {
     // On a thread of its own: the parser needs a deep stack, and keeps every text that a thread parsed.
     with_parser(|| {
@@ -64,7 +64,7 @@ impl<'a> Extract<'a> {
                     self.add(RecordKind::Variant, &owner, &variant.ident.to_string(), None, None);
                 }
             }
-            // What an alias has is what it stands for.
+            // An alias has whatever its type has.
             Item::Type(item) => self.add(RecordKind::Open, &item.ident.to_string(), "", None, None),
             Item::Trait(item) => self.trait_(item),
             Item::Impl(item) => self.impl_(item),
@@ -109,7 +109,7 @@ impl<'a> Extract<'a> {
         let Type::Path(path) = &*item.self_ty else { return };
         let Some(owner) = path.path.segments.last() else { return };
         let owner = owner.ident.to_string();
-        // `impl<T> Trait for T`: the trait has it.
+        // In `impl<T> Trait for T` the owner is no type; the trait has a record of its own.
         if is_parameter(&item.generics, &owner) {
             return;
         }
@@ -140,7 +140,7 @@ impl<'a> Extract<'a> {
         let has_self = matches!(signature.inputs.first(), Some(FnArg::Receiver(_)));
         let kind = if has_self { RecordKind::Method } else { RecordKind::Associated };
         let n_args = signature.inputs.len() - usize::from(has_self);
-        // Some that not every configuration has cannot be counted.
+        // Arguments under a `cfg` cannot be counted.
         let is_certain = signature.inputs.iter().all(|input| match input {
             FnArg::Receiver(_) => true,
             FnArg::Typed(input) => input.attrs.is_empty(),
@@ -198,7 +198,7 @@ fn is_parameter(generics: &Generics, name: &str) -> bool {
     generics.params.iter().any(|param| matches!(param, GenericParam::Type(param) if param.ident == name))
 }
 
-/// Whether nothing says that a macro adds to it.
+/// Whether no attribute lets a macro add members.
 fn is_as_written(attributes: &[Attribute]) -> bool {
     attributes.iter().all(|attribute| {
         let Some(first) = attribute.path().segments.first() else { return true };

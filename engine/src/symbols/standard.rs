@@ -1,5 +1,5 @@
-//! What is known without a record: which attributes and derives leave a type as it is written, and what the common traits
-//! of the standard library give.
+//! What is known without a record: which attributes and derives leave a type as it is written, and what the common
+//! traits of the standard library give.
 
 /// Attributes that leave a type as it is written, by the first name of their path.
 const HARMLESS: [&str; 26] = [
@@ -30,7 +30,7 @@ const HARMLESS: [&str; 26] = [
     "warn",
     "cold",
 ];
-/// Derives whose methods are those of a trait.
+/// Derives that only add the methods of a trait.
 const KNOWN_DERIVES: [&str; 12] = [
     "Clone",
     "Copy",
@@ -45,8 +45,8 @@ const KNOWN_DERIVES: [&str; 12] = [
     "Deserialize",
     "Error",
 ];
-/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could have
-/// members that are not known.
+/// Traits of the standard library that give no member beyond these. With any other that no record shows, a type could
+/// have members that are not known.
 const PLAIN_TRAITS: [&str; 46] = [
     "Add",
     "AddAssign",
@@ -159,7 +159,7 @@ const PLAIN_MEMBERS: [&str; 60] = [
     "try_into",
 ];
 
-/// The name of a trait, with the module that it is said to be in where that is none of the standard library's.
+/// The name of a trait, with the module that its path names unless that is one of the standard library.
 pub(super) fn trait_name(path: &str) -> &str {
     let end = path.find('<').unwrap_or(path.len());
     let path = path[..end].trim();
@@ -184,12 +184,12 @@ pub(super) fn trait_name(path: &str) -> &str {
     if is_std { name } else { &path[path.len() - module.len() - "::".len() - name.len()..] }
 }
 
-/// Whether an attribute whose path begins so leaves what it stands before as it is written.
+/// Whether an attribute whose path starts with this name leaves its item as it is written.
 pub(super) fn is_harmless(attribute: &str) -> bool {
     HARMLESS.contains(&attribute)
 }
 
-/// Whether what a derive adds is what a trait has.
+/// Whether a derive adds only what a trait has.
 pub(super) fn is_known_derive(name: &str) -> bool {
     KNOWN_DERIVES.contains(&name)
 }

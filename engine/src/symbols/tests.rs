@@ -47,7 +47,7 @@ fn there(n: u16) -> MemberCounts {
 }
 
 #[test]
-fn both_readers_record_the_same() {
+fn the_two_readers_record_the_same() {
     let whole = extract_each(&[file("a.rs", STORE)], false).remove(0);
     assert_eq!(whole, tolerant::records(STORE));
     let expected = "T\tStore\t\t\t\nF\tStore\troot\t\tPathBuf\nF\tStore\tindex\t\tBox<Index<'static>>\n";
@@ -86,11 +86,11 @@ fn members_are_there_or_missing_where_the_receiver_is_known() {
 }
 
 #[test]
-fn only_what_is_behind_the_cursor_counts() {
+fn only_names_after_the_typed_part_count() {
     let tables = tables(STORE);
     let around = CursorSymbols::of(&tables, "live.rs", "impl Store {\n    fn f(&self) {\n", "    }\n}\n");
     assert_eq!(around.members("self.rot.is_ok() && self.index", "self.rot.is_ok() && self.".len()), there(1));
-    assert_eq!(around.members("self.rot", "self.ro".len()).n_missing, 1, "the name goes on behind the cursor");
+    assert_eq!(around.members("self.rot", "self.ro".len()).n_missing, 1, "the name continues after the cursor");
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn calls_are_counted_where_they_can_be() {
     assert_eq!(within(STORE, "", "Store::put(other, name, bytes)").n_wrong_calls, 0, "`self` is given");
     assert_eq!(within(STORE, "", "Store::put(name, bytes)").n_wrong_calls, 1);
     assert_eq!(within(STORE, "", "other.put(name, |a, b, c| a)").n_wrong_calls, 0, "a closure has commas");
-    assert_eq!(within(STORE, "", "other.put(").n_wrong_calls, 0, "it goes on");
+    assert_eq!(within(STORE, "", "other.put(").n_wrong_calls, 0, "it continues");
 }
 
 #[test]
-fn variables_have_the_type_that_is_said_or_what_they_are_set_to() {
+fn variables_have_the_type_that_is_written_or_that_of_their_value() {
     let missing = |more: &str, line: &str| within(STORE, more, line).n_missing;
     assert_eq!(missing("        let store: &Store = g();\n", "store.rot"), 1);
     assert_eq!(missing("        let store = Store::at(root);\n", "store.rot"), 1);
@@ -146,7 +146,7 @@ fn parameters_and_imports_hide_types_of_one_name() {
 }
 
 #[test]
-fn the_live_text_stands_for_its_saved_copy() {
+fn the_live_text_replaces_its_saved_copy() {
     let tables = tables(STORE);
     let live = "struct Store {\n    rot: u8,\n}\nfn f(store: Store) {\n";
     let found = |path| CursorSymbols::of(&tables, path, live, "}\n").members("store.root + store.rot", 0);
@@ -155,17 +155,17 @@ fn the_live_text_stands_for_its_saved_copy() {
 }
 
 #[test]
-fn what_is_behind_the_cursor_counts_though_a_brace_is_missing() {
+fn text_after_the_cursor_counts_though_a_brace_is_missing() {
     let tables = tables("");
     let before = "struct Set;\n\nimpl Set {\n    fn a(&self) {\n";
-    let behind = "            g();\n        }\n    }\n\n    fn b(&self) {}\n}\n\nfn c() {}\n";
-    let around = CursorSymbols::of(&tables, "live.rs", before, behind);
+    let after = "            g();\n        }\n    }\n\n    fn b(&self) {}\n}\n\nfn c() {}\n";
+    let around = CursorSymbols::of(&tables, "live.rs", before, after);
     assert_eq!(around.members("        if self.b() {", 0), there(1));
     assert_eq!(around.members("        if self.c() {", 0).n_missing, 1);
 }
 
 #[test]
-fn a_field_that_is_being_written_hides_those_behind_it() {
+fn a_field_that_is_being_written_hides_those_after_it() {
     let tables = tables("");
     let around = CursorSymbols::of(&tables, "live.rs", "struct Set {\n    a: u8,\n", "}\nfn f() {}\n");
     assert_eq!(around.members("    b: fn(&Set) -> Set::Item,", 0).n_missing, 0);
@@ -236,7 +236,7 @@ fn any_text_is_read_without_a_panic() {
 }
 
 #[test]
-fn a_table_passes_over_lines_that_are_none() {
+fn a_table_skips_lines_that_are_not_records() {
     let text = "T\tStore\t\t\t\nX\tStore\t\t\t\nM\tStore\n\nM\tStore\tput\tmany\t()\n".to_owned();
     let symbols = Symbols::of([("a.rs".to_owned(), Records::from_text(text))]);
     assert_eq!(symbols.len(), 2);
@@ -260,7 +260,7 @@ fn what_types_near_the_cursor_have_is_declared() {
     for most_bytes in 0..expected.len() + 2 {
         assert!(declarations(&tables, "live.rs", before, "", most_bytes).len() <= most_bytes);
     }
-    // A type of the file at hand is as it stands there now, not as it was saved.
+    // A type of the current file is as it is in the buffer, not as it was saved.
     assert_eq!(declarations(&tables, "store.rs", before, "", 1000), "Live .n: u8\nStore ::f(_, _, _)\n");
 }
 

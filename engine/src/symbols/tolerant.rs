@@ -14,8 +14,9 @@ use super::check::{Scope, Variable};
 use super::{Record, RecordKind, Records};
 use crate::text::lex::{self, Token};
 
-/// Text on each side of the cursor's line that is read, in bytes.
+/// Most bytes that are read before the cursor's line.
 const BEFORE: usize = 256 << 10;
+/// Most bytes that are read after the cursor's line.
 const AFTER: usize = 256 << 10;
 /// Columns of indentation that are looked at: no hand indents further, and a file may be one line.
 const MOST_INDENT: usize = 256;
@@ -45,21 +46,21 @@ pub(super) fn bound_by_line(line: &str) -> Vec<Variable<'_>> {
     variables
 }
 
-/// The types of a text.
+/// The records of a text.
 pub(super) fn records(text: &str) -> Records {
     let mut reader = Reader::new(text);
     reader.read();
     reader.found
 }
 
-/// A brace that is open.
+/// An open brace.
 struct Frame<'a> {
-    /// Of an `impl` or a `trait`.
+    /// The type of an `impl`, or a trait.
     owner: Option<&'a str>,
-    /// Names of generic parameters, which stand for any type.
+    /// Names of generic parameters.
     parameters: Vec<&'a str>,
     variables: Vec<Variable<'a>>,
-    /// Columns before the line that it was opened on.
+    /// Indentation of the line that it was opened on, in columns.
     indent: usize,
 }
 
@@ -72,12 +73,13 @@ impl Frame<'_> {
 struct Reader<'a> {
     text: &'a str,
     tokens: Vec<Token<'a>>,
+    /// The current token.
     at: usize,
     found: Records,
     frames: Vec<Frame<'a>>,
     /// What belongs to the next brace: parameters and variables of a function, an `if let`, a `for`.
     next: Frame<'a>,
-    /// Names that come from other crates, and whether from the standard library.
+    /// Names that are imported from other crates, and whether from the standard library.
     imported: Vec<(&'a str, bool)>,
 }
 
@@ -139,7 +141,7 @@ impl<'a> Reader<'a> {
                 "struct" | "union" => self.structure(),
                 "enum" => self.enumeration(),
                 "trait" => self.trait_(),
-                // In types `impl` stands behind a mark.
+                // Within a type `impl` follows a mark.
                 "impl" if before == 0 || self.ends_item(before - 1) => self.impl_(),
                 "fn" => self.function(),
                 "const" | "type" => self.associated(),
@@ -155,15 +157,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Opens the brace at which this stands.
+    /// Opens a brace at the current token.
     fn open(&mut self) {
         let frame = std::mem::replace(&mut self.next, Frame::of(None));
         let (indent, _) = self.line();
         self.frames.push(Frame { indent, ..frame });
     }
 
-    /// A brace that begins its line closes what was opened as far to the right, or nothing: one of the two that belong
-    /// together may not be written yet.
+    /// A closing brace at the start of a line closes whatever was opened at its indentation or deeper, or nothing: its
+    /// partner may not be written yet.
     fn close(&mut self) {
         let (indent, is_first) = self.line();
         if is_first {
@@ -175,7 +177,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Columns before the line of the token at which this stands, and whether the token is its first.
+    /// The indentation of the current token's line, in columns, and whether the token is the first of it.
     fn line(&self) -> (usize, bool) {
         let at = self.tokens.get(self.at).map_or(self.text.len(), |token| token.at);
         let from = self.text.ceil_char_boundary(at.saturating_sub(MOST_INDENT));
@@ -188,7 +190,7 @@ impl<'a> Reader<'a> {
         matches!(self.tokens[at].text, "}" | ";" | "]" | "{" | "unsafe" | "default")
     }
 
-    /// Passes over `open … close`, at whose first token this stands, and stands behind it.
+    /// Skips `open … close` from its first token to the one after it.
     fn skip(&mut self, open: &str, close: &str) {
         let mut depth = 0usize;
         while self.at < self.tokens.len() {
@@ -207,14 +209,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// On to the brace, parenthesis or semicolon where the head of an item ends.
+    /// Skips to the brace, parenthesis or semicolon where the head of an item ends.
     fn skip_to_body(&mut self) {
         while !matches!(self.peek(0), "{" | ";" | "}" | "(") && self.at < self.tokens.len() {
             self.at += 1;
         }
     }
 
-    /// On to one of these outside brackets.
+    /// Skips to one of these tokens outside brackets.
     fn skip_to_end_of_type(&mut self, ends: &[&str]) {
         let mut depth = 0usize;
         while self.at < self.tokens.len() {
@@ -236,7 +238,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Names between `<` and `>`, at which this stands, and stands behind it.
+    /// The names between `<`, the current token, and `>`; skips to the token after it.
     fn generics(&mut self) -> Vec<&'a str> {
         if self.peek(0) != "<" {
             return Vec::new();
@@ -247,20 +249,20 @@ impl<'a> Reader<'a> {
         let mut names = Vec::new();
         let mut depth = 0usize;
         for (i, token) in within.iter().enumerate() {
-            let begins = i == 0 || (depth == 0 && within[i - 1].is(","));
+            let starts = i == 0 || (depth == 0 && within[i - 1].is(","));
             match token.text {
                 "<" | "(" | "[" => depth += 1,
                 ">" | ")" | "]" => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            if begins && token.kind == lex::TokenKind::Word {
+            if starts && token.kind == lex::TokenKind::Word {
                 names.push(token.text);
             }
         }
         names
     }
 
-    /// Through the brace, if there is one.
+    /// Opens the next brace and skips it, if there is one.
     fn enter(&mut self) {
         while !matches!(self.peek(0), "{" | ";" | "}") && self.at < self.tokens.len() {
             self.at += 1;

@@ -1,6 +1,6 @@
-//! Rust text as tokens, whatever the text: what is no Rust is read as some punctuation.
+//! Rust text as words, literals and marks, whatever the text: what is not Rust is read as punctuation.
 
-/// What a token is.
+/// The kind of a lexical token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenKind {
     /// A name or a keyword.
@@ -11,17 +11,17 @@ pub(crate) enum TokenKind {
     Mark,
 }
 
-/// A piece of code.
+/// A lexical token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token<'a> {
     pub(crate) kind: TokenKind,
-    /// Where it begins, in bytes.
+    /// The byte at which it starts.
     pub(crate) at: usize,
     pub(crate) text: &'a str,
 }
 
 impl Token<'_> {
-    /// Where it ends, in bytes.
+    /// The byte at which it ends.
     pub(crate) fn end(&self) -> usize {
         self.at + self.text.len()
     }
@@ -32,7 +32,7 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of a text without its comments. A literal that does not end goes to the end of the text.
+/// The lexical tokens of a text without its comments. An unterminated literal reaches to the end of the text.
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -101,7 +101,8 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// Of `b"…"`, `r#"…"#`, `c"…"`, `b'…'` and the like, whose letters end at `quote`; `None` if it is none of them.
+/// The end of `b"…"`, `r#"…"#`, `c"…"`, `b'…'` and the like, whose letters end at `quote`; `None` if it is none of
+/// them.
 fn end_of_prefixed(bytes: &[u8], start: usize, quote: usize) -> Option<usize> {
     match &bytes[start..quote] {
         b"b" if bytes.get(quote) == Some(&b'\'') => end_of_quote(bytes, quote),
@@ -114,8 +115,8 @@ fn end_of_prefixed(bytes: &[u8], start: usize, quote: usize) -> Option<usize> {
             let mut at = quote + n_hashes + 1;
             while let Some(byte) = bytes.get(at) {
                 at += 1;
-                let n_behind = bytes[at..].iter().take(n_hashes).take_while(|byte| **byte == b'#').count();
-                if *byte == b'"' && n_behind == n_hashes {
+                let n_closing = bytes[at..].iter().take(n_hashes).take_while(|byte| **byte == b'#').count();
+                if *byte == b'"' && n_closing == n_hashes {
                     return Some(at + n_hashes);
                 }
             }
@@ -125,14 +126,14 @@ fn end_of_prefixed(bytes: &[u8], start: usize, quote: usize) -> Option<usize> {
     }
 }
 
-/// Behind a character in quotes; `None` for a lifetime.
+/// The end of a character in quotes; `None` for a lifetime.
 fn end_of_quote(bytes: &[u8], start: usize) -> Option<usize> {
     const LONGEST: usize = 12; // '\u{10ffff}'
     if bytes.get(start + 1) == Some(&b'\\') {
         let rest = bytes.get(start + 3..bytes.len().min(start + LONGEST))?;
         return rest.iter().position(|byte| *byte == b'\'').map(|n| start + 3 + n + 1);
     }
-    // A character has up to four bytes; the one behind it has to be whole.
+    // A character has up to four bytes, and the quote must follow a whole one.
     let rest = bytes.get(start + 2..bytes.len().min(start + 6))?;
     let n = rest.iter().position(|byte| *byte == b'\'')?;
     (n == 0 || bytes[start + 1] >= 0x80).then_some(start + 2 + n + 1)
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn words_literals_and_marks_are_told_apart_and_comments_left_out() {
+    fn words_literals_and_marks_are_distinguished_and_comments_left_out() {
         let found = tokens("let a1 = 'x' + 0x1f; // b\n/* c /* d */ */ \"e\\\"f\"");
         let kinds: Vec<(TokenKind, &str)> = found.iter().map(|token| (token.kind, token.text)).collect();
         let expected = [
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_goes_to_the_end() {
+    fn what_is_unterminated_reaches_to_the_end() {
         assert_eq!(texts("a \"b c"), ["a", "\"b c"]);
         assert_eq!(texts("a r#\"b\" c"), ["a", "r#\"b\" c"]);
         assert_eq!(texts("a /* b"), ["a"]);

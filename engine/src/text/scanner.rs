@@ -1,14 +1,14 @@
 //! Follows brackets and literals through Rust text, a piece at a time, whatever the text.
 
-/// Where a text stands: the brackets that are open, and whether in code, a literal or a comment.
+/// The state of a text up to a position: the brackets that are open, and whether it is in code, a literal or a comment.
 ///
-/// Pieces may be cut anywhere. A bracket that does not fit is counted and passed over.
+/// Pieces may be cut anywhere. A closing bracket that matches none is counted and skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
-    /// Closing brackets that are due, innermost last.
+    /// The closing brackets that the open ones need, innermost last.
     due: Vec<u8>,
     mode: Mode,
-    /// How many of `due` were there at the cursor and still are.
+    /// How many of `due` were open at the cursor and still are.
     outer: usize,
     n_outer_closed: usize,
     n_stray: usize,
@@ -20,7 +20,7 @@ pub struct Scanner {
 pub(super) enum Mode {
     Code(Before),
     LineComment,
-    /// `last` is the byte before, or 0 where it already belongs to a `/*` or `*/`.
+    /// `last` is the previous byte, or 0 where it already belongs to a `/*` or `*/`.
     BlockComment {
         depth: usize,
         last: u8,
@@ -42,18 +42,18 @@ pub(super) enum Mode {
     },
 }
 
-/// What stands directly before, as far as it changes what comes.
+/// What precedes the next byte, as far as it changes that byte's meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     Nothing,
     Slash,
-    /// A word that is no literal's prefix.
+    /// A word that is not the prefix of a literal.
     Word,
     /// `b` or `c`.
     BytePrefix,
     /// `r`, `br` or `cr`.
     RawPrefix,
-    /// The same and hashes.
+    /// `r`, `br` or `cr`, and so many hashes.
     RawHashes(usize),
 }
 
@@ -64,31 +64,31 @@ impl Default for Mode {
 }
 
 impl Scanner {
-    /// Where the text stands after `prefix`, from which completions are judged.
+    /// The state after `prefix`, the text before a cursor at which completions are judged.
     pub fn after(prefix: &str) -> Self {
         let mut scanner = Self::default();
         scanner.feed(prefix);
         Self { outer: scanner.due.len(), n_outer_closed: 0, is_broken: false, ..scanner }
     }
 
-    /// Goes on through `text`.
+    /// Continues through `text`.
     pub fn feed(&mut self, text: &str) {
         self.feed_bytes(text.as_bytes());
     }
 
-    /// Goes on through bytes, as tokens give them.
+    /// Continues through bytes, which need not end at a character.
     pub fn feed_bytes(&mut self, text: &[u8]) {
         text.iter().for_each(|&byte| self.step(byte));
     }
 
-    /// Goes on through a byte; whether it was a bracket of code.
+    /// Continues through a byte. Returns whether it was a bracket of code.
     pub(super) fn feed_byte(&mut self, byte: u8) -> bool {
         let before = (self.due.len(), self.n_stray);
         self.step(byte);
         before != (self.due.len(), self.n_stray)
     }
 
-    /// Goes on through a text of code that has these brackets and ends in `mode`.
+    /// Continues through a text that starts in code, has these brackets and ends in `mode`.
     pub(super) fn feed_brackets(&mut self, brackets: &[u8], mode: Mode) {
         for &bracket in brackets {
             self.code(Before::Nothing, bracket);
@@ -100,22 +100,23 @@ impl Scanner {
         self.mode
     }
 
-    /// Brackets that are open.
+    /// How many brackets are open.
     pub fn depth(&self) -> usize {
         self.due.len()
     }
 
-    /// Brackets that were opened since the cursor and are open.
+    /// How many brackets were opened since the cursor and are still open.
     pub fn own_depth(&self) -> usize {
         self.due.len() - self.outer
     }
 
-    /// Brackets that were open at the cursor and were closed since.
+    /// How many brackets were open at the cursor and have been closed since.
     pub fn n_outer_closed(&self) -> usize {
         self.n_outer_closed
     }
 
-    /// Whether the next byte is code, or in a line comment that ends with its line; not in a literal or a block comment.
+    /// Whether the next byte is code, or in a line comment that ends with its line; not in a literal or a block
+    /// comment.
     pub fn in_code(&self) -> bool {
         matches!(self.mode, Mode::Code(_) | Mode::LineComment | Mode::QuoteName)
     }
@@ -125,7 +126,7 @@ impl Scanner {
         matches!(self.mode, Mode::LineComment | Mode::BlockComment { .. })
     }
 
-    /// Whether a closing bracket fitted none, or a character literal went on over a line, since the cursor.
+    /// Whether a closing bracket matched none, or a character literal ran over the end of a line, since the cursor.
     pub fn is_broken(&self) -> bool {
         self.is_broken
     }
@@ -146,7 +147,7 @@ impl Scanner {
         matches!(self.mode, Mode::Quote | Mode::Char { .. })
     }
 
-    /// Closing brackets that fitted none, since the text began.
+    /// How many closing brackets matched none, since the start of the text.
     pub fn n_stray(&self) -> usize {
         self.n_stray
     }
@@ -186,7 +187,7 @@ impl Scanner {
             },
             Mode::QuoteName => match byte {
                 b'\'' => Mode::Code(Before::Word),
-                // The rest of one character; of a longer name only the first is asked about.
+                // The rest of one character; only the first of a longer name matters.
                 0x80..=0xBF => Mode::QuoteName,
                 _ => self.code(Before::Word, byte),
             },

@@ -1,16 +1,16 @@
-//! Keys, tokens and passwords in a text: where they stand, and the text without them.
+//! Keys, tokens and passwords in a text: where they are, and the text without them.
 //!
 //! ```text
-//! at each word                             a format's prefix, and as much of its alphabet as the format has
-//!                                          a name that says `secret`, `=` or `:` or `(`, a literal that looks random
+//! at each word                             the prefix of a format, and as much of its alphabet as the format has
+//!                                          a name that ends with `secret`, `=` or `:` or `(`, a literal that looks random
 //! at each `://`                            user:password@
-//! at each `-----BEGIN … PRIVATE KEY…-----` the lines of base64 behind it
-//! less what was made up                    a letter again and again, `example`, `${…}`, a row of digits
+//! at each `-----BEGIN … PRIVATE KEY…-----` the lines of base64 after it
+//! less what is made up                     a letter again and again, `example`, `${…}`, a row of digits
 //! ```
 //!
-//! One pass, whatever the text: each rule looks back and ahead by a bounded number of bytes, or at bytes that no other
-//! place looks at. This knows no Rust, only literals and lines, so it reads any text; and it asks nobody whether a key
-//! is in use. `docs/reference/secrets.md` lists the rules and what they miss.
+//! One pass, whatever the text: each rule looks back and ahead by a bounded number of bytes, or at bytes that are
+//! looked at only once. This knows no Rust, only literals and lines, so it reads any text; and it asks no service
+//! whether a key is in use. `docs/reference/secrets.md` lists the rules and what they miss.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,17 +24,17 @@ mod url;
 /// A secret in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Where it stands, in bytes; both ends are boundaries of characters.
+    /// Its range in bytes; both ends are character boundaries.
     pub range: Range<usize>,
-    /// The rule that found it, by the name it has in `docs/reference/secrets.md`.
+    /// The rule that found it, by its name in `docs/reference/secrets.md`.
     pub rule: &'static str,
 }
 
-/// Stands for a secret of any length. Five of its letter in a row are taken for made up.
+/// Replaces a secret of any length. Five of its letter in a row count as made up.
 const PLACEHOLDER: &str = "xxxxxxxx";
 
-/// The secrets of a text, in their order; none overlaps another. A literal or a token that ends with the text may have
-/// been cut there, and counts from 16 characters on.
+/// The secrets of a text, in order; none overlaps another. A literal or a token that ends with the text may have been
+/// cut there, and counts from 16 characters on.
 pub fn find(text: &str) -> Vec<Finding> {
     let bytes = text.as_bytes();
     let mut findings = Vec::new();
@@ -42,7 +42,7 @@ pub fn find(text: &str) -> Vec<Finding> {
     while let Some(&byte) = bytes.get(at) {
         if is_word(byte) {
             let end = at + run(bytes, at, usize::MAX, is_word);
-            // The letter of an escape is not part of the word behind it.
+            // The letter of an escape is not part of the word after it.
             let is_escape = at > 0 && bytes[at - 1] == b'\\' && matches!(byte, b'n' | b'r' | b't');
             let word = at + usize::from(is_escape)..end;
             findings.extend(format::at(bytes, word.start));
@@ -63,7 +63,7 @@ pub fn find(text: &str) -> Vec<Finding> {
 }
 
 /// The text with each secret replaced by a run of one letter, which leaves quotes, escapes and lines as they are.
-/// Nothing is found in what it returns.
+/// [`find`] finds nothing in what it returns.
 pub fn scrub(text: &str) -> Cow<'_, str> {
     scrub_counted(text).0
 }
@@ -72,7 +72,7 @@ pub fn scrub(text: &str) -> Cow<'_, str> {
 pub fn scrub_counted(text: &str) -> (Cow<'_, str>, usize) {
     let mut clean = Cow::Borrowed(text);
     let mut n_found = 0;
-    // Again, since what is gone may have stood between a name and its value. Each round leaves fewer other letters.
+    // Repeated, since a secret may have been between a name and its value. Each round leaves fewer other letters.
     loop {
         let findings = find(&clean);
         if findings.is_empty() {
@@ -98,7 +98,7 @@ fn without(text: &str, findings: &[Finding]) -> String {
     clean
 }
 
-/// What overlaps becomes one. A format says more of a secret than the name of its variable.
+/// Merges findings that overlap. The rule of a format is more telling than that of a variable's name.
 fn merged(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| finding.range.start);
     let mut merged: Vec<Finding> = Vec::with_capacity(findings.len());
@@ -120,7 +120,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// How many bytes from `at` on `has` holds for, `most` at most.
+/// How many bytes from `at` on satisfy `has`, at most `most`.
 fn run(bytes: &[u8], at: usize, most: usize, has: impl Fn(u8) -> bool) -> usize {
     bytes.get(at..).unwrap_or_default().iter().take(most).take_while(|byte| has(**byte)).count()
 }

@@ -51,8 +51,8 @@ impl<'a> SuffixScan<'a> {
         }
     }
 
-    /// The scanner at the end of the text with `completion` at the cursor; `None` if the completion breaks the text: closes
-    /// what is not open or leaves a literal open.
+    /// The scanner at the end of the text with `completion` at the cursor; `None` if the completion breaks the text:
+    /// closes what is not open or leaves a literal open.
     pub(crate) fn scan_with(&self, completion: &str) -> Option<Scanner> {
         let mut with = self.at_cursor.clone();
         with.feed(completion);

@@ -1,4 +1,4 @@
-//! Byte-level BPE that gives back every byte string it is given.
+//! Byte-level BPE that gives back every byte string exactly.
 //!
 //! Ids: specials `0..8`, bytes `8..264`, then one id per merge in rank order. The byte map is ours:
 //! no text is ever required to be UTF-8. Pre-tokens keep a newline and the indentation after it together.
@@ -14,16 +14,16 @@ use std::sync::Mutex;
 use cache::{Cache, Words};
 pub use split::{MAX_PRETOKEN, pretokens};
 
-/// An id of one token. Vocabularies stay below 32,768.
+/// The id of a token. Vocabularies stay below 32,768.
 pub type TokenId = u16;
 
-/// End of a document, or of the middle: what the model says when the suffix should follow.
+/// The end of a document, or of the middle: the model predicts it where the suffix should follow.
 pub const END: TokenId = 0;
-/// Stands before the text after the cursor.
+/// Precedes the text after the cursor.
 pub const SUFFIX: TokenId = 1;
-/// Stands before the text up to the cursor; generation goes on from there.
+/// Precedes the text before the cursor; generation continues from there.
 pub const PREFIX: TokenId = 2;
-/// Stands before a context snippet.
+/// Precedes a context snippet.
 pub const SNIPPET: TokenId = 3;
 /// Ids below this are specials (4..8 are reserved); they decode to nothing.
 pub const N_SPECIALS: TokenId = 8;
@@ -40,9 +40,22 @@ pub const MAX_TOKEN_BYTES: usize = MAX_PRETOKEN;
 type Pairs = HashMap<(TokenId, TokenId), TokenId, BuildHasherDefault<Words>>;
 
 /// Text to tokens and back.
+///
+/// ```
+/// use nanochat_engine::Tokenizer;
+/// use nanochat_engine::text::tokenizer::{FIRST_BYTE, FIRST_MERGE, TokenId};
+///
+/// // One merge: `f` and `n` become one token.
+/// let byte = |byte: u8| FIRST_BYTE + TokenId::from(byte);
+/// let tokenizer = Tokenizer::from_merges(vec![(byte(b'f'), byte(b'n'))])?;
+/// let tokens = tokenizer.encode(b"fn f");
+/// assert_eq!(tokens, [FIRST_MERGE, byte(b' '), byte(b'f')]);
+/// assert_eq!(tokenizer.decode(&tokens), b"fn f");
+/// # Ok::<(), nanochat_engine::text::tokenizer::TokenizerError>(())
+/// ```
 pub struct Tokenizer {
     merges: Vec<(TokenId, TokenId)>,
-    /// Pair → the token it becomes; a lower id is an earlier rank.
+    /// Pair → the token that it becomes; a lower id is an earlier rank.
     pairs: Pairs,
     /// The bytes of all tokens, in id order; token i is `bytes[ends[i - 1]..ends[i]]`.
     bytes: Vec<u8>,
@@ -50,29 +63,29 @@ pub struct Tokenizer {
     /// Byte and merge tokens in the order of their bytes.
     sorted: Vec<TokenId>,
     hash: [u8; 32],
-    /// Pre-token → tokens. Whoever finds it taken does without, so no thread ever waits for another.
+    /// Pre-token → tokens. A thread that finds it locked works without it, so no thread waits for another.
     cache: Mutex<Cache>,
 }
 
-/// Why a list of merges is not a tokenizer.
+/// Why a list of merges does not make a tokenizer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizerError {
-    /// A merge uses an id that is not yet defined, or a special.
+    /// A merge uses an id that is not defined before it, or a special.
     #[error("merge {index} joins a token that is not defined before it")]
     Undefined {
-        /// Rank of the merge.
+        /// The rank of the merge.
         index: usize,
     },
-    /// The same bytes are made twice.
+    /// Two tokens have the same bytes.
     #[error("merge {index} makes a token that is already there")]
     Duplicate {
-        /// Rank of the merge.
+        /// The rank of the merge.
         index: usize,
     },
-    /// Too many merges, or a token too long.
+    /// There are too many merges, or a token is too long.
     #[error("merge {index} is beyond the limit on vocabulary or token length")]
     TooLarge {
-        /// Rank of the merge.
+        /// The rank of the merge.
         index: usize,
     },
 }
@@ -80,7 +93,7 @@ pub enum TokenizerError {
 impl Tokenizer {
     /// The tokenizer without merges: one token per byte.
     pub fn bytes() -> Self {
-        Self::from_merges(Vec::new()).expect("no merge can be malformed where there is none")
+        Self::from_merges(Vec::new()).expect("an empty list of merges is valid")
     }
 
     /// A tokenizer from its merges in rank order. Merge i makes the token `FIRST_MERGE + i`.
@@ -112,7 +125,7 @@ impl Tokenizer {
         }
         let sorted = sorted(&bytes, &ends);
         let of = |id: TokenId| &bytes[ends[usize::from(id) - 1] as usize..ends[usize::from(id)] as usize];
-        // Of equal tokens the later one is too many, and of several such the first is the error.
+        // Of equal tokens the later one is in error; of several such errors the first is reported.
         let duplicates = sorted.windows(2).filter(|pair| of(pair[0]) == of(pair[1])).map(|pair| pair[1]);
         if let Some(id) = duplicates.min() {
             return Err(TokenizerError::Duplicate { index: usize::from(id - FIRST_MERGE) });
@@ -133,20 +146,20 @@ impl Tokenizer {
         &self.merges
     }
 
-    /// Specials, bytes and merges.
+    /// How many tokens there are: specials, bytes and merges.
     pub fn vocab_size(&self) -> usize {
         self.ends.len()
     }
 
-    /// Tokens of any byte string; never a special.
+    /// The tokens of any byte string; never a special.
     pub fn encode(&self, text: &[u8]) -> Vec<TokenId> {
         let mut tokens = Vec::with_capacity(text.len() / 3 + 1);
         self.encode_into(text, &mut tokens, |_, _| ());
         tokens
     }
 
-    /// Appends the tokens of a byte string. `each` hears of each pre-token how many bytes it has and how many tokens
-    /// there are behind it. What pre-token begins at a byte depends on nothing before that byte.
+    /// Appends the tokens of a byte string. `each` is called per pre-token with its bytes and the number of tokens
+    /// after it. Which pre-token starts at a byte depends on nothing before that byte.
     pub fn encode_into(&self, text: &[u8], tokens: &mut Vec<TokenId>, mut each: impl FnMut(usize, usize)) {
         let mut shared = self.cache.try_lock();
         let mut own = Cache::default();
@@ -180,22 +193,22 @@ impl Tokenizer {
         &self.bytes[self.ends[token - 1] as usize..self.ends[token] as usize]
     }
 
-    /// blake3 of the merges: the tokenizer's name.
+    /// blake3 of the merges, which identifies the tokenizer.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
-    /// The tokens that may come next where `bytes` are still to be written: those that begin with them or
-    /// are a beginning of them. In id order; all but the specials where `bytes` is empty.
+    /// The tokens that may come next where `bytes` are still to be written: those that start with them or are a prefix
+    /// of them. In id order; all but the specials where `bytes` is empty.
     pub fn tokens_compatible_with(&self, bytes: &[u8]) -> Vec<TokenId> {
         let below = |limit: &[u8]| self.sorted.partition_point(|&id| self.token_bytes(id) < limit);
         let start = below(bytes);
         let longer = self.sorted[start..].partition_point(|&id| self.token_bytes(id).starts_with(bytes));
         let mut found = self.sorted[start..start + longer].to_vec();
         for len in 1..bytes.len().min(MAX_TOKEN_BYTES + 1) {
-            let beginning = &bytes[..len];
-            let at = below(beginning);
-            found.extend(self.sorted.get(at).filter(|&&id| self.token_bytes(id) == beginning));
+            let prefix = &bytes[..len];
+            let at = below(prefix);
+            found.extend(self.sorted.get(at).filter(|&&id| self.token_bytes(id) == prefix));
         }
         found.sort_unstable();
         found
@@ -253,7 +266,7 @@ impl fmt::Debug for Tokenizer {
 /// All tokens but the specials in the order of their bytes, equal ones in the order of their ids.
 fn sorted(bytes: &[u8], ends: &[u32]) -> Vec<TokenId> {
     let first = usize::from(FIRST_BYTE);
-    // Most comparisons are decided by the first eight bytes, held beside the id.
+    // Most comparisons are decided by the first eight bytes, kept with the id.
     let mut keyed: Vec<(u64, &[u8], TokenId)> = (first..ends.len())
         .map(|id| {
             let token = &bytes[ends[id - 1] as usize..ends[id] as usize];

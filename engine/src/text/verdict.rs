@@ -1,10 +1,10 @@
-//! Does this text fit here? Brackets, literals and, for a whole file, the grammar.
+//! Whether a completion fits between two texts: by brackets, by literals and, for a whole file, by the grammar.
 
 use super::parser::{MAX_PARSED_BYTES, MAX_PARSED_DEPTH, is_shallow, parses};
 use super::scanner::Scanner;
 use super::suffix::SuffixScan;
 
-/// What the syntax says of a completion in its place.
+/// Whether a completion fits in its place, by syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Prefix, completion and suffix together parse as a file.

@@ -1,22 +1,22 @@
-//! What dependencies say, kept for all workspaces and servers of a user.
+//! Indexes and symbols of dependencies, kept for all workspaces and servers of a user.
 //!
 //! ```text
 //! <folder>/
-//!   stamps/<folder and tokenizer>   what a package looked like, and the key of its stream: nothing is read twice
+//!   stamps/<folder and tokenizer>   the stamp of a package, and the key of its stream: nothing is read twice
 //!   streams/<key>                   its tokens; the key is a hash of its text and of the tokenizer
-//!   symbols/<folder>              what a package looked like, and what its types have: see [`super::symbols`]
-//!   indexes/<set of keys>           one index over the streams of a whole closure: see [`super::index`]
+//!   symbols/<folder>                the stamp of a package, and its symbols: see [`crate::symbols`]
+//!   indexes/<set of keys>           one index of the streams of all packages: see [`crate::memory::Library`]
 //!   lock                            held by the process that encodes
 //! ```
 //!
 //! ```text
-//! packages → stamps → keys → index there?  open it
-//!                            otherwise     streams (encoded where they are not there) → index
+//! packages → stamps → keys → index exists?  open it
+//!                            otherwise      streams (encoded where they are missing) → index
 //! ```
 //!
-//! Everything is written beside its place and renamed, and is hashed when it is read: what is damaged is made anew.
-//! Indexes are synced before they get their names. Streams and stamps are not: one that a power cut takes costs the
-//! encoding of a package, and some hundred syncs would cost more than all of it.
+//! Every file is written under a temporary name and renamed, and is hashed when it is read: damaged files are rebuilt.
+//! Indexes are synced before they get their names. Streams and stamps are not: one lost in a power cut costs the
+//! encoding of a package, and some hundred syncs would cost more than encoding all of them.
 
 mod build;
 mod files;
@@ -37,66 +37,66 @@ use crate::text::tokenizer::Tokenizer;
 use crate::{Cancel, Cancelled};
 use files::Hash;
 
-/// A package with more source is left out: bindings and tables, nearly always.
+/// A package with more source is left out: nearly always it is bindings or tables.
 const MOST_PACKAGE_BYTES: u64 = 8 << 20;
-/// How often a process asks whether the one before it is done.
+/// How often a process checks whether the one before it is done.
 const POLL: Duration = Duration::from_millis(100);
-/// What a process that died left behind is removed after this long. Younger files may be those of a process that writes
-/// without the lock, since it could not have it, so that holding the lock does not show that they are left behind.
+/// Temporary files of a process that died are removed after this long. Younger ones may belong to a process that writes
+/// without the lock because it could not get it, so holding the lock does not prove that they are abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 /// Stamps of packages that no workspace has opened for so long are removed.
 const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// The cache's folder.
+/// A cache of indexes and symbols, in a folder.
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
     most_bytes: u64,
 }
 
-/// What a library is to be made of, and how.
+/// What a library is made from, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The packages; their order does not matter.
     pub packages: &'a [Package],
-    /// What encodes them.
+    /// The tokenizer that encodes them.
     pub tokenizer: &'a Tokenizer,
-    /// Threads that encode and sort.
+    /// How many threads encode and sort.
     pub n_threads: usize,
-    /// Ends the work after the package it is at.
+    /// Ends the work after the current package.
     pub cancel: &'a Cancel,
 }
 
-/// What happens while a library is made. Names no more of the user's than packages and files.
+/// What happens while a library is made. Of the user's data it names only packages and files.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Something is left out.
+    /// A package or a file is left out.
     Skipped {
-        /// A package, or a file of one.
+        /// The name of the package or the path of the file.
         what: String,
-        /// Why.
+        /// Why it is left out.
         reason: String,
     },
-    /// Another process is at work here; this one waits for it.
+    /// Another process works on this cache; this one waits for it.
     Waiting,
-    /// Something in the cache was of no use and is made anew.
+    /// A file of the cache is damaged and is rebuilt.
     Damaged {
-        /// The file.
+        /// The damaged file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// What is written cannot be kept: the library is there, or a part of it, until this process ends.
+    /// The library cannot be stored: it, or a part of it, is in memory until this process ends.
     NotKept {
-        /// Why not.
+        /// Why it cannot be stored.
         reason: String,
     },
-    /// A part of the library, to be used until there is more.
+    /// A part of the library, to be used until more is ready.
     Partial(Library),
 }
 
 impl Cache {
-    /// Bytes that a cache takes at most, unless told otherwise.
+    /// The default limit on the bytes of a cache.
     pub const MOST_BYTES: u64 = 4 << 30;
 
     /// A cache in a folder, which need not exist yet.
@@ -104,14 +104,14 @@ impl Cache {
         Self { folder: folder.into(), most_bytes: Self::MOST_BYTES }
     }
 
-    /// This cache with another limit. What was used least lately goes first.
+    /// This cache with another limit. The least recently used files are removed first.
     #[must_use]
     pub fn with_most_bytes(self, most_bytes: u64) -> Self {
         Self { most_bytes, ..self }
     }
 
     /// The library of some packages: from the cache, or made now. Whatever goes wrong on the disk is an event, and the
-    /// library then holds as much as could be had.
+    /// library then holds as much as could be read.
     pub fn library(&self, request: &Request<'_>, tell: &mut dyn FnMut(Event)) -> Result<Library, Cancelled> {
         if request.packages.is_empty() {
             return Ok(Library::default());
@@ -121,7 +121,7 @@ impl Cache {
             let reason = format!("it has {} MiB of source: bindings or tables", stamp >> 20);
             tell(Event::Skipped { what: package, reason });
         }
-        // What is damaged is told below, under the lock: until then another process may make it anew.
+        // Damage is reported below, under the lock: until then another process may rebuild the file.
         if let Some(library) = self.open(&wanted, request, &mut |_| ()) {
             return Ok(library);
         }
@@ -132,7 +132,7 @@ impl Cache {
                 None
             }
         };
-        // What the process before this one has made need not be made again.
+        // The process before this one may have made what is wanted.
         wanted.recall();
         if let Some(library) = self.open(&wanted, request, tell) {
             return Ok(library);
@@ -144,7 +144,7 @@ impl Cache {
         Ok(library)
     }
 
-    /// Looks at the packages from outside.
+    /// The packages with their stamps, and those that are too large.
     fn wanted<'a>(&self, request: &Request<'a>) -> Wanted<'a> {
         let found = Mutex::new(Vec::with_capacity(request.packages.len()));
         let next = AtomicUsize::new(0);
@@ -160,7 +160,7 @@ impl Cache {
         });
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_by_key(|(package, _)| (&package.name, &package.version, &package.folder));
-        // A package that lies in two folders, vendored and downloaded for example, would be read twice.
+        // A package that is in two folders, vendored and downloaded for example, would be read twice.
         found.dedup_by(|(second, _), (first, _)| (&first.name, &first.version) == (&second.name, &second.version));
         let mut wanted = Wanted { packages: Vec::new(), too_large: Vec::new() };
         for (package, stamp) in found {
@@ -171,13 +171,13 @@ impl Cache {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&request.tokenizer.hash()).update(package.folder.as_os_str().as_encoded_bytes());
             let path = self.folder.join("stamps").join(hasher.finalize().to_hex().as_str());
-            wanted.packages.push(Known { package, stamp: stamp.hash, path, key: None });
+            wanted.packages.push(KnownPackage { package, stamp: stamp.hash, path, key: None });
         }
         wanted.recall();
         wanted
     }
 
-    /// The index of these packages, if there is one that is whole.
+    /// The index of these packages, if there is an intact one.
     fn open(&self, wanted: &Wanted<'_>, request: &Request<'_>, tell: &mut dyn FnMut(Event)) -> Option<Library> {
         let keys: Option<Vec<Hash>> = wanted.packages.iter().map(|known| known.key).collect();
         let library = self.open_index(&identity(request.tokenizer, &keys?), tell)?;
@@ -208,9 +208,9 @@ impl Cache {
         self.folder.join("streams").join(blake3::Hash::from(*key).to_hex().as_str())
     }
 
-    /// Waits for other processes to be done. Encoding at the same time they would do the same work, or slow each other.
-    /// Where the file system has no locks, the file is not locked: each process then does all the work, and files still
-    /// get their names whole.
+    /// Waits for other processes to be done. Encoding at the same time they would do the same work, or slow each other
+    /// down. Where the file system has no locks, the file is not locked: each process then does all the work, and files
+    /// are still renamed into place whole.
     fn lock(&self, cancel: &Cancel, tell: &mut dyn FnMut(Event)) -> Result<io::Result<File>, Cancelled> {
         let path = self.folder.join("lock");
         let open = || {
@@ -240,8 +240,8 @@ impl Cache {
         }
     }
 
-    /// Removes what was used least lately, down to the limit, and what was left behind or forgotten. Stamps do not
-    /// count: without them no index is found, and all of them together are smaller than one.
+    /// Removes the least recently used files, down to the limit, and abandoned or forgotten ones. Stamps do not count
+    /// towards the limit: without them no index is found, and all of them together are smaller than one.
     fn clean(&self) {
         let mut found: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for folder in ["indexes", "streams", "symbols", "stamps"] {
@@ -249,7 +249,7 @@ impl Cache {
             for entry in entries {
                 let Ok(metadata) = entry.metadata() else { continue };
                 let time = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                // One that is not removed for its age may be in the middle of being written.
+                // A temporary file may be in the middle of being written: only its age counts.
                 let is_temporary = entry.file_name().as_encoded_bytes().starts_with(b".");
                 let most_age = match folder {
                     _ if is_temporary => ABANDONED,
@@ -270,7 +270,8 @@ impl Cache {
             if n_bytes <= self.most_bytes {
                 break;
             }
-            // A server that has it mapped keeps it. Where the system does not let go of a mapped file, it stays until it does.
+            // A server that has it mapped keeps it. Where the system cannot remove a mapped file, it stays until it
+            // can.
             if fs::remove_file(path).is_ok() {
                 n_bytes -= len;
             }
@@ -278,25 +279,25 @@ impl Cache {
     }
 }
 
-/// The packages that are to be indexed.
+/// The packages to be indexed.
 struct Wanted<'a> {
-    packages: Vec<Known<'a>>,
-    /// Name and bytes.
+    packages: Vec<KnownPackage<'a>>,
+    /// Names and bytes of packages that are left out.
     too_large: Vec<(String, u64)>,
 }
 
-/// A package and what is known of it.
-struct Known<'a> {
+/// A package and what the cache knows of it.
+struct KnownPackage<'a> {
     package: &'a Package,
     stamp: Hash,
     /// Where its stamp is kept.
     path: PathBuf,
-    /// Of its stream.
+    /// The key of its stream, if that is known.
     key: Option<Hash>,
 }
 
 impl Wanted<'_> {
-    /// Looks for stamps that still hold.
+    /// Looks for stamps that still match.
     fn recall(&mut self) {
         for known in self.packages.iter_mut().filter(|known| known.key.is_none()) {
             known.key = files::read_stamp(&known.path, &known.stamp);
@@ -304,7 +305,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Of the index over these streams.
+/// The identity of the index of these streams.
 fn identity(tokenizer: &Tokenizer, keys: &[Hash]) -> IndexId {
     let mut hasher = blake3::Hasher::new();
     keys.iter().for_each(|key| {
@@ -314,7 +315,7 @@ fn identity(tokenizer: &Tokenizer, keys: &[Hash]) -> IndexId {
 }
 
 /// The crates of a standard library whose source is in `library`: the folder `lib/rustlib/src/rust/library` of a
-/// toolchain. None where there is no such folder.
+/// toolchain. Empty where there is no such folder.
 pub fn std_packages(library: &Path) -> Vec<Package> {
     let entries = fs::read_dir(library).into_iter().flatten().flatten();
     let mut packages: Vec<Package> = entries
@@ -330,7 +331,7 @@ pub fn std_packages(library: &Path) -> Vec<Package> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Whoever panicked did not hold the lock while it changed anything.
+    // A thread that panicked did not hold the lock while it changed anything.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! Where a workspace's code lies, in plain terms: what `lsp::workspace` answers and everything else reads.
+//! Where a workspace's code is: the packages that `lsp::workspace` finds by asking cargo, and their files.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -14,6 +14,20 @@ pub use crate::text::SourceFile;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The packages of one workspace and of its exactly locked dependencies.
+///
+/// ```
+/// use nanochat_engine::Sources;
+/// use nanochat_engine::workspace::sources::Role;
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("lib.rs"), "pub fn answer() -> u8 {\r\n    42\r\n}\r\n")?;
+/// std::fs::write(folder.path().join("notes.md"), "not Rust")?;
+/// let (files, skipped) = Sources::folder(folder.path()).collect(&[Role::Member]);
+/// assert_eq!((files.len(), skipped.len()), (1, 0));
+/// assert_eq!(files[0].name, "lib.rs");
+/// assert_eq!(files[0].text, "pub fn answer() -> u8 {\n    42\n}\n", "line ends are those of Unix");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The workspace's root folder.
@@ -25,31 +39,31 @@ pub struct Sources {
 /// One package whose source is on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Name in `Cargo.toml`.
+    /// The name in `Cargo.toml`.
     pub name: String,
-    /// Version in `Cargo.toml` or `Cargo.lock`.
+    /// The version in `Cargo.toml` or `Cargo.lock`.
     pub version: String,
-    /// Rust edition, `2015` where none is stated.
+    /// The Rust edition, `2015` where none is stated.
     pub edition: String,
-    /// SPDX expression, where stated.
+    /// The licence as an SPDX expression, where stated.
     pub licence: Option<String>,
     /// The folder that holds its `Cargo.toml`.
     pub folder: PathBuf,
-    /// What the workspace is to it.
+    /// What it is to the workspace.
     pub role: Role,
 }
 
 /// What a package's files look like from outside, without reading them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Of the names, lengths and times of the `.rs` files; another one where anything was changed.
+    /// A hash of the names, lengths and times of the `.rs` files; it differs where anything was changed.
     pub hash: [u8; 32],
-    /// Bytes of these files.
+    /// Bytes of these files together.
     pub n_bytes: u64,
 }
 
 impl Package {
-    /// What [`Sources::collect`] would read, without reading it; for no folder, that of no files.
+    /// A stamp of what [`Sources::collect`] would read, without reading it. A missing folder has the stamp of no files.
     pub fn stamp(&self) -> Stamp {
         let is_source = |entry: &ignore::DirEntry| entry.path().extension().is_some_and(|extension| extension == "rs");
         let mut files = Vec::new();
@@ -74,7 +88,7 @@ impl Package {
     fn walk(&self) -> ignore::Walk {
         let mut walk = WalkBuilder::new(&self.folder);
         // The user's own code follows the user's rules, with or without git. A dependency's package was
-        // published as it lies, so rules above it (a vendored folder is often ignored) do not concern it.
+        // published as it is, so rules above it (a vendored folder is often ignored) do not concern it.
         let is_member = self.role == Role::Member;
         let is_package = |folder: &Path| folder.join("Cargo.toml").is_file();
         walk.follow_links(false)
@@ -106,7 +120,7 @@ pub enum Role {
 }
 
 impl Sources {
-    /// One folder taken for a member, whatever cargo would say of it.
+    /// One folder as a single member, whether or not cargo would take it for a package.
     pub fn folder(folder: &Path) -> Self {
         let package = Package {
             name: String::new(),
@@ -128,9 +142,9 @@ impl Sources {
 /// A file that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where it lies.
+    /// Where it is on the disk.
     pub path: PathBuf,
-    /// Why, for the user to read.
+    /// Why it was left out, for the user to read.
     pub reason: String,
 }
 
@@ -139,9 +153,9 @@ pub struct Skipped {
 pub struct Listed {
     /// As [`SourceFile::name`].
     pub name: String,
-    /// Where it lies.
+    /// Where it is on the disk.
     pub path: PathBuf,
-    /// Its package's place in [`Sources::packages`].
+    /// The index of its package in [`Sources::packages`].
     pub package: usize,
 }
 
@@ -154,8 +168,8 @@ impl Listed {
         }
     }
 
-    /// The files of several packages by name, each once: a package inside another's folder meets the outer one's files
-    /// again.
+    /// The files of several packages by name, each once: the files of a package inside another's folder are listed with
+    /// both.
     pub fn joined(lists: impl IntoIterator<Item = Vec<Self>>) -> Vec<Self> {
         let mut seen = HashSet::new();
         let mut files = BTreeMap::new();
@@ -194,14 +208,14 @@ impl Sources {
         (files, skipped.into_iter().map(|(path, reason)| Skipped { path, reason }).collect())
     }
 
-    /// The dependencies that no member's files were read from: one that lies in the workspace may be a part of a member.
+    /// The dependencies that no member's files were read from: one inside the workspace may be a part of a member.
     pub fn dependencies(&self, files: &[SourceFile]) -> Vec<Package> {
         let was_read = |package: &Package| files.iter().any(|file| file.path.starts_with(&package.folder));
         let is_other = |package: &&Package| !package.folder.starts_with(&self.root) || !was_read(package);
         self.packages.iter().filter(|package| package.role == Role::Dependency).filter(is_other).cloned().collect()
     }
 
-    /// The `.rs` files of one package, not read, and what was left out, as [`Sources::collect`] says.
+    /// The `.rs` files of one package, without their text, and what was left out, by the rules of [`Sources::collect`].
     pub fn list(&self, package_idx: usize) -> (Vec<Listed>, Vec<Skipped>) {
         let package = &self.packages[package_idx];
         let (mut listed, mut skipped) = (Vec::new(), Vec::new());
@@ -234,8 +248,8 @@ impl Sources {
         (listed, skipped)
     }
 
-    /// The file's name, with `/`: a member's relative to the workspace, or to the package where that lies
-    /// outside the workspace, then after `name-version`, as for a dependency.
+    /// The file's name, with `/`: a member's relative to the workspace; that of a dependency, or of a member outside
+    /// the workspace's folder, after `name-version` and relative to the package.
     fn name_of(&self, package: &Package, path: &Path) -> Option<String> {
         let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_str().map(str::to_owned)).collect();
         let in_workspace = if package.role == Role::Member { path.strip_prefix(&self.root).ok() } else { None };
@@ -252,14 +266,14 @@ impl Sources {
     }
 }
 
-/// The text with `\n` where it has `\r\n`: to the compiler they are the same, to a tokenizer they are not.
+/// The text with `\n` for each `\r\n`: to the compiler they are the same, to a tokenizer they are not.
 pub fn unix_lines(text: String) -> String {
     if text.contains("\r\n") { text.replace("\r\n", "\n") } else { text }
 }
 
 /// A file's text; the reason where it is to be left out.
 fn read(path: &Path) -> Result<String, String> {
-    // Not the length that the folder states: the file may grow while it is read.
+    // Not the length in the metadata: the file may grow while it is read.
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
@@ -280,7 +294,7 @@ mod tests {
         Package { name: name.into(), version: "1.2.3".into(), edition: "2024".into(), licence: None, folder, role }
     }
 
-    /// Writes files, `//- path` before each, and answers for one member at the root and one dependency beside it.
+    /// Writes files, `//- path` before each, and gives a member at the root, one inside it, and a dependency outside.
     fn workspace(files: &str) -> (tempfile::TempDir, Sources) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for file in files.split("//- ").skip(1) {

@@ -12,7 +12,7 @@
 //!                                     run what it configures)
 //! ~/.cache/nanochat/                  (or $NANOCHAT_HOME too)
 //!   tune.toml                         what the autotuner measured on this machine
-//!   eval/                             dependencies that evaluations built, and which holes passed their gates
+//!   eval/                             dependencies that evaluations built, and which holes passed the filters
 //!   memory/                           indexes of dependencies, for all workspaces
 //! ```
 
@@ -31,36 +31,49 @@ mod tables;
 pub use durable::write_durably;
 
 /// The data directory.
+///
+/// ```
+/// use std::path::Path;
+/// use nanochat_engine::workspace::store::Store;
+///
+/// let folder = tempfile::tempdir()?;
+/// let store = Store::at(folder.path());
+/// let (key, was_created) = store.load_key_or_create()?;
+/// assert!(was_created);
+/// assert!(store.load_trust()?.trusted(key.public().id()).is_some(), "users trust their own key");
+/// assert!(store.checkpoint_path(Path::new("my-crate")).starts_with(folder.path()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
-    /// Where what can be had again is kept; below the root unless the platform has a place for it.
+    /// Where data that can be recomputed is kept; below the root unless the platform has a place for it.
     cache: PathBuf,
 }
 
-/// Why the data directory did not do what was asked.
+/// Why an operation on the data directory failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The platform does not say where the user's data lies.
+    /// The platform has no place for the user's data.
     #[error("there is no home directory to keep keys and checkpoints in; set NANOCHAT_HOME to a folder")]
     NoHome,
     /// The file system refused.
     #[error("cannot {action} {} ({source}); check the path, its permissions and the free space", path.display())]
     Io {
-        /// What was tried.
+        /// What was tried, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder that it was tried on.
         path: PathBuf,
-        /// Why not.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A key file does not hold a key.
     #[error("{}: {source}", path.display())]
     Key {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: SignError,
     },
     /// Other users can read the signing key, and may have.
@@ -69,43 +82,43 @@ pub enum StoreError {
         path.display()
     )]
     KeyExposed {
-        /// The file.
+        /// The key file.
         path: PathBuf,
     },
     /// `trust.toml` or `marks.toml` does not hold what it should.
-    #[error("{} cannot be read ({reason}); correct it, or move it away to start afresh", path.display())]
+    #[error("{} cannot be read ({reason}); correct it, or move it away to start with an empty one", path.display())]
     Table {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Two keys would go by one id.
+    /// Two keys would have one id.
     #[error("another key with id {id} is already trusted as `{name}`; ask the owner of the new one to make another")]
     KeyIdTaken {
-        /// The id of both.
+        /// The id that the two keys share.
         id: KeyId,
-        /// The name of the first.
+        /// The name under which the first is trusted.
         name: String,
     },
     /// The key was revoked before.
     #[error("key {id} is revoked; delete its entry in `trust.toml` if that was a mistake, or use another key")]
     Revoked {
-        /// Its id.
+        /// The id of the key.
         id: KeyId,
     },
     /// There is no checkpoint yet.
     #[error("there is no checkpoint at {}; run `cargo nanochat train`", path.display())]
     Missing {
-        /// Where it would be.
+        /// The path where it was expected.
         path: PathBuf,
     },
     /// The checkpoint is not usable, or could not be written.
     #[error("{}: {source}", path.display())]
     Checkpoint {
-        /// The file.
+        /// The file of the checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: CheckpointError,
     },
 }
@@ -132,42 +145,42 @@ impl Store {
         }
     }
 
-    /// The root folder.
+    /// The root folder of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the checkpoint of a workspace lies, present or not.
+    /// The path of a workspace's checkpoint, whether or not it exists.
     pub fn checkpoint_path(&self, workspace_root: &Path) -> PathBuf {
         self.workspace_dir(workspace_root).join("checkpoint.ncz")
     }
 
-    /// Where the training state of a workspace lies, present or not.
+    /// The folder of a workspace's training state, whether or not it exists.
     pub fn state_dir(&self, workspace_root: &Path) -> PathBuf {
         self.workspace_dir(workspace_root).join("training")
     }
 
-    /// Where the autotuner's table lies, present or not: see [`crate::tune`].
+    /// The path of the autotuner's table, whether or not it exists: see [`crate::tune`].
     pub fn tune_path(&self) -> PathBuf {
         self.cache.join("tune.toml")
     }
 
-    /// Where evaluations keep what the next one can use, present or not.
+    /// The folder where evaluations keep what the next one can reuse, whether or not it exists.
     pub fn eval_cache_path(&self) -> PathBuf {
         self.cache.join("eval")
     }
 
-    /// Where indexes of dependencies are kept: see [`crate::workspace::cache`].
+    /// The folder of the indexes of dependencies: see [`crate::workspace::cache`].
     pub fn memory_dir(&self) -> PathBuf {
         self.cache.join("memory")
     }
 
-    /// Where the user's own public key lies, present or not; what others are given to trust.
+    /// The path of the user's own public key, whether or not it exists; others need this file to trust the user.
     pub fn public_key_path(&self) -> PathBuf {
         self.root.join("key.pub")
     }
 
-    /// Where the user's own secret key lies, present or not.
+    /// The path of the user's own secret key, whether or not it exists.
     pub fn secret_key_path(&self) -> PathBuf {
         self.root.join("key.secret")
     }
@@ -184,7 +197,7 @@ impl Store {
                 let fresh = SecretKey::generate().map_err(|source| StoreError::Key { path: path.clone(), source })?;
                 created =
                     durable::create_private(&path, fresh.to_text().as_bytes()).map_err(io_error("create", &path))?;
-                // Read back: it is the other process's key if that was faster.
+                // Read back: if another process was faster, it is that one's key.
                 self.load_key()?.ok_or_else(|| StoreError::Missing { path: path.clone() })?
             }
         };
@@ -202,7 +215,7 @@ impl Store {
         text.map(|text| text.parse().map_err(|source| StoreError::Key { path, source })).transpose()
     }
 
-    /// Whom this user believes: their own key, those of `trust.toml`, and the marks of `marks.toml`.
+    /// What this user trusts: their own key, those of `trust.toml`, and the marks of `marks.toml`.
     pub fn load_trust(&self) -> Result<Trust, StoreError> {
         let mut trust = self.load_tables()?;
         if let Some(key) = self.load_public_key()? {
@@ -245,8 +258,8 @@ impl Store {
         self.raise_mark(key, model_id, version)
     }
 
-    /// Signs a checkpoint with the next version and puts it at `path`, whole or not at all. The version is
-    /// above every one that this key gave this model, and at least `checkpoint.manifest.version`.
+    /// Signs a checkpoint with the next version and writes it to `path`, whole or not at all. The version is above
+    /// every version that this key gave this model, and at least `checkpoint.manifest.version`.
     pub fn install(&self, checkpoint: &Checkpoint, key: &SecretKey, path: &Path) -> Result<Manifest, StoreError> {
         let _lock = self.lock()?;
         let trust = self.load_trust()?;
@@ -263,13 +276,13 @@ impl Store {
         Ok(manifest)
     }
 
-    /// Whether the user has said that cargo may run what this workspace configures. One that moved is another.
+    /// Whether the user allowed cargo to run what this workspace configures. A workspace that moved is another one.
     pub fn trusts_workspace(&self, workspace_root: &Path) -> Result<bool, StoreError> {
         let record = read_if_there(&self.workspace_dir(workspace_root).join(TRUSTED))?;
         Ok(record.is_some_and(|record| record == trusted_text(workspace_root)))
     }
 
-    /// Remembers that the user has said so.
+    /// Remembers that the user allowed cargo to run what this workspace configures.
     pub fn trust_workspace(&self, workspace_root: &Path) -> Result<(), StoreError> {
         let path = self.workspace_dir(workspace_root).join(TRUSTED);
         write_file(&path, trusted_text(workspace_root).as_bytes())
@@ -294,7 +307,7 @@ impl Store {
         Ok(checkpoint)
     }
 
-    /// `workspaces/<name>-<hash>`: the name is for people, the hash of the whole path tells equal names apart.
+    /// `workspaces/<name>-<hash>`: the name is for people, the hash of the whole path distinguishes equal names.
     fn workspace_dir(&self, workspace_root: &Path) -> PathBuf {
         let absolute = || std::path::absolute(workspace_root).unwrap_or_else(|_| workspace_root.to_owned());
         let root = fs::canonicalize(workspace_root).unwrap_or_else(|_| absolute());
@@ -352,10 +365,10 @@ impl Store {
 const TRUST: &str = "trust.toml";
 const MARKS: &str = "marks.toml";
 const TRUSTED: &str = "trusted";
-/// What the user's own key is called.
+/// The name of the user's own key.
 const OWN_KEY: &str = "this user";
 
-/// The whole path, which the folder's short hash stands for.
+/// The whole path, since the folder is named by a short hash of it.
 fn trusted_text(workspace_root: &Path) -> String {
     let root = fs::canonicalize(workspace_root).unwrap_or_else(|_| workspace_root.to_owned());
     format!("cargo may run what this workspace configures:\n{}\n", root.display())

@@ -2,6 +2,6 @@
 
 fn main() {
     nanochat_eval::sandbox::become_helper_if_asked();
-    // A person started it: there is nothing here for them.
+    // A person started it; it has no other use.
     std::process::exit(2);
 }

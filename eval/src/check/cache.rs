@@ -1,14 +1,14 @@
-//! What a run takes over from earlier ones: the dependencies that cargo built, and which holes passed the gates.
+//! What a run reuses from earlier ones: the dependencies that cargo built, and which holes passed the filters.
 //!
 //! ```text
-//! <root>/builds/<key>/   a target folder without the crates that holes are cut from
+//! <root>/builds/<key>/   target folder without the crates that holes are cut from
 //! <root>/gates/<key>     the lines of one project in gates.jsonl
-//! <root>/locks/          one file for all keys of a kind that end alike
+//! <root>/locks/          one file for all keys of a kind with the same last digit
 //! ```
 //!
-//! A key is a hash of all that the content follows from. Entries are written beside their place and renamed into it, and
-//! a build that is being copied stays in its place, so runs that share the folder see whole ones or none; candidates see
-//! none of it. cargo looks at each artefact's own fingerprint once more, so a build that does not fit costs time and
+//! A key is a hash of everything that the content depends on. Entries are written to a temporary name and renamed, and
+//! a build that is being copied is not replaced, so runs that share the folder see complete entries or none; candidates
+//! see none of it. cargo checks each artefact's own fingerprint again, so a build that does not fit costs time and
 //! changes no verdict.
 
 use std::ffi::OsStr;
@@ -20,14 +20,14 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Most builds that are kept; of more, the one that was not used for the longest time goes, unless it is being copied.
+/// Most builds that are kept; the least recently used one is removed, unless it is being copied.
 const MAX_BUILDS: usize = 6;
-/// Most outcomes of gates, of a few kilobytes each.
+/// Most outcomes of hole filters that are kept, of a few kilobytes each.
 const MAX_GATES: usize = 2000;
-/// Says when an entry was used.
+/// Marker file; its time is when the entry was last used.
 const USED: &str = "nanochat-used";
 
-/// The folder.
+/// The cache folder; errors only cost time.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     root: PathBuf,
@@ -38,8 +38,8 @@ impl Cache {
         Self { root: root.to_path_buf() }
     }
 
-    /// Copies the build of that key into a target folder that is empty; whether there was one. What went wrong half way
-    /// leaves the folder empty.
+    /// Copies the build of that key into a target folder that is empty; whether there was one. If copying fails half way,
+    /// the folder is empty again.
     pub(crate) fn take_build(&self, key: &str, target: &Path) -> bool {
         let taken = || -> io::Result<bool> {
             let lock = self.lock_file("builds", key)?;
@@ -59,7 +59,7 @@ impl Cache {
         })
     }
 
-    /// Keeps a target folder but for what has one of these words in its name.
+    /// Keeps a target folder, without files that have one of these words in their name.
     pub(crate) fn keep_build(&self, key: &str, target: &Path, without: &[String]) {
         let is_kept = |name: &OsStr| !without.iter().any(|word| name.to_string_lossy().contains(word.as_str()));
         self.keep("builds", key, MAX_BUILDS, |new| {
@@ -71,7 +71,7 @@ impl Cache {
     pub(crate) fn take_lines<T: DeserializeOwned>(&self, key: &str) -> Option<Vec<T>> {
         let bytes = fs::read(self.place("gates", key).join("lines.jsonl")).ok()?;
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        // Another version's are made again.
+        // Lines of another version are computed again.
         let lines = lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()?;
         let _ = fs::write(self.place("gates", key).join(USED), "");
         Some(lines)
@@ -90,7 +90,7 @@ impl Cache {
         self.root.join(kind).join(key)
     }
 
-    /// A cache that cannot be written, or not be locked, is none: the next run is slower.
+    /// Writes an entry. If that fails, the next run is only slower.
     fn keep(&self, kind: &str, key: &str, most: usize, write: impl FnOnce(&Path) -> io::Result<()>) {
         let kept = || -> io::Result<()> {
             let folder = self.root.join(kind);
@@ -98,7 +98,7 @@ impl Cache {
             let new = tempfile::Builder::new().prefix(".new-").tempdir_in(&folder)?;
             let whole = new.path().join("whole");
             write(&whole)?;
-            // Where another run is at it, what is there stays: it is as good.
+            // If another run uses the entry, it stays: it is just as good.
             if let Some(_lock) = self.lock_unused(kind, key)? {
                 let place = folder.join(key);
                 let _ = fs::rename(&place, new.path().join("old"));
@@ -111,8 +111,8 @@ impl Cache {
         }
     }
 
-    /// Moves entries away until `most` are left, those in use aside, and removes what a killed run left half written a
-    /// day ago. Nothing is removed in its place, where a run that is killed meanwhile would leave half of it.
+    /// Moves entries away until `most` are left, except those in use, and removes what a killed run left half written a
+    /// day ago. Entries are moved before they are removed, since a killed run would leave half of them in place.
     fn prune(&self, kind: &str, most: usize, away: &Path) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(self.root.join(kind))? {
@@ -137,8 +137,8 @@ impl Cache {
         Ok(())
     }
 
-    /// What is locked, shared by whoever copies an entry, and by one alone to change which entry is in its place. The
-    /// files stay, so that all runs lock the same one; keys that end alike share one, so that there are few.
+    /// The lock of an entry: shared while it is copied, exclusive while it is replaced. Lock files stay, so that all
+    /// runs lock the same one; keys with the same last digit share one, so that there are few.
     fn lock_file(&self, kind: &str, key: &str) -> io::Result<File> {
         let folder = self.root.join("locks");
         fs::create_dir_all(&folder)?;
@@ -146,7 +146,7 @@ impl Cache {
         File::options().create(true).truncate(false).write(true).open(folder.join(format!("{kind}-{end}")))
     }
 
-    /// The lock of an entry for this run alone; `None` where another one has it.
+    /// The exclusive lock of an entry; `None` if another run has it.
     fn lock_unused(&self, kind: &str, key: &str) -> io::Result<Option<File>> {
         let file = self.lock_file(kind, key)?;
         match file.try_lock() {
@@ -157,7 +157,7 @@ impl Cache {
     }
 }
 
-/// Files and folders, with the times by which cargo tells what is fresh. There are no links in a target folder.
+/// Copies files and folders with their times, by which cargo knows what is fresh. A target folder has no links.
 fn copy(from: &Path, to: &Path, is_kept: &dyn Fn(&OsStr) -> bool) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

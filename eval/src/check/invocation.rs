@@ -1,4 +1,4 @@
-//! The compiler's command lines, read once from what `cargo check -vv` says that it runs.
+//! The compiler's command lines, read once from the output of `cargo check -vv`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use crate::sandbox::Invocation;
 
-/// One crate as cargo compiles it.
+/// One crate and how cargo compiles it.
 #[derive(Clone, Debug)]
 pub(crate) struct CrateUnit {
-    /// How to compile it.
+    /// The command that compiles it to metadata.
     pub(crate) invocation: Invocation,
-    /// The source files that the compiler read for it.
+    /// The source files that the compiler read.
     pub(crate) files: BTreeSet<PathBuf>,
-    /// What the names of its artefacts end in, e.g. `-0123456789abcdef`.
+    /// Suffix of the names of its artefacts, e.g. `-0123456789abcdef`.
     pub(crate) extra: String,
 }
 
 impl CrateUnit {
-    /// Whether it is compiled from files of that folder.
+    /// Whether it is compiled from files in the folder.
     pub(crate) fn is_within(&self, folder: &Path) -> bool {
         self.files.iter().any(|file| file.starts_with(folder))
     }
@@ -29,7 +29,7 @@ impl CrateUnit {
     }
 }
 
-/// The units whose compilation `stderr` reports, in that order. A command that cannot be read is left out: its
+/// The crates whose compilation `stderr` reports, in that order. A command that cannot be read is left out, and its
 /// files are then checked through cargo.
 pub(crate) fn units(stderr: &str, folder: &Path) -> Vec<CrateUnit> {
     let mut units = Vec::new();

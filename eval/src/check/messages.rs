@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::{Outcome, Verdict};
 use crate::sandbox::Finished;
 
-/// One error.
+/// One error of the compiler.
 pub(super) struct Error {
-    /// Its first line, with its place.
+    /// First line of the message, with file and line.
     pub(super) line: String,
     /// File, relative to where the compiler ran, and bytes of each primary span and of the macro calls around it.
     sites: Vec<(String, Range<usize>)>,
@@ -38,19 +38,19 @@ pub(super) fn errors(messages: &[u8]) -> impl Iterator<Item = Error> {
             return None;
         }
         let spans = diagnostic.get("spans").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let place = spans.first().and_then(|span| {
+        let position = spans.first().and_then(|span| {
             Some(format!(" ({}:{})", span.get("file_name")?.as_str()?, span.get("line_start")?.as_u64()?))
         });
         let text = diagnostic.get("message")?.as_str()?.lines().next().unwrap_or_default();
         let is_primary = |span: &&Value| span.get("is_primary").and_then(Value::as_bool).unwrap_or(false);
         Some(Error {
-            line: format!("{text}{}", place.unwrap_or_default()),
+            line: format!("{text}{}", position.unwrap_or_default()),
             sites: spans.iter().filter(is_primary).flat_map(sites).collect(),
         })
     })
 }
 
-/// The span and the places of the macro calls that it comes from, innermost first.
+/// The span and the positions of the macro calls that it comes from, innermost first.
 fn sites(span: &Value) -> Vec<(String, Range<usize>)> {
     let mut sites = Vec::new();
     let mut next = Some(span);

@@ -9,12 +9,12 @@ use nanochat_engine::Cancel;
 use super::{CheckError, Checker};
 use crate::sandbox::{Access, Invocation, SandboxError};
 
-/// Longest that the tests of one file may take.
+/// Time limit of the tests of one file.
 const MAX_TEST_TIME: Duration = Duration::from_secs(10);
 
 impl Checker {
     /// Whether the tests of each file pass, with these texts in the files' places; the texts compile together. `None`
-    /// where they do not with their tests.
+    /// if they do not compile together with their tests.
     pub(crate) fn tests(
         &self,
         texts: &BTreeMap<&str, &str>,
@@ -68,7 +68,7 @@ fn with_tests(args: &[OsString], program: &std::path::Path) -> Vec<OsString> {
             Some("--crate-type") => drop(args.next()),
             Some("--emit=metadata") => kept.push("--emit=link".into()),
             Some("--test") => {}
-            // What is linked is beside what is only checked against.
+            // The library to link is in the same folder as its metadata.
             Some(arg) if arg.ends_with(".rmeta") => {
                 kept.push(format!("{}.rlib", arg.trim_end_matches(".rmeta")).into())
             }

@@ -1,32 +1,32 @@
-//! Where functions and what is in them lie, in bytes of the parsed code.
+//! Byte ranges of functions, blocks, statements and expressions in the parsed code.
 
 use std::ops::Range;
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-/// Found by visiting a file.
+/// The ranges that a visit of the file collects.
 #[derive(Default)]
 pub(super) struct Bodies {
-    /// Functions that are in no other function, from their attributes to their closing brace.
+    /// Outermost functions, from their attributes to their closing brace.
     pub(super) functions: Vec<Range<usize>>,
-    /// The insides of functions, within their braces.
+    /// Insides of functions, between the braces.
     pub(super) bodies: Vec<Range<usize>>,
     /// From the first to the last statement of a function.
     pub(super) filled_bodies: Vec<Range<usize>>,
     /// From the first to the last statement of any other block.
     pub(super) blocks: Vec<Range<usize>>,
-    /// Whole statements.
+    /// Whole statements in functions, items not counted.
     pub(super) statements: Vec<Range<usize>>,
     /// Expressions that are neither a statement nor a literal.
     pub(super) expressions: Vec<Range<usize>>,
-    /// What the compiler may not see.
+    /// Conditional code, which the compiler may not see.
     pub(super) hidden: Vec<Range<usize>>,
     depth: usize,
 }
 
 impl Bodies {
-    /// Notes the node as hidden if an attribute makes it conditional.
+    /// Marks the node as hidden if an attribute makes it conditional.
     fn hide(&mut self, attrs: &[syn::Attribute], node: &impl Spanned) -> bool {
         let conditional = attrs.iter().any(|attr| {
             attr.path().segments.last().is_some_and(|s| s.ident == "cfg" || s.ident == "cfg_attr" || s.ident == "test")

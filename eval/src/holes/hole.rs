@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What was cut out.
+/// Which kind of code was cut out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoleKind {
-    /// One expression within a line.
+    /// One expression on one line.
     Expression,
     /// One whole statement, without the indentation before it.
     Statement,
     /// From a cursor between two tokens of a line to the end of that line.
     LineTail,
-    /// What stands within the braces of a block.
+    /// The inside of a block, between its braces.
     Block,
-    /// What stands within the braces of a function.
+    /// The inside of a function, between its braces.
     FunctionBody,
     /// A whole line after its indentation.
     NextLine,
@@ -34,7 +34,7 @@ impl HoleKind {
         Self::RestOfLine,
     ];
 
-    /// Its name in words.
+    /// The name in tables and in the baseline, for example `line tail`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Expression => "expression",
@@ -47,45 +47,45 @@ impl HoleKind {
         }
     }
 
-    /// Whether it ends with the line.
+    /// Whether such a hole always extends to the end of its line.
     pub fn ends_with_line(self) -> bool {
         matches!(self, Self::LineTail | Self::NextLine | Self::RestOfLine)
     }
 }
 
-/// A place to fill: the bytes `start..end` of a file.
+/// A hole to fill: the bytes `start..end` of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hole {
-    /// 16 hex digits that name the hole: of its project, file, place and text.
+    /// 16 hex digits, a hash of project, file, range and text.
     pub id: String,
-    /// The crate (or workspace) it is cut from: what intervals are clustered by.
+    /// The crate (or workspace) that it is cut from; intervals are clustered by it.
     #[serde(rename = "crate")]
     pub project: String,
-    /// Relative to the project's root, with `/`.
+    /// Path relative to the project's root, with `/`.
     pub file: String,
-    /// What was cut out.
+    /// Which kind of code was cut out.
     pub kind: HoleKind,
     /// Byte offset of the cursor.
     pub start: usize,
-    /// Byte offset of what follows.
+    /// Byte offset of the text after the hole.
     pub end: usize,
     /// Line of the cursor, from 1.
     pub line: usize,
     /// Column of the cursor in characters, from 1.
     pub col: usize,
-    /// The bytes of the outermost function around it, signature and body: errors there are this hole's.
+    /// Byte range of the outermost function around it, signature and body: errors there are attributed to this hole.
     pub function: (usize, usize),
     /// blake3 of the file up to the cursor, 16 hex digits.
     pub prefix_hash: String,
-    /// Of the file after the hole.
+    /// blake3 of the file after the hole, 16 hex digits.
     pub suffix_hash: String,
-    /// Of what was cut out.
+    /// blake3 of the text that was cut out, 16 hex digits.
     pub truth_hash: String,
 }
 
 impl Hole {
-    /// What was cut out of `text`, the file's text.
+    /// The part of `text`, the file's text, that was cut out.
     pub fn truth<'a>(&self, text: &'a str) -> &'a str {
         &text[self.start..self.end]
     }
@@ -95,7 +95,7 @@ impl Hole {
         [&text[..self.start], middle, &text[self.end..]].concat()
     }
 
-    /// Whether it is a place in `text`, and the texts before, in and after it are those that it was cut with.
+    /// Whether the hole was cut from exactly this text: the hashes of prefix, truth and suffix agree.
     pub fn fits(&self, text: &str) -> bool {
         let (Some(prefix), Some(truth), Some(suffix)) =
             (text.get(..self.start), text.get(self.start..self.end), text.get(self.end..))
@@ -112,7 +112,7 @@ impl Hole {
     }
 }
 
-/// The first 16 hex digits of blake3 over the parts, each ended by a byte that UTF-8 does not have.
+/// The first 16 hex digits of blake3 over the parts, each terminated by a byte that UTF-8 does not have.
 pub(crate) fn short_hash(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -1,4 +1,4 @@
-//! Which holes a checkpoint has seen: by the hash of their file, and by the lines around them.
+//! Which holes a checkpoint saw in training: by the hash of their file, and by the lines around them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,10 +7,10 @@ use nanochat_engine::checkpoint::Fingerprint;
 
 use crate::holes::Hole;
 
-/// A file of which more than this share was trained on is one that was trained on, in another version.
+/// A file of which more than this share was trained on counts as trained on in another version.
 const MAX_OVERLAP: f64 = 0.5;
 
-/// Which parts of files were trained on.
+/// The files and byte ranges that were trained on.
 pub(crate) struct Leaks<'a> {
     files: BTreeSet<&'a str>,
     parts: BTreeMap<&'a str, Vec<Range<usize>>>,

@@ -8,15 +8,15 @@ use proc_macro2::{TokenStream, TokenTree};
 use super::is_substantial;
 
 /// A line that holds code only, without its indentation.
-pub(super) struct Line {
+pub(super) struct CodeLine {
     /// From its first to its last token.
     pub(super) range: Range<usize>,
-    /// Where its tokens begin.
+    /// Byte offset of each token.
     pub(super) tokens: Vec<usize>,
 }
 
-/// The lines that hold code only and lie within a body.
-pub(super) fn code_lines(text: &str, offset: usize, stream: TokenStream, bodies: &[Range<usize>]) -> Vec<Line> {
+/// The lines inside function bodies that hold code only.
+pub(super) fn code_lines(text: &str, offset: usize, stream: TokenStream, bodies: &[Range<usize>]) -> Vec<CodeLine> {
     let mut tokens = Vec::new();
     leaves(stream, offset, &mut tokens);
     tokens.sort_by_key(|range| range.start);
@@ -41,7 +41,7 @@ pub(super) fn code_lines(text: &str, offset: usize, stream: TokenStream, bodies:
             && !line.trim_start().starts_with("//")
             && bodies.iter().any(|body| body.start <= first && code_end <= body.end)
         {
-            lines.push(Line { range: first..code_end, tokens: starts });
+            lines.push(CodeLine { range: first..code_end, tokens: starts });
         }
         line_start = line_end;
     }
@@ -49,14 +49,14 @@ pub(super) fn code_lines(text: &str, offset: usize, stream: TokenStream, bodies:
 }
 
 /// From a token after the first to the end of the line.
-pub(super) fn draw_at_token(text: &str, line: &Line, rng: &mut Rng) -> Option<Range<usize>> {
+pub(super) fn draw_at_token(text: &str, line: &CodeLine, rng: &mut Rng) -> Option<Range<usize>> {
     let n_cursors = line.tokens.len().checked_sub(1).filter(|&n| n > 0)?;
     let cursor = line.tokens[1 + rng.below(n_cursors)];
     is_substantial(&text[cursor..line.range.end]).then_some(cursor..line.range.end)
 }
 
 /// From a character in the middle half of the line to its end.
-pub(super) fn draw_anywhere(text: &str, line: &Line, rng: &mut Rng) -> Option<Range<usize>> {
+pub(super) fn draw_anywhere(text: &str, line: &CodeLine, rng: &mut Rng) -> Option<Range<usize>> {
     let code = &text[line.range.clone()];
     let starts: Vec<usize> = code.char_indices().map(|(at, _)| at).collect();
     let (low, high) = (starts.len() / 4, starts.len() * 3 / 4);
@@ -67,7 +67,7 @@ pub(super) fn draw_anywhere(text: &str, line: &Line, rng: &mut Rng) -> Option<Ra
     is_substantial(&text[cursor..line.range.end]).then_some(cursor..line.range.end)
 }
 
-/// Byte ranges of single tokens: delimiters, words, punctuation, literals.
+/// Byte ranges of individual tokens: delimiters, words, punctuation, literals.
 fn leaves(stream: TokenStream, offset: usize, out: &mut Vec<Range<usize>>) {
     let shift = |span: proc_macro2::Span| span.byte_range().start + offset..span.byte_range().end + offset;
     for tree in stream {

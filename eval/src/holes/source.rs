@@ -1,4 +1,4 @@
-//! Parsing text that a stranger wrote: where its code begins, how deep it nests, whether it parses.
+//! Parsing untrusted text: where its code starts, how deep it nests, whether it parses.
 
 use proc_macro2::TokenStream;
 
@@ -11,7 +11,7 @@ const MAX_RUN: usize = 4096;
 /// Enough for the depths above in a debug build; only what is touched costs memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// The text without byte order mark and `#!` line, and how many bytes they take.
+/// The code without byte order mark and `#!` line, preceded by how many bytes these take.
 pub(crate) fn code(text: &str) -> (usize, &str) {
     let mut offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let rest = &text[offset..];
@@ -28,15 +28,15 @@ pub(crate) fn parses(text: &str) -> bool {
     is_shallow(code) && with_large_stack(|| syn::parse_str::<syn::File>(code).is_ok())
 }
 
-/// Whether a file that parses does so with `middle` in the hole. Most fillers stay within their function, which is
-/// then all that is parsed.
+/// Whether a file that parses does so with `middle` in the hole. Most completions stay within their function,
+/// and then only the function is parsed.
 pub(crate) fn parses_with(text: &str, hole: &Hole, middle: &str) -> bool {
     let function = [&text[hole.function.0..hole.start], middle, &text[hole.end..hole.function.1]].concat();
     let within = is_shallow(&function) && with_large_stack(|| syn::parse_str::<syn::ImplItemFn>(&function).is_ok());
     within || parses(&hole.splice(text, middle))
 }
 
-/// The statements of a block's inside, or `None` if it is not one.
+/// Parses the inside of a block into statements; `None` if it does not parse.
 pub(crate) fn statements(text: &str) -> Option<Vec<syn::Stmt>> {
     if !is_shallow(text) {
         return None;

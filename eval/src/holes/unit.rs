@@ -1,14 +1,14 @@
-//! How much of an answer counts: one line, expression, statement or inside of a block, for every system.
+//! How much of a completion counts: one line, expression, statement or inside of a block, the same for every system.
 
 use super::source;
 use crate::holes::HoleKind;
 
-/// Answers are read this far.
+/// Completions are read up to this length.
 const MAX_BYTES: usize = 8 << 10;
-/// Places where a statement may end are tried up to this many.
+/// At most this many possible ends of a statement are tried.
 const MAX_TRIES: usize = 64;
 
-/// The first thing of this kind in `text`, without white space at its end. Text that never completes one is returned
+/// The first unit of this kind in `text`, without trailing white space. Text that never completes one is returned
 /// whole: it will not compile either.
 pub fn first(kind: HoleKind, text: &str) -> &str {
     let text = &text[..text.floor_char_boundary(MAX_BYTES)];
@@ -25,8 +25,8 @@ pub fn first(kind: HoleKind, text: &str) -> &str {
     }
 }
 
-/// Up to what cannot belong to an expression: a separator, a bracket that is not its own, or a `{` after an
-/// expression that is complete and no name of a type.
+/// Cuts before what cannot belong to an expression: a separator, an unmatched bracket, or a `{` after an
+/// expression that is complete and not the name of a type.
 fn first_expression(text: &str) -> &str {
     for (at, c, depth) in marks(text).filter(|(.., depth)| *depth == 0) {
         let (head, rest) = text.split_at(at);
@@ -34,7 +34,7 @@ fn first_expression(text: &str) -> &str {
             ';' | ')' | ']' | '}' => true,
             ',' => is_expression(head), // not between generic arguments
             '=' => rest.starts_with("=>"),
-            '\n' => !head.trim().is_empty() && is_expression(head) && !goes_on(head, rest),
+            '\n' => !head.trim().is_empty() && is_expression(head) && !continues(head, rest),
             '{' => is_expression(head) && !names_type(head),
             _ => false,
         };
@@ -49,7 +49,7 @@ fn is_expression(text: &str) -> bool {
     source::is_shallow(text) && source::with_large_stack(|| syn::parse_str::<syn::Expr>(text).is_ok())
 }
 
-/// Whether the last name is in the form of a type's, which braces may follow.
+/// Whether the last name looks like a type, which braces may follow.
 fn names_type(text: &str) -> bool {
     let text = text.trim_end();
     let text = text.strip_suffix('>').map_or(text, |generic| generic.split('<').next().unwrap_or_default());
@@ -87,7 +87,7 @@ fn marks(text: &str) -> impl Iterator<Item = (usize, char, usize)> {
     })
 }
 
-/// Bytes of the comment or literal that begins at `at`; 0 if none does.
+/// Length in bytes of the comment or literal that starts at `at`; 0 if none does.
 fn skipped(text: &str, at: usize) -> usize {
     let rest = &text[at..];
     let to = |found: Option<usize>, n: usize| found.map_or(rest.len(), |i| i + n);
@@ -129,7 +129,7 @@ fn skipped(text: &str, at: usize) -> usize {
     if quote == '"' { rest.len() } else { 1 }
 }
 
-/// A comment before the closing brace belongs to what follows.
+/// Cuts trailing comments: before a closing brace they belong to what follows.
 fn without_comment_at_end(text: &str) -> &str {
     let mut end = 0;
     let mut at = 0;
@@ -153,7 +153,7 @@ fn first_statement(text: &str) -> &str {
     let ends = ends.filter(|&end| !text[..end].trim().is_empty()).take(MAX_TRIES);
     ends.chain([text.len()])
         .map(|end| text.split_at(end))
-        .find(|(head, rest)| is_one_statement(head) && !goes_on(head, rest))
+        .find(|(head, rest)| is_one_statement(head) && !continues(head, rest))
         .map_or(text, |(head, _)| head)
 }
 
@@ -161,8 +161,8 @@ fn is_one_statement(text: &str) -> bool {
     source::with_large_stack(|| source::statements(text).is_some_and(|statements| statements.len() == 1))
 }
 
-/// Whether what follows belongs to the statement that `head` could be.
-fn goes_on(head: &str, rest: &str) -> bool {
+/// Whether `rest` continues the statement that `head` could be.
+fn continues(head: &str, rest: &str) -> bool {
     let head = head.trim_end();
     let mut rest = rest.trim_start();
     while let Some(comment) = rest.strip_prefix("//") {
@@ -173,7 +173,7 @@ fn goes_on(head: &str, rest: &str) -> bool {
     }
     let word = rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
     let after_block = rest.starts_with(['.', '?', ';']) && !rest.starts_with("..") || word == "else";
-    // After a block, `*x = 1` and the like begin a new statement; after another expression they cannot.
+    // After a block, `*x = 1` and the like start a new statement; after another expression they cannot.
     after_block
         || !head.ends_with('}')
             && (rest.starts_with(['+', '-', '*', '/', '%', '&', '|', '^', '=', '<', '>', '!'])
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_ends_where_something_else_begins() {
+    fn an_expression_ends_where_something_else_starts() {
         for (text, expression) in [
             ("a + b, c)", "a + b"),
             ("f(x, [1, 2]) {\n", "f(x, [1, 2])"),

@@ -1,5 +1,5 @@
-//! Files of records that only grow: one JSON object per line, written whole. What a killed run left of its last line
-//! is dropped when the file is opened again.
+//! Append-only files of records, one JSON object per line. A last line that a killed run left incomplete is dropped
+//! when the file is opened again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 /// Beyond this a file of records is refused rather than read.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// A file of records, open for more.
+/// A file of records, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
@@ -22,42 +22,42 @@ pub(crate) struct Log {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The file system refuses.
+    /// The file system reports an error.
     #[error("{path}: {source}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// A line is no record of this kind.
-    #[error("{path}, line {line}, is no record: {reason}; remove the file to have it made again")]
+    /// A line cannot be read as a record of the expected kind.
+    #[error("{path}, line {line}, is not a valid record: {reason}; remove the file to have it written again")]
     Record {
-        /// The file.
+        /// The file of records.
         path: PathBuf,
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// Why.
+        /// What does not fit.
         reason: String,
     },
-    /// Another process writes there.
+    /// Another process is writing to the same folder.
     #[error("another evaluation writes its records to {path}; wait for it, or name another folder")]
     Busy {
-        /// The folder.
+        /// The run's folder.
         path: PathBuf,
     },
-    /// The folder holds another run.
+    /// The folder has the records of another plan.
     #[error("{path} holds the records of another run ({what} differ); name another folder, or remove this one")]
     Foreign {
-        /// The folder or file.
+        /// The run's folder, or the file that does not fit.
         path: PathBuf,
         /// Which part of the plan.
         what: &'static str,
     },
-    /// Shards that do not make a whole.
+    /// Shards that do not add up to one run.
     #[error("these folders are not the shards of one run: {why}")]
     Shards {
-        /// What is missing or doubled.
+        /// What is missing or occurs twice.
         why: String,
     },
 }
@@ -82,7 +82,7 @@ impl Log {
         Ok((Self { path: path.to_path_buf(), file }, records))
     }
 
-    /// Appends one record.
+    /// Appends one record as a line.
     pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<(), RecordError> {
         self.append_all(std::slice::from_ref(record))
     }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_torn_last_line_is_dropped_and_written_anew() {
+    fn a_torn_last_line_is_dropped_and_written_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "1\n2\n3").expect("a file");

@@ -1,5 +1,5 @@
-//! The committed table of figures: one row per suite, system and kind, sorted, so that a diff shows what moved. Timings
-//! are not in it: they are a machine's.
+//! The committed table of figures: one row per suite, system and kind, sorted, so that a diff shows what moved. It has
+//! no timings, since these depend on the machine.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const COMPILES: usize = 4;
 /// Holes, and compile success with its interval.
 const HEADLINE: std::ops::Range<usize> = 3..COMPILES + 3;
 
-/// The table.
+/// The parsed table, written back byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
     /// By suite, system and kind: the cells as they are written.
@@ -26,36 +26,36 @@ pub struct Baseline {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaselineError {
-    /// Another table.
+    /// The file has another header.
     #[error("the first line is not the header of a baseline; write a new one with `eval --write-baseline`")]
     Header,
-    /// A row of another length, or a figure that is none.
+    /// A row has another number of cells, or a cell is not a number.
     #[error("line {line} of the baseline is no row of {N_COLUMNS} cells with figures from the fourth on")]
     Row {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
     },
-    /// Two rows for the same.
+    /// Two rows have the same suite, system and kind.
     #[error("line {line} of the baseline repeats a row")]
     Twice {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
     },
 }
 
-/// A row whose compile success, or number of holes, is not what it was.
+/// A row whose compile success or number of holes changed.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Moved {
-    /// Suite, system, kind.
+    /// The row's suite, system and kind.
     pub row: [String; 3],
-    /// Percent, as committed; `None` of a new row.
+    /// Compile success in percent, as committed; `None` for a new row.
     pub before: Option<Value>,
-    /// Percent; `None` where the report has no such row.
+    /// Compile success in percent now; `None` where the report has no such row.
     pub after: Option<Value>,
 }
 
 impl Baseline {
-    /// Reads the table.
+    /// Parses the committed CSV.
     pub fn parse(text: &str) -> Result<Self, BaselineError> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         if lines.next().is_none_or(|(_, header)| header.trim() != HEADER) {
@@ -76,19 +76,19 @@ impl Baseline {
         Ok(Self { rows })
     }
 
-    /// The table as it is committed.
+    /// The CSV to commit.
     pub fn text(&self) -> String {
         let rows = self.rows.values().map(|cells| cells.join(","));
         [HEADER.to_owned()].into_iter().chain(rows).map(|row| row + "\n").collect()
     }
 
-    /// Puts the report's rows in place of its suite's.
+    /// Replaces the rows of the report's suite.
     pub fn replace(&mut self, report: &Report) {
         self.rows.retain(|key, _| key[0] != cell(&report.suite));
         self.rows.extend(rows(report));
     }
 
-    /// What of the report's suite is not as committed, in the table's order.
+    /// The rows of the report's suite that differ from the committed ones, in the table's order.
     pub fn moved(&self, report: &Report) -> Vec<Moved> {
         let after: BTreeMap<_, _> = rows(report).collect();
         let before = self.rows.iter().filter(|(key, _)| key[0] == cell(&report.suite));
@@ -134,7 +134,7 @@ fn compiles(cells: &[String]) -> Value {
     Value { value: figure(COMPILES), low: figure(COMPILES + 1), high: figure(COMPILES + 2) }
 }
 
-/// A name without what would break the table apart.
+/// A name without characters that would break the CSV.
 fn cell(name: &str) -> String {
     name.chars().map(|c| if c == ',' || c.is_control() { '_' } else { c }).collect()
 }

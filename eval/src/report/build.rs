@@ -1,4 +1,4 @@
-//! Records to report.
+//! Computes a report from the records of a run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,15 +11,15 @@ use crate::record::{FilterOutcome, Findings, Generated, Scored};
 use crate::stats::{self, McNemar, Value};
 use crate::system::PRODUCT;
 
-/// Steps of the coverage curve, and bins of the reliability diagram.
+/// Points of the coverage curve, and bins of the reliability diagram.
 const N_STEPS: usize = 10;
 /// Points of a latency curve: every 5 %.
 const N_LATENCIES: usize = 21;
-/// Systems that a gain over would say nothing: their figures are set by rule.
+/// Systems whose scores are fixed by rule, so that a gain over them means nothing.
 const CONTROLS: [&str; 2] = ["truth", "empty"];
 
 impl Report {
-    /// All figures of a run. The order of records does not matter.
+    /// Computes all figures of a run. The order of records does not matter.
     pub fn of(findings: &Findings) -> Self {
         let results = Results::of(findings);
         let systems = &findings.systems;
@@ -82,7 +82,7 @@ impl Report {
     }
 }
 
-/// What one system did with one hole.
+/// The result of one system on one hole.
 #[derive(Clone, Copy)]
 struct HoleResult<'a> {
     hole: &'a Hole,
@@ -96,7 +96,7 @@ struct Results<'a> {
     seed: u64,
     cluster: Cluster,
     holes: Vec<&'a Hole>,
-    /// `None` for all together, then those that occur.
+    /// `None` for all kinds together, then the kinds that occur.
     kinds: Vec<Option<HoleKind>>,
     /// By system, in the order of `holes`; `None` where it was not asked.
     by_system: BTreeMap<&'a str, Vec<Option<HoleResult<'a>>>>,
@@ -143,7 +143,7 @@ impl<'a> Results<'a> {
         all.iter().flatten().copied().filter(move |result| kind.is_none_or(|kind| result.hole.kind == kind))
     }
 
-    /// The mean of a figure over the results that have it; `None` where none has.
+    /// The mean of a figure over the results that have it; `None` if none has.
     fn mean<'b>(
         &self,
         results: impl Iterator<Item = HoleResult<'b>>,
@@ -230,7 +230,7 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Results with a confidence, the surest first.
+    /// Completions with a confidence, the most confident first.
     fn by_confidence(&self, system: &str) -> Vec<(f64, HoleResult<'a>)> {
         let sure =
             |result: HoleResult<'a>| Some((result.scored.confidence.filter(|_| result.scored.answered)?, result));
@@ -302,7 +302,7 @@ impl<'a> Results<'a> {
         Some(LatencyCurve { system: system.to_owned(), ms: (0..N_LATENCIES).map(at).collect() })
     }
 
-    /// By hole, what any system's record says of its truth.
+    /// For each hole a property of its truth, from any system's record.
     fn each_truth(&self, figure: fn(&HoleResult<'a>) -> usize) -> Vec<usize> {
         let result = |at: usize| self.by_system.values().find_map(|results| results[at].as_ref());
         (0..self.holes.len()).map(|at| result(at).map_or(0, figure)).collect()

@@ -1,4 +1,4 @@
-//! One run against another, on the holes that both filled.
+//! Compares two runs on the holes that they share.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -8,53 +8,53 @@ use super::{Outcomes, Report};
 use crate::holes::HoleKind;
 use crate::stats::{self, McNemar, Value};
 
-/// B minus A.
+/// The paired difference of one system of run B and one of run A.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Comparison {
-    /// Of A.
+    /// Name of the system from run A.
     pub system_a: String,
-    /// Of B.
+    /// Name of the system from run B.
     pub system_b: String,
-    /// Holes that A's system filled.
+    /// Number of holes that A's system was asked to fill.
     pub holes_a: usize,
-    /// Holes that B's system filled.
+    /// Number of holes that B's system was asked to fill.
     pub holes_b: usize,
-    /// All kinds together first, then each kind; of the holes that both filled.
+    /// Differences on the shared holes: all kinds together first, then each kind.
     pub contrasts: Vec<Contrast>,
-    /// On compile success of all kinds together.
+    /// Whether a difference in compile success is shown, all kinds together.
     pub verdict: Verdict,
 }
 
-/// One kind of hole.
+/// The differences on one kind of hole, all B minus A.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Contrast {
     /// The kind; absent for all together.
     pub kind: Option<HoleKind>,
-    /// Holes.
+    /// Number of shared holes.
     pub n: usize,
-    /// B minus A.
+    /// Difference in the share that compiles.
     pub compile_success: Value,
-    /// B minus A.
+    /// Difference in the share of exact matches.
     pub exact_match: Value,
-    /// B minus A, to a thousandth a hole.
+    /// Difference in edit similarity, from values rounded to a thousandth.
     pub edit_similarity: Value,
-    /// B minus A, of all characters of the truth.
+    /// Difference in characters saved, as a share of all characters of the truth.
     pub characters_saved: Value,
-    /// B minus A, where both give probabilities; less is better.
+    /// Difference in bits per byte, where both give probabilities; less is better.
     pub bits_per_byte: Option<Value>,
-    /// On compile success; `a` is A.
+    /// McNemar's test on compile success; `a` is A.
     pub mcnemar: McNemar,
 }
 
-/// What the figures allow to say: the clustered interval excludes 0, and McNemar's p is below 0.05.
+/// The conclusion. A difference is shown if the clustered interval excludes 0 and McNemar's p is below 0.05.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// B compiles more often.
+    /// B's completions compile more often.
     Better,
-    /// B compiles less often.
+    /// B's completions compile less often.
     Worse,
-    /// Neither is shown.
+    /// The figures show no difference.
     NotShown,
 }
 
@@ -62,23 +62,23 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompareError {
-    /// No system of that name.
+    /// A run has no system of that name.
     #[error("{run} has no system {name:?}; it has {systems}")]
     System {
-        /// A or B.
+        /// Which run, `A` or `B`.
         run: char,
-        /// As it was given.
+        /// The name as the user gave it.
         name: String,
-        /// Those there are.
+        /// Names of the systems that the run has.
         systems: String,
     },
-    /// Columns of different lengths.
+    /// The columns of a report have different lengths.
     #[error("the holes of {run} do not line up with its outcomes; was the report written by another program?")]
     Columns {
-        /// A or B.
+        /// Which run, `A` or `B`.
         run: char,
     },
-    /// Nothing in common.
+    /// The two runs have no hole in common.
     #[error("the two runs share no hole; evaluate both with the same suite and seed")]
     NothingShared,
 }
@@ -158,7 +158,7 @@ impl Comparison {
         })
     }
 
-    /// For a terminal.
+    /// The comparison as text for a terminal.
     pub fn table(&self) -> String {
         let points = |value: &Value| {
             format!("{:+.1} [{:+.1}, {:+.1}]", 100.0 * value.value, 100.0 * value.low, 100.0 * value.high)

@@ -1,4 +1,4 @@
-//! The report as a page: one file, no scripts, nothing from the network, light or dark as the reader has it.
+//! The report as an HTML page: one file, no scripts, nothing from the network, light or dark as the reader's system is.
 
 mod plots;
 mod svg;
@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("html/style.css");
 /// The name of a base checkpoint among the systems.
 const BASE: &str = "base";
 
-/// The whole page.
+/// Renders the whole page.
 pub fn page(report: &Report) -> String {
     let mut out = String::new();
     let title = format!("Does it compile? {} holes of {}", report.holes, report.suite);
@@ -58,12 +58,15 @@ fn clusters(report: &Report) -> &'static str {
     }
 }
 
-/// What one reads first.
+/// The headline figures.
 fn cards(out: &mut String, report: &Report) {
     let Some(name) = headline(report) else { return };
     let Some(system) = report.system(name, None) else { return };
     let mut cards = vec![
-        (percent(&system.compile_success), format!("of {name}’s answers compile {}", range(&system.compile_success))),
+        (
+            percent(&system.compile_success),
+            format!("of {name}’s completions compile {}", range(&system.compile_success)),
+        ),
         (percent(&system.exact_match), format!("are exactly the truth {}", range(&system.exact_match))),
         (percent(&system.characters_saved), format!("of all characters saved {}", range(&system.characters_saved))),
     ];
@@ -104,7 +107,7 @@ fn legend_of<'a>(report: &Report, names: impl Iterator<Item = &'a str>) -> Strin
     let entry = |name: &str| {
         let mut mark = Svg::new(14.0, 14.0);
         mark.mark(plots::style(report, name), (7.0, 7.0), name);
-        // The name stands beside it: the mark itself is not read out.
+        // The name is next to it, so a screen reader skips the mark itself.
         let mark = mark
             .finish("legend", "", "")
             .replace("role=\"img\" aria-labelledby=\"legend-title legend-desc\"", "aria-hidden=\"true\"");
@@ -155,7 +158,7 @@ fn confidence(out: &mut String, report: &Report) {
     let sure = |name: &str| report.coverage.iter().any(|curve| curve.system == name);
     let legend = legend_of(report, plots::shown(report).into_iter().filter(|name| sure(name)));
     out.push_str("<div class=\"two\">\n<div>");
-    let note = "Silence is allowed: only the surest answers are given.";
+    let note = "A system may show nothing: here only its most confident completions count.";
     section(out, "Precision at coverage", note, &[plots::coverage(report, &report.coverage)], Some(legend.clone()));
     out.push_str("</div>\n<div>");
     let note = "Solid: compiles. Dotted: exactly the truth. On the diagonal, confidence is as good as its word.";
@@ -228,7 +231,7 @@ fn about(out: &mut String, report: &Report) {
     let mut entries = vec![
         ("suite", format!("{}, seed {}", report.suite, report.seed)),
         ("holes", format!("{} of {} files of {} crates", report.holes, report.files, report.crates)),
-        ("gates", dropped),
+        ("hole filters", dropped),
         ("compiler", report.rustc.clone()),
         ("sandbox", report.sandbox.clone()),
     ];
@@ -245,7 +248,7 @@ fn about(out: &mut String, report: &Report) {
     out.push_str("</dl>\n");
 }
 
-/// Cells are HTML already.
+/// Writes a table; `rows` hold HTML already, `header` holds text.
 fn table(out: &mut String, header: &[&str], rows: &[Vec<String>]) {
     out.push_str("<div class=\"scroll\"><table><thead><tr>");
     for name in header {

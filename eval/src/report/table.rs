@@ -6,13 +6,13 @@ use super::{Cluster, Difference, Dropped, Report, SystemScores};
 use crate::holes::HoleKind;
 use crate::stats::Value;
 
-/// Kinds whose exactness is told, not only whether they compile: what an editor is asked for at each key.
+/// Kinds for which the table shows exact matches too: what an editor asks for at each key.
 const LINES: [HoleKind; 2] = [HoleKind::NextLine, HoleKind::RestOfLine];
-/// A pair that is told beside the product's gains: what counting adds to copying.
+/// A pair that is shown in addition to the product's gains: what counting adds to copying.
 const MEMORY_OVER_COPY: (&str, &str) = ("nanochat-without-model", "copy-longest-match");
 
 impl Report {
-    /// What is compared, how sure it is, and what was left out. Shares in percent, brackets are 95 % intervals.
+    /// The report as text for a terminal. Shares are in percent, brackets are 95 % intervals.
     pub fn table(&self) -> String {
         let mut out = self.quality();
         out.push('\n');
@@ -32,7 +32,7 @@ impl Report {
         };
         let _ = writeln!(
             out,
-            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; known besides the file: {}; {}; \
+            "brackets and ± are 95 % intervals, resampled by {clusters}; suite {}, seed {}; known in addition to the file: {}; {}; \
              sandbox: {}",
             self.suite,
             self.seed,
@@ -89,7 +89,7 @@ impl Report {
         aligned(&rows)
     }
 
-    /// What a user sees of one kind of line, beside whether it compiles.
+    /// For one kind of line, what a user sees in addition to whether it compiles.
     fn of_lines(&self, kind: HoleKind) -> String {
         let header = [kind.name(), "exact %", "similar %", "saved %", "bits/byte"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
@@ -132,10 +132,16 @@ impl Report {
                 .iter()
                 .map(|point| {
                     let compiles = percent(&point.compile_success);
-                    format!("{:.0} % → {} (sure ≥ {:.2})", 100.0 * point.coverage, compiles.trim(), point.confidence)
+                    format!(
+                        "{:.0} % → {} (confidence ≥ {:.2})",
+                        100.0 * point.coverage,
+                        compiles.trim(),
+                        point.confidence
+                    )
                 })
                 .collect();
-            let _ = writeln!(out, "{}, surest answers only, compiles %: {}", coverage.system, text.join("; "));
+            let _ =
+                writeln!(out, "{}, most confident completions only, compiles %: {}", coverage.system, text.join("; "));
         }
     }
 
@@ -178,8 +184,8 @@ impl Report {
         let _ = writeln!(
             out,
             "\n{} holes of {} files of {} crates; {} tried, dropped: {empty_compiles} compile when empty, \
-             {canary_compiles} with garbage, {truth_fails} not with the truth, {truth_degenerate} are fillers \
-             themselves, {leaks} were known before",
+             {canary_compiles} with garbage, {truth_fails} not with the truth, {truth_degenerate} with a \
+             degenerate truth, {leaks} seen in training",
             self.holes, self.files, self.crates, self.tried
         );
         for skipped in &self.skipped_crates {

@@ -1,4 +1,4 @@
-//! Do verdicts that were found many at a time agree with those found one at a time?
+//! Checks that the verdicts of completions compiled together agree with those of each compiled alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,36 +11,36 @@ use crate::holes::Hole;
 use crate::record::{Findings, Scored};
 use crate::{EvalError, Event};
 
-/// What an audit found.
+/// How many verdicts an audit checked, and where they differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Audit {
-    /// Verdicts that were found again alone.
+    /// Number of completions that were compiled again, each alone.
     pub audited: usize,
-    /// Of these, the same.
+    /// How many of these got the same verdict.
     pub agree: usize,
-    /// The file compiled in company, and does not alone.
+    /// Compiled together with others, but does not alone.
     pub false_ok: usize,
-    /// The file did not compile in company, and does alone.
+    /// Did not compile together with others, but does alone.
     pub false_fail: usize,
-    /// Those that were killed at the timeout alone, which says nothing; in none of the above.
+    /// Killed at the timeout when compiled alone; not counted above.
     pub timed_out: usize,
-    /// Where they differ.
+    /// Each verdict that differs.
     pub differing: Vec<Differing>,
 }
 
-/// A verdict that is another one alone.
+/// A verdict that differs when the completion is compiled alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Differing {
-    /// The system's name.
+    /// Name of the system.
     pub system: String,
     /// The hole's crate, file, line and column.
     pub place: String,
-    /// Whether it compiles alone.
+    /// Whether the completion compiles alone.
     pub alone: bool,
 }
 
-/// Compiles up to `n` answers of a finished run alone, among those that the compiler had to judge, each text once. Every
-/// project has as many, as far as it goes; within it the plan's seed draws.
+/// Compiles up to `n` completions of a finished run alone, among those that the compiler had to judge, each text once.
+/// Every project gets an equal share, as far as it has enough; within a project they are drawn by the plan's seed.
 pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Result<Audit, EvalError> {
     let cancel = run.cancel;
     let holes: HashMap<&str, &Hole> = findings.holes().map(|hole| (hole.id.as_str(), hole)).collect();
@@ -67,7 +67,7 @@ pub(crate) fn audit(run: &mut Run<'_, '_>, findings: &Findings, n: usize) -> Res
     let mut share = 0;
     for (done, size) in sizes.iter().enumerate() {
         share = n_left.div_ceil(sizes.len() - done);
-        // All that are left have as many, for sizes ascend.
+        // All remaining projects have at least as many, since sizes ascend.
         if *size >= share {
             break;
         }

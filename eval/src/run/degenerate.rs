@@ -1,28 +1,29 @@
-//! Fillers that may compile and help nobody. They score 0, and a hole whose truth is one is not used.
+//! Degenerate completions: they may compile and help nobody. They score 0, and a hole with a degenerate truth is not
+//! used.
 
 use crate::holes::HoleKind;
 use crate::system::Task;
 
-/// What is wrong with a filler.
+/// Why a completion is degenerate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Degenerate {
-    /// Nothing, comments or punctuation that does nothing.
+    /// Nothing, comments or punctuation without effect.
     Empty,
     /// It never returns: any type fits.
     Diverges,
     /// It gives up where the truth does something: `return;`, `return Default::default()`.
     GivesUp,
-    /// `unsafe` that was not there.
+    /// New `unsafe`.
     Unsafe,
-    /// It reads another file or the environment, or brings assembly.
+    /// It reads another file or the environment, or contains assembly.
     Includes,
-    /// It takes itself away from the compiler: a condition that does not hold, a macro of its own.
+    /// It hides code from the compiler: a false condition, a macro of its own.
     Hides,
-    /// What follows anyway.
+    /// It repeats the code that follows.
     Repeats,
 }
 
-/// The first fault of `middle` in a hole, or `None`. `truth`, where there is one, may do what looks like giving up.
+/// The first fault of `middle` in a hole, or `None`. If the truth looks like giving up itself, that is no fault.
 pub(crate) fn fault(task: &Task<'_>, middle: &str, truth: Option<&str>) -> Option<Degenerate> {
     let inserted = words(middle);
     let says_something = |word: &String| word.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"');
@@ -33,7 +34,7 @@ pub(crate) fn fault(task: &Task<'_>, middle: &str, truth: Option<&str>) -> Optio
     if is_empty {
         return Some(Degenerate::Empty);
     }
-    // The cursor may stand within a word: what was begun before it counts only if the filler ends it.
+    // The cursor may be within a word: a word that starts before it counts only if the completion ends it.
     let line = &task.prefix[task.prefix.rfind('\n').map_or(0, |at| at + 1)..];
     let before = words(line);
     let after = words(&[line, middle].concat());
@@ -60,14 +61,14 @@ pub(crate) fn fault(task: &Task<'_>, middle: &str, truth: Option<&str>) -> Optio
     None
 }
 
-/// They read what is not the workspace's, at compile time, or bring what the compiler does not check.
+/// Macros that read files from outside the workspace at compile time, or contain what the compiler does not check.
 const INCLUDES: [&str; 7] = ["include", "include_str", "include_bytes", "env", "option_env", "asm", "global_asm"];
 
 fn n_macros(words: &[String], names: &[&str]) -> usize {
     words.windows(2).filter(|pair| names.contains(&pair[0].as_str()) && pair[1] == "!").count()
 }
 
-/// `#[cfg..]`, `cfg!` and macros of its own: what they hold need not be looked at by the compiler.
+/// Counts `#[cfg..]`, `cfg!` and macro definitions: the compiler need not check what they contain.
 fn n_hiding(words: &[String]) -> usize {
     let attributes = words.windows(3).filter(|three| {
         three[0] == "#" && (three[1] == "[" && three[2].starts_with("cfg") || three[1] == "!" && three[2] == "[")
@@ -75,7 +76,7 @@ fn n_hiding(words: &[String]) -> usize {
     attributes.count() + n_macros(words, &["cfg", "macro_rules", "stringify", "compile_error"])
 }
 
-/// Nothing but leaving, or nothing but a default value.
+/// Whether it only returns, or is only a default value.
 fn gives_up(words: &[String]) -> bool {
     let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != ";").collect();
     let body = match words.as_slice() {
@@ -93,8 +94,8 @@ fn gives_up(words: &[String]) -> bool {
         || words.first() == Some(&"return") && matches!(body, ["(", ")"] | ["None"])
 }
 
-/// Places at which control surely or possibly never comes back. Deliberately wide: a hole whose truth panics is
-/// no place to tell a model from a cheater.
+/// Counts calls and loops that surely or possibly never return. Deliberately wide: a hole whose truth panics cannot
+/// distinguish a model from a cheater.
 fn n_diverging(words: &[String]) -> usize {
     const MACROS: [&str; 4] = ["todo", "unimplemented", "panic", "unreachable"];
     const CALLS: [&str; 5] = ["exit", "abort", "panic_any", "resume_unwind", "panic_fmt"];
@@ -121,7 +122,7 @@ fn n_diverging(words: &[String]) -> usize {
         .count()
 }
 
-/// Words, literals and single marks of text that need not lex, without comments. A string is one word.
+/// Splits text, which need not lex, into words, literals and punctuation, without comments. A string is one word.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut letters = text.char_indices().peekable();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn fillers_that_help_nobody_are_known() {
+    fn completions_that_help_nobody_are_recognized() {
         for text in ["\n ‹›", "\n ‹  ›", "\n ‹// soon›", "\n ‹/* a */;›", "\n ‹{}›", "let x = ‹ // y›"]
         {
             check(text, Some(Degenerate::Empty));
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn giving_up_and_hiding_are_known() {
+    fn giving_up_and_hiding_are_recognized() {
         for text in [
             "\n ‹return;›",
             "\n ‹return None;›",

@@ -1,4 +1,8 @@
-//! Which holes are used: those in which the truth compiles, and neither garbage nor nothing does.
+//! The hole filters. A hole is used if the file compiles with the truth, and neither with garbage nor with nothing.
+//!
+//! ```text
+//! degenerate truth? → seen in training? → truth compiles? → canary (garbage) fails? → empty fails? → used
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,14 +20,14 @@ use crate::suite::Project;
 use crate::system::Task;
 use crate::{EvalError, Event};
 
-/// Holes that go through the gates at a time, at least.
+/// At least so many holes go through the filters at a time.
 const MIN_CHUNK: usize = 16;
-/// Grows when a gate changes.
-const GATES: &str = "gates 1";
-/// No program defines it.
+/// Part of the cache's key; changes when a filter changes.
+const FILTERS: &str = "gates 1";
+/// A name that no program defines.
 const CANARY: &str = "nanochat_canary_that_nobody_defined";
 
-/// The holes of every project of the shard.
+/// Filters the holes of every project of the shard and returns those that are used.
 pub(super) fn run<'a>(run: &mut Run<'a, '_>) -> Result<Vec<(&'a Project, Vec<Hole>)>, EvalError> {
     let (mut log, there) = Log::open::<Filtered>(&run.path("gates.jsonl"))?;
     let mut there = there.into_iter().peekable();
@@ -62,7 +66,7 @@ pub(super) fn run<'a>(run: &mut Run<'a, '_>) -> Result<Vec<(&'a Project, Vec<Hol
     Ok(passed)
 }
 
-/// All lines of one project.
+/// Cuts and filters the holes of one project and returns its lines.
 fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) -> Result<Vec<Filtered>, EvalError> {
     let (seed, cancel, trained_on, cache) = (run.plan.seed, run.cancel, run.plan.trained_on, run.plan.cache);
     let checker = run.checker(group_idx)?;
@@ -70,7 +74,7 @@ fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) ->
         ProjectSummary { name: project.name.clone(), version: project.version.clone(), ..ProjectSummary::default() };
     let mut cut = Vec::new();
     for (file, text) in &project.texts {
-        // What was copied is what is compiled; a file that changed since is none that holes fit.
+        // The copy is what is compiled; holes do not fit a file that has changed since.
         match checker.original(file).filter(|copied| copied == text) {
             None => line.files_not_compiled += 1,
             Some(_) if project.cut.is_some() => {}
@@ -93,7 +97,7 @@ fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) ->
         Some(leaks) => ordered.iter().filter(|hole| leaks.has(hole)).map(|hole| hole.id.as_str()).collect(),
         None => BTreeSet::new(),
     };
-    // What does not build today may do so tomorrow.
+    // A project that does not build today may do so tomorrow.
     let cache = cache.filter(|_| line.skipped.is_none());
     let cache = cache.map(|root| (Cache::new(root), key(checker, project, &ordered, &leaking)));
     if let Some(lines) = cache.as_ref().and_then(|(cache, key)| cache.take_lines(key)).filter(|lines| is_whole(lines)) {
@@ -102,7 +106,7 @@ fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) ->
     let mut lines = Vec::new();
     let (mut n_passed, mut tried, mut timed_out) = (0, 0, false);
     while n_passed < project.max_holes && tried < ordered.len() {
-        // About half pass; what is tried beyond need is not wasted by much.
+        // About half pass; little is wasted by trying more than needed.
         let n = (project.max_holes - n_passed).saturating_mul(2).max(MIN_CHUNK).min(ordered.len() - tried);
         let chunk = &ordered[tried..tried + n];
         let texts: Vec<&str> = chunk.iter().map(|hole| project.texts[&hole.file].as_str()).collect();
@@ -117,9 +121,10 @@ fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) ->
             }
         }
         let canaries: Vec<String> = chunk.iter().zip(&truths).map(|(hole, truth)| canary(hole.kind, truth)).collect();
-        let mut pass = |fillers: &[&str], wanted: Verdict, failed: FilterOutcome| -> Result<(), EvalError> {
+        let mut pass = |texts_in_holes: &[&str], wanted: Verdict, failed: FilterOutcome| -> Result<(), EvalError> {
             let open: Vec<usize> = (0..n).filter(|&at| outcomes[at].is_none()).collect();
-            let asked: Vec<(&Hole, &str, &str)> = open.iter().map(|&at| (&chunk[at], texts[at], fillers[at])).collect();
+            let asked: Vec<(&Hole, &str, &str)> =
+                open.iter().map(|&at| (&chunk[at], texts[at], texts_in_holes[at])).collect();
             let (verdicts, n_runs) = verdicts(checker, &asked, &mut |_| {}, cancel)?;
             line.n_runs += n_runs;
             for (at, verdict) in open.into_iter().zip(verdicts) {
@@ -145,23 +150,24 @@ fn filter_project(run: &mut Run<'_, '_>, group_idx: usize, project: &Project) ->
         }
     }
     lines.push(Filtered::Project(line));
-    // What a busy machine did not finish is not to be believed another time.
+    // A timeout on a busy machine must not be remembered.
     if let Some((cache, key)) = cache.filter(|_| !timed_out) {
         cache.keep_lines(&key, &lines);
     }
     Ok(lines)
 }
 
-/// Whether the lines of a project are all there: its own is the last.
+/// Whether the lines of a project are complete: its summary is the last one.
 fn is_whole(lines: &[Filtered]) -> bool {
     matches!(lines.last(), Some(Filtered::Project(_)))
 }
 
-/// Of all that the gates of a project follow from: the holes in their order, which name their texts, how many are wanted,
-/// which leak, and how they are compiled. Another checkpoint that has not seen them finds them done.
+/// Key of everything that the outcomes of a project depend on: the holes in their order, whose ids include the text,
+/// how many are wanted, which were seen in training, and how they are compiled. Checkpoints that have seen none of them
+/// share the entry.
 fn key(checker: &Checker, project: &Project, ordered: &[Hole], leaking: &BTreeSet<&str>) -> String {
     let max_holes = project.max_holes.to_string();
-    let mut parts: Vec<&str> = vec![GATES, &project.name, &project.version, &max_holes, checker.rustc()];
+    let mut parts: Vec<&str> = vec![FILTERS, &project.name, &project.version, &max_holes, checker.rustc()];
     parts.push(checker.compiled());
     parts.extend(ordered.iter().map(|hole| hole.id.as_str()));
     parts.push("leaking");
@@ -169,8 +175,8 @@ fn key(checker: &Checker, project: &Project, ordered: &[Hole], leaking: &BTreeSe
     short_hash(&parts)
 }
 
-/// Verdicts on (hole, its file's text, filler). The grammar is asked first, and the truth, which leaves a file as it
-/// is, is compiled once for all holes.
+/// Verdicts on (hole, its file's text, completion). The grammar is checked first, and the truth, which leaves a file
+/// unchanged, is compiled once for all holes.
 pub(super) fn verdicts(
     checker: &Checker,
     asked: &[(&Hole, &str, &str)],
@@ -186,23 +192,23 @@ pub(super) fn verdicts(
             others.push(at);
         }
     }
-    // Files of the same crates as they are: one of them stands for all.
-    let mut as_they_are: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+    // Unchanged files of the same crates: one of them represents all.
+    let mut unchanged: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
     for (file, holes) in truths {
-        as_they_are.entry(checker.units_of(file).to_vec()).or_default().extend(holes);
+        unchanged.entry(checker.units_of(file).to_vec()).or_default().extend(holes);
     }
-    let n_as_they_are = as_they_are.len();
-    let fillers: Vec<FilledHole<'_>> = as_they_are
+    let n_unchanged = unchanged.len();
+    let filled: Vec<FilledHole<'_>> = unchanged
         .values()
         .map(|holes| holes[0])
         .chain(others.iter().copied())
         .map(|at| FilledHole { hole: asked[at].0, text: asked[at].2 })
         .collect();
-    // They would share a run with the others and be spoiled by them.
-    let (left, mut n_runs) = checker.judge(&fillers[..n_as_they_are], &mut |_| {}, cancel)?;
-    let (right, n_more) = checker.judge(&fillers[n_as_they_are..], done, cancel)?;
+    // Judged separately: in a shared run errors of the others would be blamed on them.
+    let (left, mut n_runs) = checker.judge(&filled[..n_unchanged], &mut |_| {}, cancel)?;
+    let (right, n_more) = checker.judge(&filled[n_unchanged..], done, cancel)?;
     n_runs += n_more;
-    for (holes, verdict) in as_they_are.into_values().zip(left) {
+    for (holes, verdict) in unchanged.into_values().zip(left) {
         for at in holes {
             verdicts[at] = verdict;
         }
@@ -213,8 +219,8 @@ pub(super) fn verdicts(
     Ok((verdicts, n_runs))
 }
 
-/// Garbage where the truth was, in its form: every name is replaced by one that nobody defined. Within a literal
-/// that compiles, which shows that any filler would.
+/// Garbage in the form of the truth: every name is replaced by one that is not defined. Inside a literal it compiles,
+/// which shows that any completion would.
 pub(super) fn canary(kind: HoleKind, truth: &str) -> String {
     match kind {
         HoleKind::Statement | HoleKind::Block | HoleKind::FunctionBody => return format!("{CANARY}();"),
@@ -234,7 +240,7 @@ pub(super) fn canary(kind: HoleKind, truth: &str) -> String {
     if garbage == truth { CANARY.to_owned() } else { garbage }
 }
 
-/// Words that the form of a line depends on.
+/// Words that canaries keep, since the form of a line depends on them.
 const KEYWORDS: [&str; 22] = [
     "as", "async", "await", "break", "const", "continue", "dyn", "else", "fn", "for", "if", "impl", "in", "let",
     "loop", "match", "move", "mut", "ref", "return", "unsafe", "while",

@@ -1,7 +1,7 @@
-//! Every system fills every hole. Runs no generated code and needs no compiler.
+//! Every system fills every hole. This stage runs no generated code and needs no compiler.
 //!
-//! Projects come one after the other, and in each the systems, so that what is known of a project is read once. A
-//! system that is added to a finished run is asked alone, and its answers stand after those of the others.
+//! The outer loop is over projects and the inner one over systems, so that what is known of a project is read once. A
+//! system that is added to a finished run runs alone, and its completions follow those of the others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub(super) fn run(
             let name = system.name().to_owned();
             let left: Vec<&Hole> =
                 holes.iter().filter(|hole| !answered.contains(&(name.clone(), hole.id.clone()))).collect();
-            let done = n_done.get_mut(&name).expect("every system has a number");
+            let done = n_done.get_mut(&name).expect("every system has an entry");
             *done += holes.len() - left.len();
             if left.is_empty() {
                 continue;
@@ -74,7 +74,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// What the truths of a project cost one system, asked for all holes of a file at once.
+/// Bits that the truths of a project cost one system, computed for all holes of a file at once.
 struct Costs<'a> {
     project: &'a Project,
     holes: &'a [Hole],

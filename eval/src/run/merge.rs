@@ -1,4 +1,4 @@
-//! Shards of one run to the run that would have been: the same bytes, but for timings.
+//! Merges the shards of a run: the result has the same bytes as an unsharded run, except for timings.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -60,14 +60,14 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
     let mut filtered = Vec::new();
     for name in &header.projects {
         filtered
-            .extend(projects.remove(name).ok_or_else(|| bad(format!("no shard has finished the gates of {name}")))?);
+            .extend(projects.remove(name).ok_or_else(|| bad(format!("no shard has filtered the holes of {name}")))?);
     }
     let passed = filtered.iter().filter_map(|line| match line {
         Filtered::Hole { hole, outcome: FilterOutcome::Passed } => Some(hole),
         _ => None,
     });
     let project_idx = |name: &str| header.projects.iter().position(|project| project == name);
-    let place: HashMap<&str, (Option<usize>, usize)> =
+    let order: HashMap<&str, (Option<usize>, usize)> =
         passed.enumerate().map(|(at, hole)| (hole.id.as_str(), (project_idx(&hole.project), at))).collect();
     let mut systems: Vec<String> = Vec::new();
     let generated: Vec<Generated> = gather(&folders, "generated.jsonl")?;
@@ -77,14 +77,14 @@ pub fn merge(shards: &[PathBuf], out: &Path) -> Result<Findings, EvalError> {
         }
     }
     let key = |system: &str, hole_id: &str| {
-        let (project_idx, at) = place.get(hole_id)?;
+        let (project_idx, at) = order.get(hole_id)?;
         Some(((*project_idx)?, systems.iter().position(|known| known == system)?, *at))
     };
     write_all(&out.join("gates.jsonl"), &filtered)?;
     let generated = sorted(generated, |record| key(&record.system, &record.hole_id));
     let scored = sorted(gather::<Scored>(&folders, "scored.jsonl")?, |record| key(&record.system, &record.hole_id));
-    let expected = systems.len() * place.len();
-    for (what, n) in [("answers", generated.len()), ("scores", scored.len())] {
+    let expected = systems.len() * order.len();
+    for (what, n) in [("completions", generated.len()), ("scores", scored.len())] {
         if n != expected {
             return Err(bad(format!("they have {n} {what} where {expected} are needed; let each shard finish")));
         }
@@ -103,14 +103,14 @@ fn gather<T: DeserializeOwned>(folders: &[&Path], name: &str) -> Result<Vec<T>, 
     Ok(records)
 }
 
-/// By project, system and hole, as a run writes them.
+/// Sorts by project, system and hole, as a run writes them.
 fn sorted<T>(records: Vec<T>, key: impl Fn(&T) -> Option<(usize, usize, usize)>) -> Vec<T> {
     let mut keyed: Vec<_> = records.into_iter().filter_map(|record| Some((key(&record)?, record))).collect();
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, record)| record).collect()
 }
 
-/// In place of what may be there.
+/// Replaces the file if it exists.
 fn write_all<T: Serialize + DeserializeOwned>(path: &Path, records: &[T]) -> Result<(), RecordError> {
     if path.exists() {
         std::fs::remove_file(path).map_err(|source| RecordError::Io { path: path.to_path_buf(), source })?;

@@ -1,7 +1,7 @@
-//! What each answer is worth: fillers first, then the grammar, then the compiler.
+//! Scores each completion: is it degenerate, does it parse, does it compile, do the tests pass?
 //!
-//! The answers of all systems to the holes of a project are judged together: what two systems say alike is compiled once,
-//! and a compiler run is shared by more of them.
+//! The completions of all systems for the holes of a project are judged together: equal completions are compiled once,
+//! and compiler runs are shared by more of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::suite::Project;
 use crate::system::Task;
 use crate::{EvalError, Event};
 
-/// A line of `costs.jsonl`: what the verdicts took. It is of the machine, not of the plan.
+/// A line of `costs.jsonl`: the effort of the verdicts. It depends on the machine, not only on the plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cost {
@@ -29,13 +29,13 @@ struct Cost {
     project: String,
     n_systems: usize,
     n_holes: usize,
-    /// Answers that differ and had to be compiled.
+    /// Distinct completions that had to be compiled.
     n_compiled: usize,
     n_runs: usize,
     seconds: f64,
 }
 
-/// A hole with its file's text, and an answer to it.
+/// A hole, its file's text, and a completion.
 type Asked<'a> = (&'a Hole, &'a str, &'a str);
 
 pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], systems: &[String]) -> Result<(), EvalError> {
@@ -62,7 +62,8 @@ pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], system
     if !scored.keys().all(is_asked) {
         return Err(RecordError::Foreign { path: log.path().to_path_buf(), what: "verdicts" }.into());
     }
-    // What a killed run left half written is judged again as a whole: verdicts are those of the same company.
+    // A project that a killed run left incomplete is judged again as a whole, so that the same completions are compiled
+    // together.
     let mut done = 0;
     for ((project, holes), group_idx) in holes.iter().zip(&groups) {
         let key = |system: &String, hole: &Hole| (system.clone(), hole.id.clone());
@@ -103,25 +104,25 @@ pub(super) fn run(run: &mut Run<'_, '_>, holes: &[(&Project, Vec<Hole>)], system
     Ok(())
 }
 
-/// The truth compiles everywhere, and nothing at all nowhere.
+/// Checks the controls: the truth compiles in every hole, an empty completion in none.
 fn control(system: &str, project: &Project, scored: &[&Scored]) -> Result<(), EvalError> {
     let n = scored.iter().filter(|score| score.compile).count();
     match system {
         "truth" if n != scored.len() => {
-            let why = format!("in {} the truth compiles in {n} of {} holes only", project.name, scored.len());
+            let why = format!("in {} the truth compiles in only {n} of {} holes", project.name, scored.len());
             Err(EvalError::Invalid { why })
         }
         "truth" if scored.iter().any(|score| score.tests_pass == Some(false)) => {
             Err(EvalError::Invalid { why: format!("in {} the truth does not pass its tests", project.name) })
         }
         "empty" if n != 0 => {
-            Err(EvalError::Invalid { why: format!("in {} nothing at all compiles in {n} holes", project.name) })
+            Err(EvalError::Invalid { why: format!("in {} an empty completion compiles in {n} holes", project.name) })
         }
         _ => Ok(()),
     }
 }
 
-/// Scores in the order of `asked`, how many answers had to be compiled, and the compiler runs that took.
+/// Scores in the order of `asked`, the number of completions that had to be compiled, and of compiler runs.
 fn score(
     run: &mut Run<'_, '_>,
     group_idx: usize,
@@ -160,24 +161,24 @@ fn score(
             confidence: answer.confidence,
         });
     }
-    let mut place: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut index_of: HashMap<(&str, &str), usize> = HashMap::new();
     let mut different: Vec<Asked<'_>> = Vec::new();
     for (_, (hole, original, text)) in &worth_compiling {
-        place.entry((&hole.id, text)).or_insert_with(|| {
+        index_of.entry((&hole.id, text)).or_insert_with(|| {
             different.push((hole, original, text));
             different.len() - 1
         });
     }
     let (verdicts, n_runs) = filters::verdicts(checker, &different, &mut |_| {}, cancel)?;
     for (at, (hole, _, text)) in &worth_compiling {
-        let verdict = verdicts[place[&(hole.id.as_str(), *text)]];
+        let verdict = verdicts[index_of[&(hole.id.as_str(), *text)]];
         scored[*at].compile = verdict == Verdict::Compiles;
         scored[*at].timed_out = verdict == Verdict::TimedOut;
     }
     if project.tests {
         let systems: BTreeSet<&str> = asked.iter().map(|(_, answer)| answer.system.as_str()).collect();
         for system in systems {
-            // Each file has one hole, so a system has at most one answer to it.
+            // Each file has one hole, so a system has at most one completion in it.
             let is_its = |at: usize| asked[at].1.system == system;
             let compiling: Vec<(usize, Asked<'_>)> =
                 worth_compiling.iter().copied().filter(|(at, _)| scored[*at].compile && is_its(*at)).collect();
@@ -192,7 +193,7 @@ fn score(
     Ok((scored, different.len(), n_runs))
 }
 
-/// Whether the tests pass with each of these answers, at most one of each file. They are built together, and one by one
+/// Whether the tests pass with each of these completions, at most one per file. They are built together, or one by one
 /// if that fails.
 fn tests(checker: &Checker, answers: &[(usize, Asked<'_>)], cancel: &Cancel) -> Result<Vec<(usize, bool)>, EvalError> {
     let texts: Vec<(&str, String)> =

@@ -96,8 +96,8 @@ impl Workspace {
         Sources { root: self.root.path().to_path_buf(), packages: vec![package] }
     }
 
-    /// As [`Self::sources`], after the workspace was made to depend on a package in that folder, which lies beside the root.
-    /// Its code is what its build script finds in `made.txt`, under a comment that says where it was made.
+    /// As [`Self::sources`], after the workspace was made to depend on a package in that folder, outside of the root.
+    /// Its code is what its build script finds in `made.txt`, under a comment with the folder in which it was made.
     fn sources_with(&self, near: &Path) -> Sources {
         let write = |path: PathBuf, text: &str| {
             std::fs::create_dir_all(path.parent().expect("below a root")).expect("a folder");
@@ -131,7 +131,7 @@ impl Workspace {
         Suite::workspace(&self.sources(), &files, max_holes).expect("files of the workspace")
     }
 
-    /// Where the records of a run of this name lie.
+    /// Folder of the records of a run of this name.
     fn records(&self, name: &str) -> PathBuf {
         self.records.path().join(name)
     }
@@ -178,7 +178,7 @@ fn plan<'a>(suite: &'a Suite, folder: &'a Path) -> Plan<'a> {
     }
 }
 
-/// Answers every hole by the same rule.
+/// Completes every hole by the same rule.
 struct Rule<F>(&'static str, F);
 
 impl<F: FnMut(&Task<'_>) -> Option<String>> System for Rule<F> {
@@ -384,7 +384,7 @@ fn each_gate_drops_what_it_is_for() {
 }
 
 #[test]
-fn a_dependency_beside_the_root_that_changed_is_of_another_plan() {
+fn a_path_dependency_that_changed_makes_another_plan() {
     let workspace = Workspace::new(MAPS);
     let near = tempfile::tempdir().expect("a temporary folder");
     let sources = workspace.sources_with(near.path());

@@ -8,7 +8,7 @@ use super::SandboxError;
 /// Beyond this a copy is refused: a workspace's sources are small, what is larger is data.
 const MAX_COPY_BYTES: u64 = 512 << 20;
 
-/// As [`super::Sandbox::confined`] says.
+/// See [`super::Sandbox::confined`] for what is copied.
 pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<(), SandboxError> {
     std::fs::create_dir_all(to).map_err(failed(to))?;
     for (from, relative) in files(root, with_ignored)? {
@@ -21,7 +21,7 @@ pub(super) fn copy_tree(root: &Path, to: &Path, with_ignored: bool) -> Result<()
     Ok(())
 }
 
-/// A hash of the names and bytes of what [`copy_tree`] copies, the same wherever `root` lies.
+/// A hash of the names and bytes of what [`copy_tree`] copies, independent of the location of `root`.
 pub(super) fn hash_tree(root: &Path, with_ignored: bool) -> Result<String, SandboxError> {
     let mut files = files(root, with_ignored)?;
     files.sort_by(|(_, a), (_, b)| a.cmp(b));
@@ -35,7 +35,7 @@ pub(super) fn hash_tree(root: &Path, with_ignored: bool) -> Result<String, Sandb
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The files that are copied: where each lies, and its place in the copy.
+/// The files that are copied: path of each, and its path in the copy.
 fn files(root: &Path, with_ignored: bool) -> Result<Vec<(PathBuf, PathBuf)>, SandboxError> {
     let mut files = Vec::new();
     let mut n_bytes = 0u64;
@@ -81,7 +81,7 @@ fn files(root: &Path, with_ignored: bool) -> Result<Vec<(PathBuf, PathBuf)>, San
     }
     let lock = root.join("Cargo.lock");
     if lock.is_file() && !files.iter().any(|(_, relative)| relative.as_os_str() == "Cargo.lock") {
-        files.push((lock, "Cargo.lock".into())); // libraries often ignore it, yet it says what is built here
+        files.push((lock, "Cargo.lock".into())); // libraries often ignore it, yet it determines what is built
     }
     Ok(files)
 }

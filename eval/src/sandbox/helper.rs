@@ -1,12 +1,12 @@
-//! The process between us and a candidate: it confines itself, starts the command, and hands its exit code on.
+//! The process between us and a candidate: it confines itself, starts the command, and passes its exit code on.
 //!
 //! ```text
 //! outer: dies with its parent, no inherited descriptors → new namespaces → starts inner
 //! inner (process 1): own root → unprivileged user → limits → no capabilities → Landlock → filter → command
 //! ```
 //!
-//! When inner ends, the kernel kills whatever the command left behind. Where there are no namespaces, outer is the
-//! one to whom orphans fall, and kills them itself.
+//! When inner ends, the kernel kills whatever the command left running. Without namespaces, outer adopts orphans and
+//! kills them itself.
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,7 +26,7 @@ mod files;
 mod identity;
 mod root;
 
-/// When this process has been started as the helper, does that and does not come back.
+/// If this process was started as the helper, acts as one and does not return.
 pub(super) fn become_helper_if_asked() {
     let mut args = std::env::args_os().skip(1);
     let is_inner = match args.next() {
@@ -42,14 +42,14 @@ pub(super) fn become_helper_if_asked() {
     let role = if is_inner { inner } else { outer };
     let code = closed.map_err(|reason| Refusal(None, reason)).and_then(|()| role(&policy, &command, &mut pipe));
     let code = code.unwrap_or_else(|Refusal(layer, reason)| {
-        // Who does not listen does not wait for an answer.
-        let _ = say(&mut pipe, &Status::Refused { layer, reason });
+        // If nobody reads the pipe, nobody waits for the message either.
+        let _ = write_status(&mut pipe, &Status::Refused { layer, reason });
         EXIT_REFUSED
     });
     std::process::exit(code);
 }
 
-/// Of a helper that did not start the command; the status pipe says why.
+/// Exit code of a helper that did not start the command; the status pipe has the reason.
 const EXIT_REFUSED: i32 = 125;
 
 /// Which layer was refused, if one was, and why.
@@ -65,8 +65,8 @@ fn status_pipe() -> Result<fs::File, String> {
     step("status pipe", std::io::stdin().as_fd().try_clone_to_owned()).map(fs::File::from)
 }
 
-/// Fails when nobody listens any more.
-fn say(pipe: &mut fs::File, status: &Status) -> Result<(), String> {
+/// Writes a status line. Fails if nobody reads the pipe any more.
+fn write_status(pipe: &mut fs::File, status: &Status) -> Result<(), String> {
     let mut line = step("status", serde_json::to_vec(status))?;
     line.push(b'\n');
     step("status", pipe.write_all(&line))
@@ -100,7 +100,7 @@ fn outer(policy: &Policy, command: &[OsString], pipe: &mut fs::File) -> Result<i
         step("orphans", rustix::process::set_child_subreaper(Pid::from_raw(1))).map_err(plain)?;
     }
     if policy.is_probe {
-        say(pipe, &Status::Confined { on: Vec::new(), missing }).map_err(plain)?;
+        write_status(pipe, &Status::Confined { on: Vec::new(), missing }).map_err(plain)?;
     }
     let orders = step("orders", serde_json::to_string(&inner)).map_err(plain)?;
     let child = Command::new("/proc/self/exe").arg(INNER_MARK).arg(orders).args(command).spawn();
@@ -139,19 +139,19 @@ fn inner(policy: &Policy, command: &[OsString], pipe: &mut fs::File) -> Result<i
     if !command.is_empty() {
         step("current folder", std::env::set_current_dir(&folder)).map_err(plain)?;
     }
-    // Should the parent have died before its death could reach us, the pipe is closed: the command is not started.
-    say(pipe, &Status::Confined { on, missing }).map_err(plain)?;
+    // If the parent died before we asked for its death signal, the pipe is closed, and the command is not started.
+    write_status(pipe, &Status::Confined { on, missing }).map_err(plain)?;
     let Some((program, args)) = command.split_first() else { return Ok(0) };
     match Command::new(program).args(args).stdin(Stdio::null()).spawn() {
         Ok(mut child) => Ok(exit_code(step("command", child.wait()).map_err(plain)?)),
         Err(error) => {
-            say(pipe, &Status::NotStarted { errno: error.raw_os_error().unwrap_or(0) }).map_err(plain)?;
+            write_status(pipe, &Status::NotStarted { errno: error.raw_os_error().unwrap_or(0) }).map_err(plain)?;
             Ok(EXIT_REFUSED)
         }
     }
 }
 
 fn exit_code(status: ExitStatus) -> i32 {
-    // As shells have it.
+    // The convention of shells.
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

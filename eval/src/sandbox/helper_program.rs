@@ -10,12 +10,12 @@ pub(super) fn set_to_this_program() {
     IS_HELPER.store(true, Ordering::Release);
 }
 
-/// What to start as the helper: this program, whatever became of its file, or the one beside it.
+/// The program to start as the helper: this program, even if its file was replaced, or the one in the same folder.
 pub(super) fn find() -> Option<PathBuf> {
     if IS_HELPER.load(Ordering::Acquire) {
         return Some("/proc/self/exe".into());
     }
     let here = std::env::current_exe().ok()?;
-    // Test programs lie one folder deeper than the others.
+    // Test programs are one folder deeper than the others.
     here.ancestors().skip(1).take(2).map(|folder| folder.join("nanochat-sandbox")).find(|path| path.is_file())
 }

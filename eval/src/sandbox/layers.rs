@@ -1,29 +1,29 @@
-//! What a sandbox consists of on this machine, and what its user insists on.
+//! The layers of confinement, which of them this machine offers, and which are required.
 
 use std::fmt;
 
-/// How much confinement is asked for.
+/// How much confinement is required.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Every layer, or nothing runs.
+    /// Every layer is required, otherwise nothing runs.
     Require,
-    /// The layers that this machine offers; the report names those that are missing.
+    /// Use the layers that this machine offers; the report names those that are missing.
     #[default]
     BestEffort,
-    /// A copy, a cleared environment, a process group and a clock, nothing else.
+    /// No layer: only a copy, a cleared environment, a process group and a clock.
     Off,
 }
 
-/// One way in which a command is confined, beside the copy, the environment, the group and the clock.
+/// One way in which a command is confined, in addition to the copy, the environment, the group and the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Layer {
-    /// Memory, processor time, file size, open files, core dumps.
+    /// Limits on memory, processor time, file size, open files and core dumps.
     Limits,
-    /// A number of processes that binds root too: the command runs under another user id.
+    /// A limit on the number of processes that holds for root too: the command runs under another user id.
     Processes,
     /// Process ids, network and IPC of its own: nothing to connect to, nobody to signal, no survivor.
     Namespaces,
-    /// A root folder that holds the toolchain, the copy and nothing else.
+    /// A root folder that contains the toolchain, the copy and nothing else.
     Root,
     /// Landlock: read the toolchain and the copy, write to the scratch folder.
     Files,
@@ -32,7 +32,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// All, in the order in which they are put on.
+    /// All layers, in the order in which they are applied.
     pub const ALL: [Self; 6] = [Self::Limits, Self::Namespaces, Self::Root, Self::Processes, Self::Files, Self::Calls];
 }
 
@@ -49,12 +49,12 @@ impl fmt::Display for Layer {
     }
 }
 
-/// What was reached.
+/// The confinement of a sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
-    /// The layers that every candidate's command has.
+    /// The layers that confine every candidate.
     pub on: Vec<Layer>,
-    /// Those that this machine refuses, with its reason.
+    /// The layers that this machine does not offer, with the reason.
     pub missing: Vec<(Layer, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! What runs now and where: for a process that must end at once.
+//! Running commands and existing folders, so that a process that must end at once can clean up.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,14 +10,14 @@ use std::time::Duration;
 /// Leaders of the process groups that run now. An id is taken out before its process is reaped, so none of them can
 /// be somebody else's.
 static LIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-/// Folders of the sandboxes that there are.
+/// Folders of the existing sandboxes.
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts and registers a command in one: [`kill_all`] sees it either not yet started or registered.
+/// Starts and registers a command atomically: [`kill_all`] sees it either not yet started or registered.
 pub(super) fn start(command: &mut Command) -> io::Result<Child> {
     let mut live = locked(&LIVE);
     let child = command.spawn()?;
@@ -25,7 +25,7 @@ pub(super) fn start(command: &mut Command) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Before it is reaped.
+/// Unregisters a command; call it before the process is reaped.
 pub(super) fn forget(child: &Child) {
     locked(&LIVE).remove(&child.id());
 }
@@ -51,7 +51,7 @@ impl Drop for Folder {
 /// waiting for its threads. Cancel first, or the next command starts. Kills nothing where there are no process
 /// groups.
 pub fn kill_all() {
-    // Held to the end: nothing is started in a folder that is being removed.
+    // The lock is held to the end, so nothing is started in a folder that is being removed.
     let live = locked(&LIVE);
     #[cfg(unix)]
     for id in live.iter() {
@@ -59,7 +59,7 @@ pub fn kill_all() {
         kill_group_of(*id);
     }
     for folder in locked(&FOLDERS).iter() {
-        // The dying may still write for a moment, and a folder that is written to cannot be removed.
+        // Killed processes may still write for a moment, and a folder that is written to cannot be removed.
         for _ in 0..100 {
             match std::fs::remove_dir_all(folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(10)),

@@ -1,4 +1,4 @@
-//! What a command writes, read as it comes.
+//! Reads the output of a command while it runs.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Kept of each output stream; what exceeds it is read and dropped, so that the writer does not block.
 const MAX_OUTPUT_BYTES: usize = 32 << 20;
 
-/// What one pipe gave so far, and whether it has ended.
+/// The bytes read from one pipe so far, and whether it has ended.
 pub(super) struct Stream(Arc<Mutex<(Vec<u8>, bool)>>);
 
 impl Stream {

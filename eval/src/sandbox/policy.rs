@@ -1,4 +1,4 @@
-//! What one command may do, as the helper is told it.
+//! What one command may do, in the form in which the helper receives it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Layer;
 
-/// What kind of command runs. The first is the user's own code, the others stem from a system.
+/// What kind of command runs. `Build` runs the user's own code, the others code from a system under evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// The workspace as it is, which the user trusts: cargo may fetch crates and write its home. It is limited and
-    /// leaves no survivor; its files and its network are the user's.
+    /// Builds the unchanged workspace, which the user trusts: cargo may fetch crates and write its home. Resources are
+    /// limited and no process survives; files and network are the user's.
     Build,
-    /// cargo with a candidate in the tree: the copy and the target folder are writable.
+    /// Runs cargo with a candidate in the tree: the copy and the target folder are writable.
     Cargo,
-    /// A compiler with a candidate: the scratch folder of its tree is writable.
+    /// Runs the compiler with a candidate: the scratch folder of its tree is writable.
     Compile,
-    /// A program that a candidate is part of: nothing that outlives it is writable.
+    /// Runs a program that contains a candidate: it can write to memory only.
     Execute,
 }
 
@@ -30,7 +30,7 @@ pub(super) const INNER_MARK: &str = "--nanochat-sandbox-inner";
 /// often owns services.
 pub(super) const UNPRIVILEGED: u32 = 65_533;
 
-/// Upper bounds for each process, and for all of them together where it says so.
+/// Upper bounds for each process, or for all of them together where noted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Bounds {
     pub(super) address_space: u64, // bytes
@@ -40,36 +40,36 @@ pub(super) struct Bounds {
     pub(super) n_processes: Option<u64>, // all together, threads included
 }
 
-/// The helper's orders.
+/// The helper's instructions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Policy {
     /// The process that waits for the helper; when it is gone, so is the helper.
     pub(super) parent: u32,
-    /// The layers to put on.
+    /// The layers to apply.
     pub(super) layers: Vec<Layer>,
-    /// A layer that cannot be had is reported and left out instead of ending the helper. Only for finding out.
+    /// A layer that fails is reported and left out instead of ending the helper. Only for probing the machine.
     pub(super) is_probe: bool,
     /// Whether network and files are the user's: [`Access::Build`].
     pub(super) is_open: bool,
-    /// Whether the kernel knows us as root, whose processes it does not count.
+    /// Whether we are root for the kernel, whose processes it does not count.
     pub(super) is_root: bool,
     pub(super) bounds: Bounds,
-    /// Where the new root is put together; an empty folder.
+    /// An empty folder in which the new root is assembled.
     pub(super) root_at: PathBuf,
     /// Folders and files to read and execute.
     pub(super) read: Vec<PathBuf>,
-    /// Folders to write to as well.
+    /// Folders that are writable too.
     pub(super) write: Vec<PathBuf>,
     /// A folder in memory, and its size in bytes.
     pub(super) memory: Option<(PathBuf, u64)>,
 }
 
-/// What the helper says on its status pipe, one line each.
+/// A line that the helper writes to its status pipe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Status {
-    /// All orders are carried out, the command comes next.
+    /// The layers are applied, the command starts next.
     Confined { on: Vec<Layer>, missing: Vec<(Layer, String)> },
-    /// A layer cannot be put on: nothing was run.
+    /// A layer cannot be applied: nothing was run.
     Refused { layer: Option<Layer>, reason: String },
     /// The command cannot be started (`errno`).
     NotStarted { errno: i32 },
@@ -88,7 +88,7 @@ const MAX_OPEN_FILES: u64 = 1024;
 const MAX_TEMPORARY: u64 = 512 << 20;
 
 impl Policy {
-    /// For a command in `folder`, which lies in a tree whose scratch folder is `scratch`.
+    /// The policy for one command and the folders that it works in.
     pub(super) fn new(access: Access, layers: &[Layer], timeout: Duration, paths: &SandboxPaths) -> Self {
         let candidate = Bounds {
             address_space: MAX_ADDRESS_SPACE,
@@ -142,7 +142,7 @@ impl Policy {
     }
 }
 
-/// The folders that a policy is made of.
+/// The folders that a policy refers to.
 #[derive(Clone, Debug)]
 pub(super) struct SandboxPaths {
     pub(super) is_root: bool,
@@ -183,7 +183,7 @@ pub(super) fn readable(variable: impl Fn(&str) -> Option<OsString>) -> (Vec<Path
     let (rustup, cargo) = (of("RUSTUP_HOME", ".rustup"), of("CARGO_HOME", ".cargo"));
     let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let toolchains = rustup.join("toolchains");
-    // A linked toolchain lies elsewhere.
+    // A linked toolchain is stored elsewhere.
     let linked = std::fs::read_dir(&toolchains).into_iter().flatten().flatten();
     paths.extend(linked.map(|entry| entry.path()).filter(|path| path.is_symlink()));
     paths.push(rustup);
@@ -197,7 +197,7 @@ pub(super) fn readable(variable: impl Fn(&str) -> Option<OsString>) -> (Vec<Path
     paths.retain(|path| path.is_absolute() && path.exists());
     paths.sort();
     paths.dedup();
-    // What lies within a folder that may be read needs no mention; parents sort before their children.
+    // Folders inside a readable folder are redundant; parents sort before their children.
     let mut kept: Vec<PathBuf> = Vec::new();
     for path in paths {
         if !kept.iter().any(|kept| path.starts_with(kept) && !kept.is_symlink()) {

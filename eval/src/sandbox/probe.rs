@@ -1,4 +1,4 @@
-//! Which layers this machine offers, found out by putting them on.
+//! Which layers this machine offers, found by applying them to a helper with nothing to run.
 
 #[cfg(target_os = "linux")]
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::{
     run,
 };
 
-/// On a machine that does nothing else it takes milliseconds.
+/// Time limit; on an idle machine a probe takes milliseconds.
 #[cfg(target_os = "linux")]
 const LONGEST_PROBE: Duration = Duration::from_secs(20);
 
-/// Puts all layers on a helper that has nothing to run.
+/// Applies all layers to a helper that has nothing to run.
 #[cfg(target_os = "linux")]
 pub(super) fn level(mode: Mode, paths: &SandboxPaths) -> Level {
     let without =
@@ -47,7 +47,7 @@ pub(super) fn level(mode: Mode, paths: &SandboxPaths) -> Level {
     level
 }
 
-/// Whether the kernel knows us as root. Root of a user namespace may be anybody outside.
+/// Whether we are root for the kernel. Root of a user namespace may be any user outside of it.
 #[cfg(target_os = "linux")]
 pub(super) fn is_root() -> bool {
     // `inside outside count`, one line for each range.

@@ -1,4 +1,4 @@
-//! One command from its start to its end, whoever ends it.
+//! Runs one command from its start to its end: by itself, by the clock, by a limit or by cancellation.
 
 use std::ffi::OsString;
 use std::io;
@@ -24,42 +24,42 @@ use super::output::Stream;
 use super::policy::{Access, MAX_FILE_BYTES};
 use super::{Sandbox, SandboxError, live};
 
-/// What outlives the clearing of the environment.
+/// Variables that are kept when the environment is cleared.
 pub(super) const KEPT_VARIABLES: [&str; 5] = ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
 /// How long output is waited for after the group was killed; a survivor in another session may hold the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-/// How often the disk is looked at. One process writes a gibibyte in about this time.
+/// How often disk use is checked. One process writes a gibibyte in about this time.
 const DISK_PERIOD: Duration = Duration::from_millis(250);
-/// Of all files in a command's scratch and temporary folders together.
+/// Limit for all files in a command's scratch and temporary folders together.
 const MAX_DISK_BYTES: u64 = MAX_FILE_BYTES;
 
-/// What to run.
+/// A command to run in the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// The program.
+    /// Path of the program, or a name to look up in `PATH`.
     pub program: OsString,
-    /// Its arguments.
+    /// Arguments without the program's name.
     pub args: Vec<OsString>,
-    /// Added to the cleared environment.
+    /// Variables to add to the cleared environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it runs.
+    /// Working folder; it must be in a copy or a scratch folder.
     pub folder: PathBuf,
 }
 
-/// How a command ended.
+/// How a command ended, and its output.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// It exited by itself with status 0.
+    /// The command exited by itself with status 0.
     pub success: bool,
-    /// The wall clock ended it.
+    /// The command was killed at the timeout.
     pub timed_out: bool,
-    /// What it wrote, up to a limit.
+    /// Standard output, up to a limit.
     pub stdout: Vec<u8>,
-    /// The same.
+    /// Standard error, up to a limit.
     pub stderr: Vec<u8>,
 }
 
-/// As [`Sandbox::run_as`] says.
+/// See [`Sandbox::run_as`].
 pub(super) fn run(
     sandbox: &Sandbox,
     access: Access,
@@ -105,7 +105,7 @@ pub(super) fn run(
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }
-    // The leader is not reaped yet, so its group id cannot have passed to somebody else.
+    // The leader is not reaped yet, so its group id cannot have been reused.
     kill_group(&mut child);
     live::forget(&child);
     let exit = child.wait();
@@ -122,15 +122,15 @@ pub(super) fn run(
     Ok(Finished { success, timed_out, stdout: stdout.take(give_up), stderr: stderr.take(give_up) })
 }
 
-/// Why there is no exit code of the command's.
+/// Why the command has no exit code.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only a helper can be in the way"))]
 enum Unstarted {
     Command(io::Error),
     Helper(String),
 }
 
-/// The bytes of all files below, as far as they can be read. What was unlinked and is still open is not among them;
-/// a candidate's own programs write to memory only.
+/// Bytes of all files below, as far as they can be read. Unlinked files that are still open do not count; a
+/// candidate's own programs write to memory only.
 fn disk_use(folder: &Path) -> u64 {
     let mut bytes = 0u64;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -166,7 +166,7 @@ fn has_ended(child: &mut Child) -> bool {
     !matches!(child.try_wait(), Ok(None))
 }
 
-/// What left the group is found only while its ancestors live.
+/// Processes that left the group are found only while their ancestors live.
 fn kill_tree(child: &Child) {
     #[cfg(unix)]
     live::kill_tree_of(child.id());

@@ -1,11 +1,11 @@
-//! Processes that left their group: found by whose children they are, and killed.
+//! Finds and kills processes that left their group, by following parents and children.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process may start another between our look and our kill, but not for long: the dead start none.
+/// A process may start another between listing and killing; repeating this ends soon, since killed ones start none.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
 /// Kills all descendants of a process and not itself. Orphans count if the process adopts them (a subreaper).
@@ -24,7 +24,7 @@ pub(super) fn kill_descendants(of: u32) {
     }
 }
 
-/// Those that are not dead yet.
+/// Living descendants, including those of zombies.
 fn descendants(of: u32) -> Vec<Pid> {
     let mut children: BTreeMap<i32, Vec<(i32, bool)>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -56,7 +56,7 @@ fn only_sources_and_the_lock_are_copied() {
 }
 
 #[test]
-fn what_lies_beside_the_root_is_where_its_paths_lead_and_ignored_files_come_if_asked() {
+fn path_dependencies_are_where_the_roots_paths_lead_and_ignored_files_come_on_request() {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in [
         ("app/Cargo.toml", "[package]"),
@@ -69,9 +69,9 @@ fn what_lies_beside_the_root_is_where_its_paths_lead_and_ignored_files_come_if_a
         std::fs::create_dir_all(path.parent().expect("below the folder")).expect("a folder");
         std::fs::write(path, text).expect("a file");
     }
-    let (root, beside) = (folder.path().join("app"), [folder.path().join("lib")]);
+    let (root, outside) = (folder.path().join("app"), [folder.path().join("lib")]);
     for with_ignored in [false, true] {
-        let origin = Origin { root: &root, beside: &beside, with_ignored };
+        let origin = Origin { root: &root, path_dependencies: &outside, with_ignored };
         let sandbox = Sandbox::of(&origin, 1, Mode::Off).expect("a copy");
         let tree = sandbox.tree(0);
         assert!(tree.join("Cargo.toml").is_file() && tree.join("../lib/src/lib.rs").is_file());

@@ -12,14 +12,14 @@ const N_RESAMPLES: usize = 2000;
 /// One figure and the cluster it belongs to.
 pub type Observation<'a> = (&'a str, f64);
 
-/// One part of a ratio of sums: cluster, numerator, denominator (not negative).
-pub type Part<'a> = (&'a str, f64, f64);
+/// One term of a ratio of sums: cluster, numerator, denominator (not negative).
+pub type RatioTerm<'a> = (&'a str, f64, f64);
 
-/// The mean; 0 of nothing. Of shares (all figures 0 or 1) never narrower than Wilson's interval, since few clusters, or
+/// The mean; 0 without observations. For shares (all figures 0 or 1) never narrower than Wilson's interval, since few clusters, or
 /// none that differ, would leave no width at all; of a single cluster the holes are resampled and shares have Wilson's
 /// interval alone.
 pub fn mean(observations: &[Observation<'_>], seed: u64) -> Value {
-    let parts: Vec<Part<'_>> = observations.iter().map(|&(cluster, figure)| (cluster, figure, 1.0)).collect();
+    let parts: Vec<RatioTerm<'_>> = observations.iter().map(|&(cluster, figure)| (cluster, figure, 1.0)).collect();
     let is_share = observations.iter().all(|&(_, figure)| figure == 0.0 || figure == 1.0);
     if !is_share || observations.is_empty() {
         return ratio(&parts, seed);
@@ -32,10 +32,23 @@ pub fn mean(observations: &[Observation<'_>], seed: u64) -> Value {
     ratio(&parts, seed).widened((low, high))
 }
 
-/// The mean of paired differences. Of shares (all −1, 0 or 1) never narrower than Agresti and Min's interval, so that
+/// The mean of paired differences. For shares (all −1, 0 or 1) never narrower than Agresti and Min's interval, so that
 /// two systems that agree on every hole are not called equal with certainty.
+///
+/// ```
+/// use nanochat_eval::stats;
+///
+/// // (crate, A's figure − B's figure) of each hole: A is right where B is not in 14 of 20 holes.
+/// let differences: Vec<(&str, f64)> =
+///     (0..20).map(|i| (["alpha", "beta", "gamma"][i % 3], if i < 14 { 1.0 } else { 0.0 })).collect();
+/// let value = stats::difference(&differences, 7);
+/// assert_eq!(value.value, 0.7);
+/// assert!(value.excludes_zero() && value.low < 0.7 && 0.7 < value.high);
+/// // Crates are resampled as wholes, with the given seed: the same figures give the same interval.
+/// assert_eq!(value, stats::difference(&differences, 7));
+/// ```
 pub fn difference(differences: &[Observation<'_>], seed: u64) -> Value {
-    let parts: Vec<Part<'_>> = differences.iter().map(|&(cluster, figure)| (cluster, figure, 1.0)).collect();
+    let parts: Vec<RatioTerm<'_>> = differences.iter().map(|&(cluster, figure)| (cluster, figure, 1.0)).collect();
     let value = ratio(&parts, seed);
     let is_share = differences.iter().all(|&(_, figure)| [-1.0, 0.0, 1.0].contains(&figure));
     if !is_share || differences.is_empty() {
@@ -46,7 +59,7 @@ pub fn difference(differences: &[Observation<'_>], seed: u64) -> Value {
 }
 
 /// Σ numerators / Σ denominators; 0 where the denominators are.
-pub fn ratio(parts: &[Part<'_>], seed: u64) -> Value {
+pub fn ratio(parts: &[RatioTerm<'_>], seed: u64) -> Value {
     let quotient = |numerator: f64, denominator: f64| if denominator > 0.0 { numerator / denominator } else { 0.0 };
     let (numerator, denominator) = parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.1, sum.1 + part.2));
     let clusters = numbered(parts.iter().map(|part| part.0));
@@ -64,7 +77,7 @@ pub fn ratio(parts: &[Part<'_>], seed: u64) -> Value {
     Value { value: quotient(numerator, denominator), low, high }
 }
 
-/// Quantiles (each 0..=1): the smallest figure that at least this share does not exceed; 0 of nothing.
+/// Quantiles (each 0..=1): the smallest figure that at least this share of figures does not exceed; 0 without observations.
 pub fn quantiles(observations: &[Observation<'_>], qs: &[f64], seed: u64) -> Vec<Value> {
     let clusters = numbered(observations.iter().map(|(cluster, _)| *cluster));
     let mut sorted: Vec<(f64, usize)> =
@@ -101,11 +114,11 @@ pub fn quantiles(observations: &[Observation<'_>], qs: &[f64], seed: u64) -> Vec
 /// Clusters by number, in order of their names.
 struct Clusters {
     n: usize,
-    /// Of each observation.
+    /// The cluster's number of each observation.
     of: Vec<usize>,
 }
 
-/// A single cluster says nothing of how clusters differ: each observation is then one of its own.
+/// A single cluster does not show how clusters differ, so each observation then counts as its own cluster.
 fn numbered<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> Clusters {
     let mut numbers: BTreeMap<&str, usize> = names.clone().map(|name| (name, 0)).collect();
     if numbers.len() == 1 {
@@ -115,7 +128,7 @@ fn numbered<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> Cluste
     Clusters { n: numbers.len(), of: names.map(|name| numbers[name]).collect() }
 }
 
-fn has_one_cluster(parts: &[Part<'_>]) -> bool {
+fn has_one_cluster(parts: &[RatioTerm<'_>]) -> bool {
     parts.windows(2).all(|pair| pair[0].0 == pair[1].0)
 }
 
@@ -149,7 +162,7 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted.get(nearest_rank(q, sorted.len()) - 1).copied().unwrap_or_default()
 }
 
-/// From 1.
+/// The rank of a quantile, from 1.
 fn nearest_rank(q: f64, n: usize) -> usize {
     ((q * n as f64).ceil() as usize).clamp(1, n.max(1))
 }

@@ -1,19 +1,19 @@
-//! McNemar's test: of the holes on which A and B differ, is a half A's?
+//! McNemar's test: of the holes on which A and B differ, does each win half?
 
-/// A against B on the same holes. The exact binomial test at every count: holes are taken as independent, so it stands
-/// beside the clustered interval and does not replace it.
+/// A against B on the same holes. The exact binomial test at every count: holes are taken as independent, so it
+/// complements the clustered interval and does not replace it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct McNemar {
     /// Holes that A alone got right.
     pub only_a: usize,
     /// Holes that B alone got right.
     pub only_b: usize,
-    /// Chance of so uneven a split, or one more so, where both are as good: two-sided.
+    /// Two-sided probability of a split at least this uneven if A and B are equally good.
     pub p: f64,
 }
 
 impl McNemar {
-    /// From what each got right, hole by hole.
+    /// Counts (A is right, B is right) hole by hole.
     pub fn of(pairs: impl IntoIterator<Item = (bool, bool)>) -> Self {
         let (mut only_a, mut only_b) = (0, 0);
         for (a, b) in pairs {

@@ -3,7 +3,7 @@
 /// 97.5 % quantile of the standard normal.
 pub(super) const Z: f64 = 1.959_963_985;
 
-/// Wilson 1927: `(p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)`; everything of nothing.
+/// Wilson 1927: `(p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)`; 0..=1 for n = 0.
 pub fn wilson(successes: usize, n: usize) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);

@@ -1,5 +1,5 @@
-//! Published crates at locked versions. Their sources are cargo's, never ours: they are copied into a temporary
-//! workspace in which they take the place of what cargo would have taken from its registry.
+//! Published crates at locked versions. cargo fetches their sources, they are never committed here: each is copied into
+//! a temporary workspace and patched in for the registry's version.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Knowledge;
 use super::{Folder, Group, Project, Suite, SuiteError, without_twins, write};
 
-/// What a manifest depends on: (name, version).
+/// A manifest's pinned dependencies: (name, version).
 fn pinned(manifest: &str) -> Vec<(&str, &str)> {
     let lines = manifest.lines().skip_while(|line| *line != "[dependencies]");
     let pairs = lines.filter_map(|line| line.split_once(" = \"="));
@@ -22,9 +22,9 @@ fn pinned(manifest: &str) -> Vec<(&str, &str)> {
 /// A list of `suites/heldout.toml`, with the lock file that names the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrateList {
-    /// For figures that are published.
+    /// Crates for published figures.
     Report,
-    /// For calibration, early looks and choosing recipes.
+    /// Crates for calibration, early looks and choosing recipes.
     Develop,
 }
 
@@ -50,7 +50,7 @@ impl CrateList {
         }
     }
 
-    /// The crates, by name, as the manifest states them: (name, version).
+    /// The crates in the manifest's order: (name, version).
     pub fn crates(self) -> Vec<(&'static str, &'static str)> {
         pinned(self.manifest())
     }
@@ -65,7 +65,7 @@ impl CrateList {
 
 impl Suite {
     /// The crates of a list. `sources` are those of the package that [`CrateList::write`] wrote; `only` names the
-    /// crates that are wanted, all if empty. `max_holes` is of each crate.
+    /// crates that are wanted, all if empty. `max_holes` is per crate.
     pub fn crates(list: CrateList, sources: &Sources, only: &[String], max_holes: usize) -> Result<Self, SuiteError> {
         let crates = list.crates();
         if let Some(name) = only.iter().find(|name| !crates.iter().any(|(known, _)| known == name)) {
@@ -89,7 +89,7 @@ impl Suite {
         let folder = Folder::new()?;
         let mut manifest = list.manifest().replace("[workspace]", "[workspace]\nexclude = [\"crates\"]");
         if !only.is_empty() {
-            // What is not wanted is not built either; cargo drops it from the lock file by itself.
+            // Crates that are not wanted are not built either; cargo drops them from the lock file by itself.
             let is_wanted = |line: &&str| match line.split_once(" = \"=") {
                 Some((name, _)) => only.iter().any(|only| only == name),
                 None => true,
@@ -126,7 +126,7 @@ impl Suite {
     }
 }
 
-/// Which package depends on which, as a lock file has it.
+/// Which package depends on which, from a lock file.
 struct Lock {
     dependencies: BTreeMap<(String, String), Vec<(String, String)>>,
 }
@@ -160,7 +160,7 @@ impl Lock {
         Self { dependencies: file.package.iter().map(entry).collect() }
     }
 
-    /// Everything that a package depends on, itself aside.
+    /// Transitive dependencies of a package, without the package itself.
     fn closure(&self, name: &str, version: &str) -> BTreeSet<(&String, &String)> {
         let mut closure = BTreeSet::new();
         let mut waiting = vec![(name.to_owned(), version.to_owned())];
@@ -175,8 +175,8 @@ impl Lock {
     }
 }
 
-/// Whose sources nobody may know: the listed crates, in any version, and what is published with them. Names are those of
-/// both lists, so that what is calibrated on one has not seen the other.
+/// Crates whose sources no system may know: the listed crates, in any version, and crates of the same repository or
+/// name prefix. Names come from both lists, so that what is calibrated on one has not seen the other.
 struct Families {
     names: Vec<&'static str>,
     repositories: HashSet<String>,
@@ -197,7 +197,7 @@ impl Families {
     }
 }
 
-/// Where a package is developed, as its manifest says; folders within it aside.
+/// The package's repository from its manifest, without subfolders.
 fn repository(package: &Package) -> Option<String> {
     let manifest: toml::Table = std::fs::read_to_string(package.folder.join("Cargo.toml")).ok()?.parse().ok()?;
     let url = manifest.get("package")?.get("repository")?.as_str()?;
@@ -206,7 +206,7 @@ fn repository(package: &Package) -> Option<String> {
     Some(parts.join("/").to_lowercase())
 }
 
-/// Holes are cut from everything in `src`; the crate's other files are known, as they are to whoever writes it.
+/// Holes are cut from everything in `src`; the crate's other files are known, as they are to its author.
 fn project(sources: &Sources, package: &Package, max_holes: usize) -> Project {
     let own = Sources { root: sources.root.clone(), packages: vec![package.clone()] };
     let known = without_twins(own.collect(&[Role::Member]).0);
@@ -233,7 +233,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), SuiteError> {
         if kind.is_dir() {
             copy(&entry.path(), &target)?;
         } else if kind.is_file() && entry.file_name() != ".gitignore" {
-            // An ignore file would keep parts of the package from being copied for checking.
+            // An ignore file would hide parts of the package from the copy that is checked.
             std::fs::copy(entry.path(), &target).map_err(failed)?;
         }
     }

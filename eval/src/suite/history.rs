@@ -1,4 +1,4 @@
-//! Which files of a workspace were touched last: what its author works on now.
+//! Which files of a workspace changed last, from git: those that its author is working on.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::SuiteError;
 
-/// Commits that are looked at.
+/// How many commits git looks at.
 const MAX_COMMITS: &str = "1000";
 
 /// Up to `n` `.rs` files, relative to `root`, those of the latest commits first; only files that exist.

@@ -1,5 +1,5 @@
-//! HumanEval-X, its Rust part: functions to be written from their description, and tests that say whether they do what
-//! it asks for. The data file is the user's; nothing of it is kept here.
+//! The Rust part of HumanEval-X: functions to write from a description, and tests that check them. The user supplies
+//! the data file; none of it is in this repository.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,9 +13,9 @@ use super::{Folder, Group, Project, Suite, SuiteError, write};
 use crate::holes;
 
 const NAME: &str = "humaneval-x";
-/// Imported by every problem, and what a problem says that needs it.
+/// Crates that every problem imports, and the text by which a problem that needs one is recognized.
 const FOREIGN: [(&str, &str); 3] = [("rand", "rand::"), ("regex", "Regex"), ("md5", "md5::")];
-/// The package that depends on what they need.
+/// The package that depends on these crates.
 const MANIFEST: &str = include_str!("../../suites/humaneval-x/Cargo.toml");
 const LOCK: &str = include_str!("../../suites/humaneval-x/Cargo.lock");
 
@@ -107,7 +107,7 @@ impl Suite {
     }
 }
 
-/// The crate's own line, not a list that names others too.
+/// Whether the line imports from this crate alone; a list of several crates does not count.
 fn imports(line: &str, name: &str) -> bool {
     line.trim()
         .strip_prefix("use ")

@@ -1,8 +1,8 @@
-//! What an answer may be known from: the workspace without its held-out files, by name and by text, and the sources of
-//! what it depends on.
+//! What systems may know: the workspace without its held-out files, by name and by text, and the sources of its
+//! dependencies.
 //!
 //! ```text
-//! packages → Library (texts and tokens, read once) → Known, of one project → memory | n-gram model | copies
+//! packages → Library (texts and tokens, read once) → Known, for one project → memory | n-gram model | copies
 //! ```
 
 use std::cell::{OnceCell, RefCell};
@@ -17,23 +17,23 @@ use nanochat_engine::text::tokenizer::TokenId;
 use nanochat_engine::workspace::sources::{Package, Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
-/// What systems may know besides the file at hand.
+/// What systems may know in addition to the current file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
-    /// The project's other files.
+    /// Only the project's other files.
     Files,
-    /// The sources of its locked dependencies.
+    /// Only the sources of its locked dependencies.
     Dependencies,
-    /// Both, as whoever writes the project has them.
+    /// Files and dependencies, as the project's author has them.
     #[default]
     Both,
-    /// Nothing else.
+    /// Neither files nor dependencies.
     Nothing,
 }
 
 impl Knowledge {
-    /// As a report says it.
+    /// The wording in a report.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Files => "the project's other files",
@@ -44,13 +44,13 @@ impl Knowledge {
     }
 }
 
-/// The texts that systems may know of one project besides the file at hand, and what is made of them, once for all
-/// systems that ask.
+/// The texts that systems may know of one project in addition to the current file. Tokens, symbols and the memory are
+/// built from them once and shared by all systems.
 #[derive(Debug, Default)]
 pub struct Known {
     /// The project's own files first, and then each dependency's.
-    shelves: Vec<Rc<Shelf>>,
-    /// Of dependencies, files that are in the project too: they would give answers away.
+    sets: Vec<Rc<SourceSet>>,
+    /// Names of dependencies' files that are in the project too: they would contain the truth.
     hidden: HashSet<String>,
     memory: RefCell<Option<([u8; 32], Arc<Memory>)>>,
 }
@@ -58,69 +58,69 @@ pub struct Known {
 /// The texts of dependencies, kept from project to project.
 #[derive(Debug, Default)]
 pub(crate) struct Library {
-    shelves: HashMap<PathBuf, Rc<Shelf>>,
+    sets: HashMap<PathBuf, Rc<SourceSet>>,
 }
 
 /// Files with their tokens.
 #[derive(Debug, Default)]
-struct Shelf {
+struct SourceSet {
     files: Vec<SourceFile>,
-    /// By the tokenizer's hash.
+    /// Tokens of each file, by the tokenizer's hash.
     streams: RefCell<BTreeMap<[u8; 32], Rc<Streams>>>,
-    /// What each file's types have; of a dependency what is public.
+    /// Fields and methods of each file's types; for a dependency only public ones.
     records: OnceCell<Rc<Vec<Records>>>,
     is_dependency: bool,
 }
 
-/// The tokens of each file of a shelf.
+/// The tokens of each file of a set.
 type Streams = Vec<Vec<TokenId>>;
 
 impl Known {
-    /// These files and nothing else.
+    /// Makes these files known, and no dependencies.
     pub fn of(files: Vec<SourceFile>) -> Self {
-        Self { shelves: vec![Rc::new(Shelf::of(files))], ..Self::default() }
+        Self { sets: vec![Rc::new(SourceSet::of(files))], ..Self::default() }
     }
 
-    /// In no order.
+    /// All known files, in no particular order.
     pub fn files(&self) -> impl Iterator<Item = &SourceFile> {
-        self.shelves.iter().flat_map(|shelf| &shelf.files).filter(|file| !self.hidden.contains(&file.name))
+        self.sets.iter().flat_map(|set| &set.files).filter(|file| !self.hidden.contains(&file.name))
     }
 
-    /// The files' names and tokens.
+    /// Names and tokens of all known files.
     pub fn streams(&self, tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
-        self.streams_of(&self.shelves, tokenizer)
+        self.streams_of(&self.sets, tokenizer)
     }
 
-    fn streams_of(&self, shelves: &[Rc<Shelf>], tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
+    fn streams_of(&self, sets: &[Rc<SourceSet>], tokenizer: &Tokenizer) -> Vec<(String, Vec<TokenId>)> {
         let mut all = Vec::new();
-        for shelf in shelves {
-            let streams = shelf.streams(tokenizer);
-            let named = shelf.files.iter().map(|file| &file.name).zip(&*streams);
+        for set in sets {
+            let streams = set.streams(tokenizer);
+            let named = set.files.iter().map(|file| &file.name).zip(&*streams);
             let shown = named.filter(|(name, _)| !self.hidden.contains(*name));
             all.extend(shown.map(|(name, stream)| (name.clone(), stream.clone())));
         }
         all
     }
 
-    fn symbols_of(&self, shelves: &[Rc<Shelf>]) -> Symbols {
+    fn symbols_of(&self, sets: &[Rc<SourceSet>]) -> Symbols {
         let mut all = Vec::new();
-        for shelf in shelves {
-            let records = shelf.records.get_or_init(|| Rc::new(extract_each(&shelf.files, shelf.is_dependency)));
-            let named = shelf.files.iter().map(|file| &file.name).zip(&**records);
+        for set in sets {
+            let records = set.records.get_or_init(|| Rc::new(extract_each(&set.files, set.is_dependency)));
+            let named = set.files.iter().map(|file| &file.name).zip(&**records);
             let shown = named.filter(|(name, _)| !self.hidden.contains(*name));
             all.extend(shown.map(|(name, records)| (name.clone(), records.clone())));
         }
         Symbols::of(all)
     }
 
-    /// The engine's memory of them.
+    /// The engine's memory of these files, built on the first call for each tokenizer.
     pub fn memory(&self, tokenizer: &Tokenizer) -> Arc<Memory> {
         let hash = tokenizer.hash();
         let mut kept = self.memory.borrow_mut();
         match &*kept {
             Some((of, memory)) if *of == hash => Arc::clone(memory),
             _ => {
-                let (own, others) = self.shelves.split_at(self.shelves.len().min(1));
+                let (own, others) = self.sets.split_at(self.sets.len().min(1));
                 let dependencies = memory::Library::index(self.streams_of(others, tokenizer));
                 let built = Memory::build(self.streams_of(own, tokenizer)).with_tier(Tier::Dependencies, dependencies);
                 let built = built.with_symbols(Tier::Workspace, self.symbols_of(own));
@@ -141,20 +141,20 @@ impl Library {
         texts: &BTreeMap<String, String>,
     ) -> Known {
         let secret: HashSet<&str> = texts.values().map(String::as_str).collect();
-        let mut shelves = vec![Rc::new(Shelf::of(files.to_vec()))];
+        let mut sets = vec![Rc::new(SourceSet::of(files.to_vec()))];
         let mut hidden = HashSet::new();
         for package in dependencies {
-            let shelf =
-                self.shelves.entry(package.folder.clone()).or_insert_with(|| Rc::new(Shelf::of_package(package)));
-            let twins = shelf.files.iter().filter(|file| secret.contains(file.text.as_str()));
+            let set =
+                self.sets.entry(package.folder.clone()).or_insert_with(|| Rc::new(SourceSet::of_package(package)));
+            let twins = set.files.iter().filter(|file| secret.contains(file.text.as_str()));
             hidden.extend(twins.map(|file| file.name.clone()));
-            shelves.push(Rc::clone(shelf));
+            sets.push(Rc::clone(set));
         }
-        Known { shelves, hidden, ..Known::default() }
+        Known { sets, hidden, ..Known::default() }
     }
 }
 
-impl Shelf {
+impl SourceSet {
     fn of(files: Vec<SourceFile>) -> Self {
         Self { files, ..Self::default() }
     }
@@ -173,7 +173,7 @@ impl Shelf {
 }
 
 /// (held out, known). `held_out` names files as [`SourceFile::name`] does. A file whose text is that of a held-out
-/// one is in neither part: it would give the answers away.
+/// one is in neither list: it would contain the truth.
 pub fn known_files(files: Vec<SourceFile>, held_out: &[PathBuf]) -> (Vec<SourceFile>, Vec<SourceFile>) {
     let names: HashSet<String> = held_out.iter().map(|path| slashed(path)).collect();
     let (held, mut known): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| names.contains(&file.name));

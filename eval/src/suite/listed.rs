@@ -1,4 +1,4 @@
-//! A suite of the user's own: a TOML file that lists workspaces and files.
+//! A suite that the user defines: a TOML file that lists workspaces and files.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use super::{Group, Suite, SuiteError, touched_last};
 /// Most files that one workspace of a suite holds out by its history.
 const MAX_BY_HISTORY: usize = 1000;
 
-/// The content of the file.
+/// The parsed TOML file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct List {
     /// The suite's name in reports.
     pub name: String,
-    /// At least one.
+    /// The workspaces to evaluate on, at least one.
     pub workspace: Vec<Workspace>,
 }
 
-/// One cargo workspace.
+/// One cargo workspace and the files to hold out of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workspace {
-    /// Its folder, relative to the file's.
+    /// Root folder, relative to the folder of the TOML file.
     pub path: PathBuf,
     /// The files that holes are cut from, relative to the workspace's root.
     #[serde(default)]
     pub files: Vec<PathBuf>,
-    /// As many more, those that git saw touched last.
+    /// How many more files to hold out: those that changed last according to git.
     #[serde(default)]
     pub touched_last: usize,
 }
@@ -40,26 +40,26 @@ pub struct Workspace {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Read {
-        /// The file.
+        /// The TOML file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is not in the form of a suite.
-    #[error("{path} is no suite: {reason}; docs/guide/suites.md shows the form")]
+    /// The file is not a valid suite.
+    #[error("{path} is no suite: {reason}; docs/guide/suites.md shows the format")]
     Form {
-        /// The file.
+        /// The TOML file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
 }
 
 impl List {
-    /// Reads the file. Paths of workspaces come back absolute or relative to the current folder.
+    /// Reads and checks the file. Paths of workspaces come back absolute or relative to the current folder.
     pub fn load(path: &Path) -> Result<Self, ListError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ListError::Read { path: path.to_path_buf(), source })?;
@@ -82,7 +82,7 @@ impl List {
 }
 
 impl Suite {
-    /// The suite of a list; `sources` holds those of each of its workspaces, in order. `max_holes` is of each.
+    /// The suite of a list; `sources` holds those of each of its workspaces, in order. `max_holes` is per workspace.
     pub fn listed(list: &List, sources: &[Sources], max_holes: usize) -> Result<Self, SuiteError> {
         let mut groups = Vec::new();
         for (workspace, sources) in list.workspace.iter().zip(sources) {
@@ -92,14 +92,14 @@ impl Suite {
             }
             groups.push(Group::workspace(sources, &files, max_holes)?);
         }
-        name_apart(&mut groups);
+        make_names_unique(&mut groups);
         Ok(Self { name: list.name.clone(), groups, knowledge: Knowledge::Both })
     }
 }
 
-/// Gives members of several workspaces that share a name the place of their workspace too, from 1: records know a
+/// Adds the workspace's number, from 1, to the names of projects that several workspaces share: records identify a
 /// project by its name, and a path would differ from machine to machine.
-fn name_apart(groups: &mut [Group]) {
+fn make_names_unique(groups: &mut [Group]) {
     let mut n_of: HashMap<String, usize> = HashMap::new();
     for project in groups.iter().flat_map(|group| &group.projects) {
         *n_of.entry(project.name.clone()).or_default() += 1;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_one_name_are_told_apart_by_their_workspaces() {
+    fn members_with_the_same_name_get_the_number_of_their_workspace() {
         let folder = tempfile::tempdir().expect("a folder");
         let workspace = |at: &str, name: &str| {
             let root = folder.path().join(at);

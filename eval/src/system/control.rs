@@ -1,4 +1,4 @@
-//! The two ends of the scale.
+//! The controls at the two ends of the scale.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use nanochat_engine::Cancel;
 
 use super::{Completion, ProjectContext, System, SystemError, Task};
 
-/// What was cut out. It must score 100 %, or the run is void.
+/// Completes with what was cut out. It must score 100 %, or the run is invalid.
 #[derive(Debug, Default)]
 pub struct Truth {
     texts: BTreeMap<String, String>,
 }
 
-/// Nothing. It scores 0 % by rule, for an empty answer is a filler; that it would not compile anyway is what the gates
-/// saw to, which drop the holes where it does. In the table it is the floor of similarity.
+/// Completes with an empty text. It scores 0 %, since an empty completion is degenerate, and the hole filters drop the
+/// holes where it compiles. In the table it is the floor of similarity.
 #[derive(Debug)]
 pub struct Empty;
 

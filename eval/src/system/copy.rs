@@ -1,4 +1,4 @@
-//! Copying: what followed the longest match, and a line drawn from the same file.
+//! Controls that copy: the text after the longest match, and a random line of the same file.
 
 mod index;
 
@@ -13,10 +13,10 @@ use super::{Completion, FileText, ProjectContext, System, SystemError, Task};
 use crate::holes::first_unit;
 use index::MatchIndex;
 
-/// What followed the longest match of the text before the cursor, in the files that the memory may hold or
-/// elsewhere in the same file.
+/// Copies the text after the longest match of the text before the cursor, from the files that the memory may hold or
+/// from elsewhere in the same file.
 ///
-/// As a model of probabilities, which bits per byte need, it gives 1 − `DOUBT` to the token that most often followed the
+/// For bits per byte it serves as a probability model that gives 1 − `DOUBT` to the token that most often followed the
 /// longest match of tokens, as many as a memory counts, and shares the rest evenly among all others.
 #[derive(Debug)]
 pub struct Copy {
@@ -26,22 +26,22 @@ pub struct Copy {
 }
 
 /// How often the copied token is another one: 9,317 of 26,868 tokens of lines of the suite `develop`, counted by the
-/// engine's example `calibrate`. No other constant would make a copy's bits fewer there.
+/// engine's `--example relearn -- blend`. No other constant would make a copy's bits fewer there.
 const DOUBT: f64 = 0.35;
 
-/// What stands at a line of the same file that is drawn by the place of the hole: what local vocabulary alone is worth.
+/// Copies a line of the same file, drawn by the position of the hole: what local vocabulary alone is worth.
 #[derive(Debug, Default)]
 pub struct RandomLine;
 
 impl Copy {
-    /// Knows nothing until it enters a project. The tokenizer is for bits per byte only: copied are bytes.
+    /// Knows nothing until it enters a project. The tokenizer is for bits per byte only: completions are copied as bytes.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
         Self { tokenizer, index: MatchIndex::default(), memory: Arc::default() }
     }
 }
 
 impl Default for Copy {
-    /// With bytes for tokens.
+    /// Uses bytes as tokens.
     fn default() -> Self {
         Self::new(Arc::new(Tokenizer::bytes()))
     }
@@ -59,8 +59,8 @@ impl System for Copy {
         Ok(cancel.check()?)
     }
 
-    /// For every place in every text: how many bytes before it equal the bytes before the cursor. The most wins;
-    /// ties go to the nearest text (before the cursor, after the hole, other files by name), in it to the last place.
+    /// Of all positions in all texts, the one before which the most bytes equal the bytes before the cursor. Ties go to
+    /// the nearest text (before the cursor, after the hole, other files by name), and in it to the last position.
     fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         let context = task.prefix.as_bytes();
         let mut best: (usize, &str) = (0, "");
@@ -90,8 +90,8 @@ impl System for Copy {
             cancel.check()?;
             let start = end;
             end += self.tokenizer.token_bytes(token).len();
-            // The others are not asked for.
-            let p = if text.is_asked(&(start..end)) {
+            // Tokens outside of holes do not count.
+            let p = if text.overlaps_hole(&(start..end)) {
                 memory.lookup_within(&tokens, at, &mut lookup);
                 match lookup.favourite() {
                     None => 1.0 / (n_others + 1.0),
@@ -114,7 +114,7 @@ impl System for RandomLine {
 
     fn complete(&mut self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         cancel.check()?;
-        // The line of the cursor and what is left of it after the hole are no lines.
+        // The rest of the cursor's line, before and after the hole, is not a candidate.
         let before = &task.prefix[..task.prefix.rfind('\n').map_or(0, |at| at + 1)];
         let after = task.suffix.split_once('\n').map_or("", |(_, after)| after);
         let mut starts: Vec<&str> = Vec::new();
@@ -129,9 +129,9 @@ impl System for RandomLine {
         if starts.is_empty() {
             return Ok(Completion::default());
         }
-        let place =
+        let position =
             task.file.bytes().fold(task.prefix.len() as u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
-        let drawn = starts[Rng::new(place).below(starts.len())];
+        let drawn = starts[Rng::new(position).below(starts.len())];
         Ok(Some(first_unit(task.kind, drawn).to_owned()).into())
     }
 }
@@ -192,7 +192,7 @@ mod tests {
         let others = (Tokenizer::bytes().vocab_size() - 1) as f64;
         let (right, wrong) = (-(1.0 - DOUBT).log2(), -(DOUBT / others).log2());
         assert!((cost(line) - right).abs() < 1e-9);
-        // A comma stands where a semicolon was seen: one byte in 22 is wrong, and after it nothing matches.
+        // A comma where a semicolon was seen: one byte in 22 is wrong, and after it nothing matches.
         assert!(cost("let total = sum(&values),\n") > right + (wrong - right) / 22.0);
     }
 

@@ -1,11 +1,11 @@
-//! The product, and the product with one of its voices silent.
+//! The product, and the product with the model alone or the memory alone.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::score::Score;
 use nanochat_engine::{Cancel, Completer, Limits, Prompt};
 
@@ -14,11 +14,11 @@ use super::{Completion, FileText, ProjectContext, System, SystemError, Task, lim
 /// The product's name in reports.
 pub const PRODUCT: &str = "nanochat";
 
-/// A checkpoint and a memory of what each project's scene says may be known.
+/// A checkpoint with a memory of what may be known of each project.
 #[derive(Debug)]
 pub struct Model<'a> {
     name: String,
-    voices: Voices,
+    voices: Predictors,
     shared: Rc<RefCell<Shared<'a>>>,
 }
 
@@ -26,38 +26,38 @@ pub struct Model<'a> {
 #[derive(Debug)]
 struct Shared<'a> {
     completer: &'a mut Completer,
-    /// By file of the project that the memory is of, what the model alone and what both say of each token: to ask it is
-    /// most of the work.
+    /// For each file of the current project the probabilities of its tokens, by the model alone and by the blend:
+    /// computing them is most of the work.
     observed: HashMap<String, Vec<Observed>>,
 }
 
-/// One token of a file that was read.
+/// Probabilities of one token of a file.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
-    /// Where it ends.
+    /// Byte offset of the token's end.
     end: usize,
     p_model: f32,
     p: f32,
 }
 
 impl<'a> Model<'a> {
-    /// With both voices, under the product's name. The completer's memory is replaced.
+    /// The blend of model and memory, under the product's name. The completer's memory is replaced.
     pub fn new(completer: &'a mut Completer) -> Self {
         Self::named(PRODUCT, completer)
     }
 
-    /// Under another name, as a base checkpoint has.
+    /// The same under another name, for example for a base checkpoint.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
         let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
-        Self { name: name.to_owned(), voices: Voices::Both, shared }
+        Self { name: name.to_owned(), voices: Predictors::Blend, shared }
     }
 
-    /// The same checkpoint and memory with one of the two silent.
-    pub fn ablation(&self, voices: Voices) -> Self {
+    /// The same checkpoint and memory, with one of the two switched off.
+    pub fn ablation(&self, voices: Predictors) -> Self {
         let suffix = match voices {
-            Voices::Both => "",
-            Voices::ModelOnly => "-without-memory",
-            Voices::MemoryOnly => "-without-model",
+            Predictors::Blend => "",
+            Predictors::ModelOnly => "-without-memory",
+            Predictors::MemoryOnly => "-without-model",
         };
         let name = format!("{}{suffix}", self.name);
         Self { name, voices, shared: Rc::clone(&self.shared) }
@@ -73,7 +73,7 @@ impl System for Model<'_> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let memory = scene.known.memory(shared.completer.tokenizer());
-        // A name does not tell projects apart: members of two workspaces may share it.
+        // A name does not identify a project: members of two workspaces may share it.
         if !Arc::ptr_eq(shared.completer.memory(), &memory) {
             shared.completer.set_memory(memory);
             shared.observed.clear();
@@ -86,7 +86,7 @@ impl System for Model<'_> {
         let super::CompletionLimits { max_tokens, max_lines } = limits(task.kind);
         let limits = Limits { max_tokens, max_lines, ..Limits::default() };
         let completer = &mut self.shared.borrow_mut().completer;
-        completer.set_voices(self.voices);
+        completer.set_predictors(self.voices);
         let completion = completer.complete(&prompt, &limits, cancel)?;
         Ok(completion.map_or_else(Completion::default, |completion| Completion {
             tokens: Some(completion.n_generated),
@@ -95,21 +95,21 @@ impl System for Model<'_> {
         }))
     }
 
-    /// The file is read once from its beginning, and each of its holes is charged its part.
+    /// The file is read once from its start, and each hole is charged for its tokens.
     fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
         let costs: Vec<(usize, f64)> = match self.voices {
-            Voices::MemoryOnly => {
-                shared.observe(text, Voices::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
+            Predictors::MemoryOnly => {
+                shared.observe(text, Predictors::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
             }
             voices => {
                 if !shared.observed.contains_key(text.file) {
-                    let observed = shared.observe(text, Voices::Both);
+                    let observed = shared.observe(text, Predictors::Blend);
                     shared.observed.insert(text.file.to_owned(), observed);
                 }
-                let p = |seen: &Observed| if voices == Voices::ModelOnly { seen.p_model } else { seen.p };
+                let p = |seen: &Observed| if voices == Predictors::ModelOnly { seen.p_model } else { seen.p };
                 shared.observed[text.file].iter().map(|seen| (seen.end, bits(p(seen)))).collect()
             }
         };
@@ -118,8 +118,8 @@ impl System for Model<'_> {
 }
 
 impl Shared<'_> {
-    fn observe(&mut self, text: &FileText<'_>, voices: Voices) -> Vec<Observed> {
-        self.completer.set_voices(voices);
+    fn observe(&mut self, text: &FileText<'_>, voices: Predictors) -> Vec<Observed> {
+        self.completer.set_predictors(voices);
         let tokenizer = Arc::clone(self.completer.tokenizer());
         let (mut end, mut observed) = (0, Vec::new());
         self.completer.observe(text.file, text.to_last_hole().as_bytes(), &mut |observation| {
@@ -141,7 +141,7 @@ mod tests {
     use crate::suite::Known;
 
     #[test]
-    fn projects_of_one_name_have_memories_of_their_own() {
+    fn projects_of_the_same_name_have_memories_of_their_own() {
         let line = "let total = sum(&values);\n";
         let known =
             |text: &str| Known::of(vec![SourceFile { name: "b.rs".into(), path: "b.rs".into(), text: text.into() }]);

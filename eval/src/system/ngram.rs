@@ -1,13 +1,13 @@
-//! An interpolated n-gram model of the text that the memory may hold and of the file at hand.
+//! An interpolated n-gram model of the text that the memory may hold and of the current file.
 //!
 //! ```text
 //! p₀(t)  = (count(t) + T/V) / (N + T)                          T: how many different tokens were seen, V: all there are
 //! pₖ(t)  = (count(t after k tokens) + T · pₖ₋₁(t)) / (N + T)   Witten and Bell 1991, method C; PPM's escape, interpolated
-//! answer = the most probable token, again and again
+//! completion = greedy: the most probable token, repeatedly
 //! ```
 //!
-//! It shares the product's tokenizer, so that bits per byte compare. Of contexts that occur often, evenly spaced
-//! occurrences are counted.
+//! It shares the product's tokenizer, so that bits per byte compare. For frequent contexts only a sample of evenly
+//! spaced occurrences is counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -25,20 +25,20 @@ const MAX_ORDER: usize = 6;
 const _: () = assert!(MAX_ORDER <= 8);
 /// Most occurrences of a context that are counted.
 const MAX_COUNTED: usize = 512;
-/// Tokens of the file before the cursor and after the hole that an answer is drawn from.
+/// Tokens of the file before the cursor and after the hole that a completion may use.
 const LIVE: (usize, usize) = (4096, 2048);
-/// What an occurrence in the file at hand counts for: of 1, 2, 4 and 8 the cheapest in bits per byte on files held out
+/// Weight of an occurrence in the current file: of 1, 2, 4 and 8 the cheapest in bits per byte on files held out
 /// of this repository.
 const LIVE_WEIGHT: f32 = 4.0;
 
-/// The model.
+/// The n-gram model of one project at a time.
 #[derive(Debug)]
 pub struct Ngram {
     tokenizer: Arc<Tokenizer>,
     corpus: Corpus,
 }
 
-/// Positions of the known text sorted by what stands before them, read backwards.
+/// Positions of the known text, sorted by the text before them read backwards.
 #[derive(Debug, Default)]
 struct Corpus {
     /// `END` before, between and after the files.
@@ -49,7 +49,7 @@ struct Corpus {
     counts: Vec<u32>,
 }
 
-/// How often each token occurs, whatever stands before it.
+/// How often each token occurs, regardless of context.
 #[derive(Debug)]
 struct Unigrams {
     counts: Vec<f32>,
@@ -57,19 +57,19 @@ struct Unigrams {
     n_different: f32,
 }
 
-/// What followed each context of up to [`MAX_ORDER`] tokens in the file at hand.
+/// Counts of what followed each context of up to [`MAX_ORDER`] tokens in the current file.
 #[derive(Debug, Default)]
 struct Live {
     next: HashMap<u64, Vec<(TokenId, u32)>>,
 }
 
 impl Ngram {
-    /// Knows nothing until it enters a project.
+    /// A model that knows nothing until it enters a project.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
         Self { tokenizer, corpus: Corpus::default() }
     }
 
-    /// Of the corpus without the file at hand, and of what is read of that file.
+    /// Counts of the corpus without the current file, plus what is read of that file.
     fn unigrams(&self, excluded: &Range<usize>, live: &Live) -> Unigrams {
         let mut counts: Vec<f32> = self.corpus.counts.iter().map(|count| *count as f32).collect();
         counts.resize(self.tokenizer.vocab_size(), 0.0);
@@ -119,10 +119,10 @@ impl Ngram {
 
     fn generate(&self, task: &Task<'_>, cancel: &Cancel) -> Result<Completion, SystemError> {
         let mut context = self.tokenizer.encode(task.prefix.as_bytes());
-        // A cursor within a word splits its token: the last one is read again as bytes that the answer begins with.
-        let mut begun: Vec<u8> =
+        // A cursor within a word splits its token: the last token is healed, its bytes must start the completion.
+        let mut healed_bytes: Vec<u8> =
             context.pop().map_or_else(Vec::new, |token| self.tokenizer.token_bytes(token).to_vec());
-        let n_begun = begun.len();
+        let n_healed = healed_bytes.len();
         let suffix = self.tokenizer.encode(task.suffix.as_bytes());
         let mut live = Live::default();
         live.read(&context[context.len().saturating_sub(LIVE.0)..]);
@@ -135,8 +135,8 @@ impl Ngram {
         while chosen.len() < limits.max_tokens {
             cancel.check()?;
             let mut p = self.predict(&unigrams, &context, &excluded, &live);
-            if !begun.is_empty() {
-                let compatible = self.tokenizer.tokens_compatible_with(&begun);
+            if !healed_bytes.is_empty() {
+                let compatible = self.tokenizer.tokens_compatible_with(&healed_bytes);
                 let mut healed = vec![0.0; p.len()];
                 compatible.iter().for_each(|&token| healed[usize::from(token)] = p[usize::from(token)]);
                 p = healed;
@@ -149,16 +149,16 @@ impl Ngram {
             let of_token = self.tokenizer.token_bytes(token);
             chosen.push((bytes.len(), f64::from(best)));
             bytes.extend_from_slice(of_token);
-            begun.drain(..of_token.len().min(begun.len()));
+            healed_bytes.drain(..of_token.len().min(healed_bytes.len()));
             context.push(token);
-            let is_line = limits.max_lines == 1 && bytes.len() > n_begun && bytes[n_begun..].contains(&b'\n');
+            let is_line = limits.max_lines == 1 && bytes.len() > n_healed && bytes[n_healed..].contains(&b'\n');
             if is_line {
                 break;
             }
         }
-        let text = String::from_utf8_lossy(bytes.get(n_begun..).unwrap_or_default()).into_owned();
+        let text = String::from_utf8_lossy(bytes.get(n_healed..).unwrap_or_default()).into_owned();
         let text = first_unit(task.kind, &text);
-        chosen.retain(|(start, _)| *start < n_begun + text.len());
+        chosen.retain(|(start, _)| *start < n_healed + text.len());
         let log_p: f64 = chosen.iter().map(|(_, p)| p.ln()).sum();
         Ok(Completion {
             tokens: Some(chosen.len()),
@@ -184,7 +184,7 @@ impl System for Ngram {
         self.generate(task, cancel)
     }
 
-    /// The file is read once from its beginning; what is not asked for costs nothing.
+    /// The file is read once from its start; tokens outside of holes are not computed.
     fn costs(&mut self, text: &FileText<'_>, cancel: &Cancel) -> Result<Option<Vec<Score>>, SystemError> {
         let tokens = self.tokenizer.encode(text.to_last_hole().as_bytes());
         let excluded = self.corpus.files.get(text.file).cloned().unwrap_or_default();
@@ -195,7 +195,7 @@ impl System for Ngram {
             cancel.check()?;
             let start = end;
             end += self.tokenizer.token_bytes(token).len();
-            let p = if text.is_asked(&(start..end)) {
+            let p = if text.overlaps_hole(&(start..end)) {
                 let of_context = self.counts(&tokens[..i], &excluded, &live);
                 of_context.iter().fold(unigrams.of(token), |p, counts| {
                     let (n, t) = (counts.values().sum::<f32>(), counts.len() as f32);
@@ -237,7 +237,7 @@ impl Unigrams {
 }
 
 impl Corpus {
-    /// Token streams by name; of a name that occurs twice, the last.
+    /// Builds the index from token streams by file name.
     fn build(files: BTreeMap<String, Vec<TokenId>>, n_vocab: usize) -> Self {
         let mut known = Self { tokens: vec![END], counts: vec![0; n_vocab], ..Self::default() };
         for (name, stream) in files {
@@ -251,7 +251,7 @@ impl Corpus {
         let mut keyed: Vec<(u64, u32)> = positions
             .map(|at| (known.key(at, 0), u32::try_from(at).expect("a project has fewer than 2³² tokens")))
             .collect();
-        // The last four tokens tell most positions apart.
+        // The last four tokens differ for most positions.
         keyed.sort_unstable_by(|a, b| {
             a.0.cmp(&b.0).then_with(|| known.key(a.1 as usize, 4).cmp(&known.key(b.1 as usize, 4))).then(a.1.cmp(&b.1))
         });
@@ -267,7 +267,7 @@ impl Corpus {
 
     /// The part of `range` whose token `depth` + 1 before the position is `token`.
     fn narrow(&self, range: Range<usize>, depth: usize, token: TokenId) -> Range<usize> {
-        // Every position of the range has `depth` tokens before it that are not END, so one more stands there.
+        // Every position of the range has `depth` tokens before it that are not END, so there is one more.
         let before = |at: &u32| self.tokens[*at as usize - 1 - depth];
         let positions = &self.order[range.clone()];
         let start = positions.partition_point(|at| before(at) < token);
@@ -293,7 +293,7 @@ impl Live {
         }
     }
 
-    /// `token` stands after `context`.
+    /// Counts that `token` follows `context`.
     fn follow(&mut self, context: &[TokenId], token: TokenId) {
         for n in 0..=MAX_ORDER.min(context.len()) {
             let next = self.next.entry(hash(&context[context.len() - n..])).or_default();

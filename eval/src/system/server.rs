@@ -1,12 +1,12 @@
-//! Another system: a server that completes code, OpenAI-compatible or llama.cpp's.
+//! Another system: a server that completes code, OpenAI-compatible or llama.cpp.
 //!
 //! ```text
-//! connect: /v1/models, /props → model, family → its tokens known? → one token as a trial
-//! fill:    window of the file → template → /v1/completions or /infill, temperature 0 → text
+//! connect:  /v1/models, /props → model, family → its tokens known? → one token as a trial
+//! complete: window of the file → template → /v1/completions or /infill, temperature 0 → text
 //! ```
 //!
-//! The server keeps its own caches, as it would beside an editor. Code is sent to this machine only, unless the user
-//! allows another.
+//! The server keeps its own caches, as it would when an editor uses it. Code is sent to this machine only, unless the
+//! user allows another.
 
 mod fim;
 mod http;
@@ -30,30 +30,30 @@ const MIN_WINDOW: usize = 256;
 const COMPLETIONS: &str = "/v1/completions";
 const INFILL: &str = "/infill";
 
-/// Whom to ask, and how.
+/// Which server to use, and how.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// `http://localhost:8080`, with or without `/v1`.
     pub url: String,
-    /// `None`: told by the model's name, or `/infill` where the server is llama.cpp's.
+    /// The prompt format; `None` derives it from the model's name, or uses `/infill` where the server is llama.cpp.
     pub fim: Option<Fim>,
     /// Which of the server's models; `None` where it has one.
     pub model: Option<String>,
-    /// Longest that one answer may take.
+    /// Time limit of one request.
     pub timeout: Duration,
     /// Whether code may be sent to another machine.
     pub allow_remote: bool,
 }
 
-/// A server that has answered.
+/// A server that passed the checks of [`Server::connect`].
 #[derive(Debug)]
 pub struct Server {
     http: Http,
     name: String,
-    /// As the server calls it; empty where it does not say.
+    /// The server's name for it; empty if it has none.
     model: String,
     fim: Fim,
-    /// Whether the server says how probable its tokens were.
+    /// Whether the server returns the probabilities of its tokens.
     has_probabilities: bool,
 }
 
@@ -61,15 +61,15 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// Not an address that can be asked.
+    /// The address is not a usable URL.
     #[error("`{url}` cannot be asked: {why}")]
     Url {
-        /// As it was given.
+        /// The address as the user gave it.
         url: String,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// Not this machine.
+    /// The host is another machine, and the user did not allow that.
     #[error(
         "{host} is not this machine, and the code around each hole would be sent to it; add --allow-remote if it may"
     )]
@@ -77,100 +77,100 @@ pub enum ServerError {
         /// The host of the address.
         host: String,
     },
-    /// Nothing listens.
+    /// No server listens at the address.
     #[error("nothing answers at {url}; start the server, or correct the port")]
     Unreachable {
-        /// The address.
+        /// Address of the server.
         url: String,
     },
-    /// Too slow.
+    /// The server exceeded the time limit.
     #[error("{url} did not answer within {seconds} s; give it longer with --system-timeout, or a smaller model")]
     TimedOut {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// The limit.
+        /// The limit in seconds.
         seconds: f64,
     },
-    /// Another kind of server.
+    /// The server lacks a path of the API.
     #[error("{url} has no {path}; is it an OpenAI-compatible or llama.cpp server, and a completion (not chat) model?")]
     NotFound {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// What was asked for.
+        /// Path of the request.
         path: String,
     },
-    /// It refuses.
+    /// The server answers with an error status.
     #[error("{url}{path} answers status {status}: {message}")]
     Status {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// What was asked for.
+        /// Path of the request.
         path: String,
-        /// Of HTTP.
+        /// The HTTP status.
         status: u16,
-        /// In its own words.
+        /// The server's error message, shortened.
         message: String,
     },
-    /// An answer by something else.
+    /// The response is not JSON.
     #[error("{url}{path} answers, but not with JSON; is another program listening there?")]
     NotJson {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// What was asked for.
+        /// Path of the request.
         path: String,
     },
-    /// JSON of another form.
+    /// The response lacks a field.
     #[error("{url}{path} answers without {field}; is it an OpenAI-compatible or llama.cpp server?")]
     Form {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// What was asked for.
+        /// Path of the request.
         path: String,
-        /// What was expected there.
+        /// Name of the missing field.
         field: &'static str,
     },
-    /// The connection broke, or it is no HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("asking {url}{path}: {why}")]
     Http {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// What was asked for.
+        /// Path of the request.
         path: String,
-        /// In the client's words.
+        /// The HTTP client's message.
         why: String,
     },
-    /// More than one.
+    /// The server has several models and none was chosen.
     #[error("the server at {url} has several models ({models}); name one with --system-model")]
     Models {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// All of them.
+        /// Names of the models, separated by commas.
         models: String,
     },
-    /// Its tokens cannot be guessed.
+    /// The model's special tokens cannot be derived from its name.
     #[error(
-        "how `{model}` is asked to fill in the middle is not known; say --fim qwen, starcoder, codegemma or deepseek"
+        "the fill-in-the-middle tokens of `{model}` are not known; say --fim qwen, starcoder, codegemma or deepseek"
     )]
     Family {
-        /// As the server calls it.
+        /// The server's name for the model.
         model: String,
     },
-    /// Its vocabulary lacks the special tokens.
+    /// The model's vocabulary lacks the special tokens.
     #[error(
         "`{model}` does not know the token {token}: it was not trained to fill in the middle, or needs another --fim"
     )]
     NoToken {
-        /// As the server calls it.
+        /// The server's name for the model.
         model: String,
-        /// The first that it splits.
+        /// The first special token that the model splits.
         token: String,
     },
-    /// Even a small part of the file is too long for it.
+    /// Even a small window of the file exceeds the server's context.
     #[error("the context of {url} does not hold {bytes} bytes of code; start it with a longer one")]
     Context {
-        /// The address.
+        /// Address of the server.
         url: String,
-        /// Of the smallest window that was tried.
+        /// Size of the smallest window that was tried.
         bytes: usize,
     },
     /// The caller cancelled.
@@ -179,7 +179,7 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Asks the server what it is, and for one token: what is wrong shows before a long run.
+    /// Queries the server and requests one token, so that errors show before a long run.
     pub fn connect(options: &ServerOptions, cancel: &Cancel) -> Result<Self, ServerError> {
         let http = Http::new(&options.url, options.timeout, options.allow_remote)?;
         let models = models(&http, cancel)?;
@@ -218,13 +218,13 @@ impl Server {
         Ok(server)
     }
 
-    /// How it is asked.
+    /// The prompt format in use.
     pub fn fim(&self) -> Fim {
         self.fim
     }
 
-    /// A known special token is one token, perhaps after one that begins every text. Servers without a tokenizer to
-    /// ask are believed.
+    /// A known special token is one token, perhaps after the one that starts every text. Servers without a tokenizer
+    /// endpoint are trusted.
     fn check_tokens(&self, template: &Template, cancel: &Cancel) -> Result<(), ServerError> {
         for token in [template.prefix, template.suffix, template.middle] {
             // llama.cpp, vLLM and llama-cpp-python, each with its own name of the field.
@@ -247,7 +247,7 @@ impl Server {
         Ok(())
     }
 
-    /// With ever smaller windows until the server's context holds one.
+    /// Requests with smaller and smaller windows until one fits the server's context.
     fn ask(&self, task: &Task<'_>, max_tokens: usize, cancel: &Cancel) -> Result<Completion, ServerError> {
         let path = if self.fim == Fim::Infill { INFILL } else { COMPLETIONS };
         let (mut n_before, mut n_after) = WINDOW;
@@ -320,7 +320,7 @@ fn optional(http: &Http, path: &str, cancel: &Cancel) -> Result<Option<Json>, Se
     Ok(reply.body.filter(|_| (200..=299).contains(&reply.status)))
 }
 
-/// Names of the server's models; none where it does not say.
+/// Names of the server's models; empty if it does not list them.
 fn models(http: &Http, cancel: &Cancel) -> Result<Vec<String>, ServerError> {
     let reply = http.get("/v1/models", cancel)?;
     if reply.status == 404 {

@@ -11,7 +11,8 @@ pub(crate) enum Stage {
     Run,
 }
 
-/// What must be seen, beside what must never be (a secret, a contact, a planted file, a dead victim, a survivor).
+/// The outcome to expect, apart from what must never happen (a secret, a contact, a planted file, a dead victim, a
+/// survivor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
     /// It does not compile.
@@ -28,7 +29,7 @@ pub(crate) enum Sign {
     Processes(usize),
 }
 
-/// One of them.
+/// One hostile candidate and how it is stopped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) name: &'static str,

@@ -1,4 +1,4 @@
-//! Plays every candidate and says what came of it.
+//! Runs every candidate and reports whether it was contained.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,19 +11,19 @@ use nanochat_eval::sandbox::{Access, Finished, Invocation, Layer, Level, Mode, S
 use crate::candidates::{ALL, Candidate, Sign, Stage};
 use crate::world::World;
 
-/// Of one command. The honest ones take a second.
+/// Time limit of one command. Harmless ones take a second.
 const CLOCK: Duration = Duration::from_secs(8);
 /// Compiling the candidates that harm when they run is honest work, on a machine that may be busy.
 const HONEST_CLOCK: Duration = Duration::from_secs(120);
-/// How long the dead may take to disappear.
+/// How long killed processes may take to disappear.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Of all output that is kept.
+/// Limit of all output that is kept.
 const MOST_OUTPUT: usize = 32 << 20;
 
-/// What a machine must offer at least, or it says nothing about the sandbox.
+/// What a machine must offer at least for a result to mean something.
 const FEWEST: usize = 20;
 
-/// All candidates, each in a sandbox of its own.
+/// Runs all candidates, each in its own sandbox.
 pub(crate) fn all(root: &Path) -> ExitCode {
     let mut world = World::open(root).expect("a world");
     let level = sandbox(&world, None).layers().clone();
@@ -64,7 +64,7 @@ fn reasons(candidate: &Candidate, level: &Level) -> String {
     reasons.collect::<Vec<_>>().join(", ")
 }
 
-/// With all layers that the machine has, or with these alone.
+/// Runs a candidate with all layers that the machine has, or with these alone.
 fn sandbox(world: &World, layers: Option<&[Layer]>) -> Sandbox {
     let sandbox = Sandbox::confined(&world.root.join("workspace"), 1, Mode::BestEffort);
     let mut sandbox = sandbox.expect("a sandbox");
@@ -120,7 +120,7 @@ fn play(candidate: &Candidate, world: &mut World, layers: Option<&[Layer]>) -> V
     let (tree, scratch) = (sandbox.tree(0), sandbox.scratch(0));
     let source = tree.join("src/candidate.rs");
     std::fs::write(&source, candidate.source).expect("the candidate's source");
-    // Survivors are known by it.
+    // Survivors are recognized by it.
     let program = scratch.join(format!("{}-{}", candidate.name, world.marker));
     let mut args: Vec<std::ffi::OsString> =
         ["--edition=2024", "--crate-name=candidate", "--error-format=json"].map(Into::into).into();
@@ -236,7 +236,7 @@ fn watched<T>(marker: &str, run: impl FnOnce() -> T) -> (T, usize) {
     })
 }
 
-/// Living processes whose program is a candidate's.
+/// Living processes that run a candidate's program.
 fn n_processes(marker: &str) -> usize {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes

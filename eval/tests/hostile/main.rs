@@ -1,7 +1,7 @@
-//! Candidates that mean harm, run as an evaluation runs them: as this user, and where this is root, as another user
-//! too. Containment is seen by its effects: nothing is read, reached, written, killed or left behind.
+//! Hostile candidates, run as an evaluation runs them: as this user, and where this is root, as another user
+//! too. Containment is seen by its effects: nothing is read, reached, written, killed or left running.
 //!
-//! A candidate that only a missing layer of this machine would stop is not run, and its line says so. A program of
+//! A candidate that only a missing layer of this machine would stop is not run, and the output says so. A program of
 //! its own and no `#[test]`s, since it starts itself: as the sandbox's helper and as the other user.
 #![expect(clippy::print_stdout, reason = "what was contained, skipped or not is its output")]
 

@@ -1,4 +1,4 @@
-//! What there is to read, reach, kill and spoil: a home, files outside, services, a victim. All of it is fake.
+//! The fake world that candidates attack: a home, files outside, services, a victim process.
 
 use std::fs;
 use std::io;
@@ -55,7 +55,7 @@ pub(crate) fn play(test: &str, user: Option<u32>) -> bool {
         Some(user) => {
             fs::create_dir(&toolchain).expect("a folder to mount on");
             give(&root, user).expect("root gives files away");
-            // Both may lie where only root may look: the toolchain is mounted, the program copied.
+            // Both may be in folders that only root can read: the toolchain is mounted, the program copied.
             let program = root.join("play");
             fs::copy(std::env::current_exe().expect("this program"), &program).expect("a copy of it");
             let mut as_user = Command::new(&program);
@@ -88,7 +88,7 @@ pub(crate) fn play(test: &str, user: Option<u32>) -> bool {
     }
 }
 
-/// The compiler's folder; the rustup that this was started through may lie in a home that is not the world's.
+/// The compiler's folder; the rustup that this was started through may be in a home outside of this world.
 fn sysroot() -> PathBuf {
     let output = Command::new("rustc").args(["--print", "sysroot"]).stderr(Stdio::inherit()).output();
     let output = output.expect("rustc starts");
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// What was done to this world, in words.
+    /// Describes the harm that was done to this world.
     pub(crate) fn harm(&mut self) -> Vec<String> {
         let mut harm = Vec::new();
         if self.tcp.accept().is_ok() {

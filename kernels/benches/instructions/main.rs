@@ -1,10 +1,10 @@
 //! Instructions of the hot loops, counted: `cargo bench -p nanochat-kernels --bench instructions`.
 //!
-//! Each operation runs alone under `valgrind --tool=callgrind`, once N and once 2N times; the difference over N is what one
-//! run takes, without start and preparation. Valgrind knows no AVX-512 and no AVX-VNNI, so the scalar and the AVX2 routines
-//! are counted. The counts are compared with `instructions.csv` beside this file: a difference of more than 2 % (the layout
-//! of a loop may move by an instruction or two) ends with exit code 1. `-- --bless` writes the table anew: after a change
-//! that was meant, or with another compiler than the one it names.
+//! Each operation runs alone under `valgrind --tool=callgrind`, once N and once 2N times; the difference over N is what
+//! one run takes, without start and preparation. Valgrind knows no AVX-512 and no AVX-VNNI, so the scalar and the AVX2
+//! routines are counted. The counts are compared with `instructions.csv` in this folder: a difference of more than 2 %
+//! (the layout of a loop may move by an instruction or two) ends with exit code 1. `-- --bless` rewrites the table:
+//! after an intended change, or with another compiler than the one it names.
 //!
 //! Without valgrind it says so on stderr and counts nothing.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is its table")]
@@ -132,7 +132,7 @@ fn compare(bless: bool) -> ExitCode {
         }
     }
     if bless {
-        std::fs::write(&table, lines).expect("the table is beside the sources");
+        std::fs::write(&table, lines).expect("the table is next to the sources");
     } else if n_changed > 0 {
         eprintln!("{n_changed} counts differ by more than {} %; `-- --bless` takes them", TOLERANCE * 100.0);
         return ExitCode::FAILURE;

@@ -70,7 +70,8 @@ impl Ggml {
         };
         let base = open("libggml-base.so")?;
         let cpu = open("libggml-cpu.so")?;
-        // SAFETY: the signatures are those of ggml's public headers; `main` compares results with our own before timing.
+        // SAFETY: the signatures are those of ggml's public headers; `main` compares results with our own before
+        // timing.
         unsafe {
             cpu.get::<unsafe extern "C" fn()>(b"ggml_cpu_init\0")?();
             let traits =

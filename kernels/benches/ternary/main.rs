@@ -1,7 +1,7 @@
 //! Our ternary products and ggml's, interleaved in one process: `cargo bench -p nanochat-kernels --bench ternary`.
 //!
-//! `NANOCHAT_GGML` names the folder with `libggml-base.so` and `libggml-cpu.so`; without it only our side runs. One JSON
-//! object per line on stdout:
+//! `NANOCHAT_GGML` names the folder with `libggml-base.so` and `libggml-cpu.so`; without it only our side runs. One
+//! JSON object per line on stdout:
 //!
 //! ```text
 //! op         gemv       hot: the same matrix again and again, once untimed; both sides get quantised input
@@ -14,8 +14,8 @@
 //! ratio_tq2_0, ratio_row      median over the rounds of: the peer's time (our per-row scales' time) over ours
 //! ```
 //!
-//! One thread, timed by its own CPU clock, so that time in which another process had the core does not count. Each round
-//! gives every contestant a burst, so that a slow spell of the machine meets all of them.
+//! One thread, timed by its own CPU clock, so that time in which another process had the core does not count. Each
+//! round runs a burst of every entry, so that a slow spell of the machine affects all of them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is its table")]
 #![expect(unsafe_code, reason = "the peer is a C library")]
 
@@ -79,8 +79,8 @@ struct Case<'a> {
     pool: Pool,
 }
 
-/// Something that is timed: `run(i)` is its i-th call.
-struct Contestant<'a> {
+/// An operation that is timed: `run(i)` is its i-th call.
+struct Entry<'a> {
     routine: &'static str,
     group: String,
     peak: Option<f64>,
@@ -101,7 +101,7 @@ impl<'a> Case<'a> {
         Self { shape, ggml, peaks, trits, x, pool: Pool::new(1) }
     }
 
-    /// Each laid out anew: a clone would not lie where weights lie.
+    /// Each packed separately: a clone would be on the heap, not where weights are.
     fn prepared(&self, isa: Isa, group: ScaleGroup, n_copies: impl Fn(usize) -> usize) -> Vec<Prepared> {
         let trits = self.trits.iter().map(|trit| *trit as i8).collect();
         let scales = vec![1.0; group.n_scales(self.shape)];
@@ -120,24 +120,24 @@ impl<'a> Case<'a> {
 
     fn run(&self, op: &str) {
         let batch = if op == "gemm" { BATCH } else { 1 };
-        let mut contestants = self.peer(op);
+        let mut entries = self.peer(op);
         for (isa, peak) in self.peaks {
             if *isa == Isa::SCALAR && op != "gemv" {
                 continue;
             }
-            contestants.push(self.ours(op, *isa, ScaleGroup::Row, *peak));
+            entries.push(self.ours(op, *isa, ScaleGroup::Row, *peak));
             if op != "gemv_dram" && *isa != Isa::SCALAR {
                 for width in [64, 128, 256] {
-                    contestants.push(self.ours(op, *isa, ScaleGroup::Columns(width), *peak));
+                    entries.push(self.ours(op, *isa, ScaleGroup::Columns(width), *peak));
                 }
             }
         }
-        let times = measure(&mut contestants, op != "gemv_dram");
+        let times = measure(&mut entries, op != "gemv_dram");
         let ops = 2.0 * (self.shape.rows * self.shape.cols * batch) as f64;
-        let has_peer = contestants[0].routine == "tq2_0";
+        let has_peer = entries[0].routine == "tq2_0";
         let mut row_idx = 0;
-        for (i, contestant) in contestants.iter().enumerate() {
-            if contestant.group == "row" {
+        for (i, entry) in entries.iter().enumerate() {
+            if entry.group == "row" {
                 row_idx = i;
             }
             let against =
@@ -146,9 +146,9 @@ impl<'a> Case<'a> {
             let best = ops / times[i].iter().copied().fold(f64::INFINITY, f64::min) / 1e9;
             let mut line = json!({
                 "op": op, "rows": self.shape.rows, "cols": self.shape.cols, "batch": batch,
-                "routine": contestant.routine, "group": contestant.group, "gops": round(gops), "gops_best": round(best),
+                "routine": entry.routine, "group": entry.group, "gops": round(gops), "gops_best": round(best),
             });
-            if let Some(peak) = contestant.peak {
+            if let Some(peak) = entry.peak {
                 line["peak"] = json!(round(gops / peak));
                 line["ratio_row"] = json!(round(against(row_idx)));
                 if has_peer {
@@ -159,7 +159,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn peer(&self, op: &str) -> Vec<Contestant<'a>> {
+    fn peer(&self, op: &str) -> Vec<Entry<'a>> {
         let Some(ggml) = self.ggml else { return Vec::new() };
         let (rows, cols) = (self.shape.rows, self.shape.cols);
         let run: Box<dyn FnMut(usize)> = if op == "gemm" {
@@ -177,10 +177,10 @@ impl<'a> Case<'a> {
             let copies = vec![packed; n_copies];
             Box::new(move |i| ggml.gemv(&copies[i % n_copies], &quantized, cols, &mut y))
         };
-        vec![Contestant { routine: "tq2_0", group: "256".into(), peak: None, run }]
+        vec![Entry { routine: "tq2_0", group: "256".into(), peak: None, run }]
     }
 
-    fn ours(&self, op: &str, isa: Isa, group: ScaleGroup, peak: f64) -> Contestant<'_> {
+    fn ours(&self, op: &str, isa: Isa, group: ScaleGroup, peak: f64) -> Entry<'_> {
         let copies = self.prepared(isa, group, |bytes| if op == "gemv_dram" { COLD_BYTES.div_ceil(bytes) } else { 1 });
         let pool = &self.pool;
         let run: Box<dyn FnMut(usize)> = if op == "gemm" {
@@ -199,10 +199,10 @@ impl<'a> Case<'a> {
             ScaleGroup::Columns(width) => width.to_string(),
             _ => "row".into(),
         };
-        Contestant { routine: isa.name(), group, peak: Some(peak), run }
+        Entry { routine: isa.name(), group, peak: Some(peak), run }
     }
 
-    /// The peer's result is ours within what quantising by 256 columns instead of by row changes.
+    /// Checks that the peer's result equals ours within what quantising by 256 columns instead of by row changes.
     fn compare(&self, theirs: &[f32], n: usize) {
         let mut ours = vec![0.0f32; n * self.shape.rows];
         let prepared = self.prepared(Isa::best(), ScaleGroup::Row, |_| 1);
@@ -210,35 +210,35 @@ impl<'a> Case<'a> {
         // Each input in ±1 is off by at most half of 1/127 on either side; errors of random sign add as √cols.
         let bound = 6.0 / 127.0 * (self.shape.cols as f32).sqrt();
         for (ours, theirs) in ours.iter().zip(theirs) {
-            assert!((ours - theirs).abs() <= bound, "ggml says {theirs}, we say {ours}");
+            assert!((ours - theirs).abs() <= bound, "ggml gives {theirs}, ours is {ours}");
         }
     }
 }
 
-/// Seconds per call, `[contestant][round]`.
-fn measure(contestants: &mut [Contestant<'_>], hot: bool) -> Vec<Vec<f64>> {
-    let mut n_calls = vec![0usize; contestants.len()];
-    let bursts: Vec<usize> = contestants
+/// Seconds per call, `[entry][round]`.
+fn measure(entries: &mut [Entry<'_>], hot: bool) -> Vec<Vec<f64>> {
+    let mut n_calls = vec![0usize; entries.len()];
+    let bursts: Vec<usize> = entries
         .iter_mut()
-        .map(|contestant| {
+        .map(|entry| {
             // Twice: the first call touches the pages.
-            (contestant.run)(0);
+            (entry.run)(0);
             let start = cpu_seconds();
-            (contestant.run)(1);
+            (entry.run)(1);
             (BURST.as_secs_f64() / (cpu_seconds() - start)).ceil().max(1.0) as usize
         })
         .collect();
-    let mut times = vec![Vec::new(); contestants.len()];
+    let mut times = vec![Vec::new(); entries.len()];
     let start = Instant::now();
     while start.elapsed() < BUDGET || times[0].len() < MIN_ROUNDS {
-        for (i, contestant) in contestants.iter_mut().enumerate() {
+        for (i, entry) in entries.iter_mut().enumerate() {
             if hot {
-                // The others have had the caches since.
-                (contestant.run)(0);
+                // The other entries have displaced the caches since.
+                (entry.run)(0);
             }
             let start = cpu_seconds();
             for _ in 0..bursts[i] {
-                (contestant.run)(n_calls[i]);
+                (entry.run)(n_calls[i]);
                 n_calls[i] += 1;
             }
             times[i].push((cpu_seconds() - start) / bursts[i] as f64);
@@ -247,7 +247,7 @@ fn measure(contestants: &mut [Contestant<'_>], hot: bool) -> Vec<Vec<f64>> {
     times
 }
 
-/// Time that this thread has run.
+/// CPU time of this thread, in seconds.
 fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9

@@ -8,12 +8,12 @@ mod avx2;
 mod avx512;
 mod scalar;
 
-/// Positions of a block.
+/// Positions of a block of the cache.
 pub(crate) const POSITIONS: usize = 64;
-/// Rows that share each load: 4 × 4 accumulators.
+/// Query rows that share each load of keys or values: 4 × 4 accumulators.
 pub(crate) const QUERY_ROWS: usize = 4;
 
-/// Both routines of an instruction set.
+/// The two routines of an instruction set: scores and weighted sums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dots(Isa);
 
@@ -36,12 +36,12 @@ impl Dots {
         assert!((1..=QUERY_ROWS).contains(&n) && width.is_multiple_of(4));
         assert!(keys.len() == width * POSITIONS && queries.len() == n * width);
         for (out, sum) in out.iter_mut().zip(query_sums) {
-            out[0] = -128 * sum; // what sums over keys as they are stored begin with
+            out[0] = -128 * sum; // the initial value of sums over keys as stored, which are 128 too large
         }
         match self.0.level() {
             Level::Scalar => scalar::scores(keys, queries, out),
             #[cfg(target_arch = "aarch64")]
-            // The compiler uses NEON for the plain loops.
+            // The compiler uses NEON for the portable loops.
             Level::NeonDotprod => scalar::scores(keys, queries, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: either level proves AVX2; the lengths were checked above.
@@ -76,7 +76,7 @@ impl Dots {
         match self.0.level() {
             Level::Scalar => scalar::weighted(values, weights, out),
             #[cfg(target_arch = "aarch64")]
-            // The compiler uses NEON for the plain loops.
+            // The compiler uses NEON for the portable loops.
             Level::NeonDotprod => scalar::weighted(values, weights, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: either level proves AVX2; the lengths were checked above.
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_routine_equals_the_plain_sums_at_every_width_and_when_saturated() {
+    fn every_routine_equals_the_reference_sums_at_every_width_and_when_saturated() {
         for width in [16, 32, 48, 64, 80, 96, 112, 128, 144] {
             for n in 1..=QUERY_ROWS {
                 for saturated in [false, true] {

@@ -1,4 +1,4 @@
-//! Keys and values as they come, attention in two passes: what rounding is measured against.
+//! Unquantized keys and values in f32, attention in two passes: the reference that quantization is compared with.
 
 use crate::isa::Isa;
 use crate::runtime::memory::DisjointMut;
@@ -10,7 +10,7 @@ use super::{Heads, Rope, Rows, rotate};
 #[derive(Clone, Debug)]
 pub(super) struct ExactCache {
     heads: Heads,
-    /// `[positions][2 · n_kv_heads][head_dim]`: turned keys, then values.
+    /// `[positions][2 · n_kv_heads][head_dim]`: rotated keys, then values.
     rows: Vec<f32>,
 }
 
@@ -35,9 +35,9 @@ impl ExactCache {
         let Heads { n_kv_heads, head_dim, .. } = self.heads;
         self.rows.truncate(rows.first * self.width());
         for i in 0..rows.n {
-            let begin = self.rows.len();
+            let start = self.rows.len();
             self.rows.extend_from_slice(&rows.x[i * rows.stride..][..self.width()]);
-            let keys = &mut self.rows[begin..][..n_kv_heads * head_dim];
+            let keys = &mut self.rows[start..][..n_kv_heads * head_dim];
             for key in keys.chunks_exact_mut(head_dim) {
                 rotate(isa, rope.at(rows.first + i, head_dim), key);
             }

@@ -4,7 +4,7 @@ fn wave(n: usize, seed: f32) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.37 + seed).sin()).collect()
 }
 
-/// Rows `[q, k, v]` of `n` tokens, and a rope that turns each position otherwise.
+/// Rows `[q, k, v]` of `n` tokens, and a rope that rotates each position differently.
 struct Case {
     heads: Heads,
     n: usize,
@@ -59,7 +59,7 @@ impl Case {
         out
     }
 
-    /// A head of a row, turned unless it is a value.
+    /// A head of a row, rotated unless it is a value.
     fn head(&self, t: usize, head: usize, turn: bool) -> Vec<f64> {
         let (hd, half) = (self.heads.head_dim, self.heads.head_dim / 2);
         let x = &self.rows[t * self.stride + head * hd..][..hd];
@@ -175,7 +175,7 @@ fn a_fork_attends_as_the_original_does_and_leaves_it_alone() {
     };
     for bits in [KvBits::Eight, KvBits::ThirtyTwo] {
         let mut original = KvCache::new(heads, 200, bits);
-        assert_eq!(original.n_bytes(), 0, "nothing is taken for what is not written");
+        assert_eq!(original.n_bytes(), 0, "no memory is taken before anything is written");
         append(&mut original, &case, 140, 0);
         let attend = |cache: &KvCache, at: usize| {
             let (x, stride, n, first) = rows(&case, 0, 1, at);
@@ -193,12 +193,12 @@ fn a_fork_attends_as_the_original_does_and_leaves_it_alone() {
             assert_eq!(attend(&original, 139), last, "{len}");
             assert!(same.n_bytes() > 0 && same.n_bytes() <= original.n_bytes());
         }
-        assert!(n_different > 2, "{n_different}: a share can be too small to be felt");
+        assert!(n_different > 2, "{n_different}: a share can be too small to change the output");
     }
 }
 
 #[test]
-fn one_outlying_score_and_values_of_zero_are_survived() {
+fn an_outlying_score_and_values_of_zero_give_finite_results() {
     let heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: 16 };
     let mut case = Case::new(heads, 70);
     case.rows.iter_mut().for_each(|x| *x *= 1e-3);

@@ -18,7 +18,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one.
+    /// The machine that this process runs on.
     pub fn this() -> Self {
         let isas: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
         Self {

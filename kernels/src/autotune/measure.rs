@@ -1,11 +1,15 @@
-//! Measuring, as decoding would go: all matrices of a model in turn, so that each comes from where it would come from.
+//! Measures the way decoding runs: all matrices of a model in turn, so that each is read from the same level of the
+//! memory hierarchy as in use.
 //!
 //! ```text
 //! drop the routines that are much slower than the best on one small product
 //! until the time is over:  for each routine × piece size:  one token (1 row), one short prompt (16 rows)
-//! pick per product (of the default piece size where the machine was busy) the least 24 · (1 row) + (16 rows)      a keystroke; minima, since neighbours only add time
+//! for product:  pick the plan with the least 24 · (1 row) + (16 rows), the work of a keystroke
+//!               (only among plans of the default piece size if the machine was busy)
 //! until the time is over:  for each prompt batch:  one layer;      pick the smallest within 2 % of the best
 //! ```
+//!
+//! All times are minima, since other load on the machine only adds time.
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +22,14 @@ use crate::ternary::matrix::{Shape, TernaryMatrix};
 use crate::ternary::plan::Plan;
 use crate::ternary::prepared::Prepared;
 
-/// Tokens that a keystroke generates, and those that it adds to the prompt: what a figure is weighed by.
+/// Tokens that a keystroke generates, and those that it adds to the prompt: the weights of the two figures.
 const N_GENERATED: f64 = 24.0;
 const N_NEW: usize = 16;
-/// A routine this much slower than the best on one product is not looked at any further.
-const HOPELESS: f64 = 1.6;
+/// A routine this much slower than the best on one product is not measured any further.
+const TOO_SLOW: f64 = 1.6;
 /// How much faster than the default something must be to be preferred: less is noise.
 const MARGIN: f64 = 0.98;
-/// Memory for copies of the matrices: more than the caches hold, less than anybody misses.
+/// Memory for copies of the matrices: more than the caches hold, and little enough to spare.
 const MAX_BYTES: usize = 24 << 20;
 const PIECE_SIZES: [usize; 4] = [1, 2, 4, 8];
 const PROMPT_BATCHES: [usize; 6] = [32, 48, 64, 96, 128, 192];
@@ -33,7 +37,8 @@ const PROMPT_BATCHES: [usize; 6] = [32, 48, 64, 96, 128, 192];
 /// How long to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Time for all of it, besides laying the matrices out. Each contestant gets two rounds even if it takes longer.
+    /// Time for all of it, not counting the packing of the matrices. Each candidate gets two rounds even if that takes
+    /// longer.
     pub time: Duration,
     /// Seconds since 1970, for the record.
     pub now: u64,
@@ -42,29 +47,29 @@ pub struct Effort {
 /// What one plan reached on one product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
-    /// The product.
+    /// The product that was computed.
     pub product: Product,
-    /// The plan.
+    /// The plan that computed it.
     pub plan: Plan,
     /// 10⁹ operations (two per weight) a second for one row.
     pub gops_one: f64,
-    /// The same for 16 rows at once.
+    /// 10⁹ operations a second for 16 rows at once.
     pub gops_many: f64,
-    /// Whether it was picked.
+    /// Whether this plan was picked for the product.
     pub is_picked: bool,
 }
 
-/// What measuring found.
+/// The result of measuring a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// For the table.
+    /// The entry for the table.
     pub tuned: Tuned,
-    /// All that took part, product by product.
+    /// Every plan that was measured, product by product.
     pub candidates: Vec<Candidate>,
 }
 
-/// Measures a workload on weights of its own. `progress` hears from 0 to 1 what part is done. `None` once `stop` says
-/// so; it is asked every few milliseconds.
+/// Measures a workload on weights of its own. `progress` is called with the fraction done, 0 to 1. Returns `None` once
+/// `stop` returns true; it is called every few milliseconds.
 ///
 /// # Panics
 /// If the workload has no products, or one that no matrix can have.
@@ -75,14 +80,14 @@ pub fn measure(
     stop: &dyn Fn() -> bool,
 ) -> Option<Measured> {
     assert!(!workload.products.is_empty(), "a model has products");
-    let mut beds = Vec::new();
-    for isa in hopeful_isas(workload) {
-        beds.push(Bed::new(workload, MAX_BYTES, |_| Plan { isa, ..Plan::default() }, stop)?);
+    let mut fixtures = Vec::new();
+    for isa in candidate_isas(workload) {
+        fixtures.push(Fixture::new(workload, MAX_BYTES, |_| Plan { isa, ..Plan::default() }, stop)?);
     }
-    let plans: Vec<(usize, Plan)> = (beds.iter().enumerate())
-        .flat_map(|(bed, Bed { matrices, .. })| {
+    let plans: Vec<(usize, Plan)> = (fixtures.iter().enumerate())
+        .flat_map(|(fixture, Fixture { matrices, .. })| {
             let Plan { isa, .. } = matrices[0][0].plan();
-            PIECE_SIZES.map(|superblocks_per_piece| (bed, Plan { isa, superblocks_per_piece }))
+            PIECE_SIZES.map(|superblocks_per_piece| (fixture, Plan { isa, superblocks_per_piece }))
         })
         .collect();
     // [plan][product], ns
@@ -92,20 +97,20 @@ pub fn measure(
     let share = effort.time.mul_f64(0.75);
     let (mut n_rounds, mut n_busy) = (0, 0);
     while n_rounds < 2 || start.elapsed() < share {
-        for (plan_idx, (bed, plan)) in plans.iter().enumerate() {
+        for (plan_idx, (fixture, plan)) in plans.iter().enumerate() {
             if stop() {
                 return None;
             }
-            let bed = &mut beds[*bed];
-            bed.set_superblocks_per_piece(plan.superblocks_per_piece);
-            bed.pass(1, bed.n_layers, &mut one[plan_idx]);
-            bed.pass(N_NEW, 1, &mut many[plan_idx]);
-            n_busy += usize::from(bed.pool.is_degraded());
+            let fixture = &mut fixtures[*fixture];
+            fixture.set_superblocks_per_piece(plan.superblocks_per_piece);
+            fixture.pass(1, fixture.n_layers, &mut one[plan_idx]);
+            fixture.pass(N_NEW, 1, &mut many[plan_idx]);
+            n_busy += usize::from(fixture.pool.is_degraded());
         }
         n_rounds += 1;
         progress((start.elapsed().as_secs_f64() / effort.time.as_secs_f64()).min(0.75));
     }
-    drop(beds);
+    drop(fixtures);
     let plans: Vec<Plan> = plans.into_iter().map(|(_, plan)| plan).collect();
     let score = |plan: usize, product: usize| N_GENERATED * one[plan][product] + many[plan][product];
     // What is best for one thread alone is large pieces, which would leave nothing to share on a machine that is quiet.
@@ -121,7 +126,7 @@ pub fn measure(
         })
         .collect();
 
-    let mut bed = Bed::new(workload, 0, |product| plans[picks[product]], stop)?;
+    let mut fixture = Fixture::new(workload, 0, |product| plans[picks[product]], stop)?;
     let mut batches = PROMPT_BATCHES.map(|n_rows| (n_rows, f64::INFINITY));
     n_rounds = 0;
     while n_rounds < 2 || start.elapsed() < effort.time {
@@ -130,7 +135,7 @@ pub fn measure(
                 return None;
             }
             let mut ns = vec![f64::INFINITY; workload.products.len()];
-            bed.pass(*n_rows, 1, &mut ns);
+            fixture.pass(*n_rows, 1, &mut ns);
             let weighed = ns.iter().zip(&workload.products).map(|(ns, product)| ns * product.n as f64);
             *ns_per_row = ns_per_row.min(weighed.sum::<f64>() / *n_rows as f64);
         }
@@ -172,7 +177,7 @@ pub fn measure(
 }
 
 /// How many times slower (or, below 1, faster) a token is now than when it was measured: the least of some 50 ms of
-/// trying. `None` once `stop` says so.
+/// trying. `None` once `stop` returns true.
 ///
 /// # Panics
 /// As [`measure`].
@@ -182,7 +187,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
         let Product { rows, cols, .. } = workload.products[product];
         plans.plan(Shape { rows, cols })
     };
-    let mut bed = Bed::new(workload, MAX_BYTES, plan, stop)?;
+    let mut fixture = Fixture::new(workload, MAX_BYTES, plan, stop)?;
     let mut ns = vec![f64::INFINITY; workload.products.len()];
     let start = Instant::now();
     let mut n_rounds = 0;
@@ -190,7 +195,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
         if stop() {
             return None;
         }
-        bed.pass(1, bed.n_layers, &mut ns);
+        fixture.pass(1, fixture.n_layers, &mut ns);
         n_rounds += 1;
     }
     let token_ns: f64 = ns.iter().zip(&workload.products).map(|(ns, product)| ns * product.n as f64).sum();
@@ -198,7 +203,7 @@ pub fn slowdown(workload: &Workload, tuned: &Tuned, stop: &dyn Fn() -> bool) -> 
 }
 
 /// Matrices of the workload's shapes, as many as decoding reads or as memory allows.
-struct Bed {
+struct Fixture {
     pool: Pool,
     n_layers: usize,
     /// `[product][layer]`.
@@ -206,7 +211,7 @@ struct Bed {
     y: Vec<f32>,
 }
 
-impl Bed {
+impl Fixture {
     /// At least one layer, whatever `max_bytes` allows.
     fn new(
         workload: &Workload,
@@ -263,7 +268,7 @@ impl Bed {
 }
 
 /// Those within reach of the best on the smallest product.
-fn hopeful_isas(workload: &Workload) -> Vec<Isa> {
+fn candidate_isas(workload: &Workload) -> Vec<Isa> {
     let Some(product) = workload.products.iter().min_by_key(|product| product.rows * product.cols) else {
         return vec![];
     };
@@ -284,8 +289,8 @@ fn hopeful_isas(workload: &Workload) -> Vec<Isa> {
         })
         .collect();
     let best = times.iter().map(|(_, ns)| *ns).fold(f64::INFINITY, f64::min);
-    let is_hopeful = |(isa, ns): &(Isa, f64)| *ns <= HOPELESS * best || *isa == Isa::best();
-    times.iter().filter(|time| is_hopeful(time)).map(|(isa, _)| *isa).collect()
+    let is_candidate = |(isa, ns): &(Isa, f64)| *ns <= TOO_SLOW * best || *isa == Isa::best();
+    times.iter().filter(|time| is_candidate(time)).map(|(isa, _)| *isa).collect()
 }
 
 fn matrix(product: &Product) -> TernaryMatrix {

@@ -28,7 +28,7 @@ fn table() -> Table {
 }
 
 #[test]
-fn what_a_table_says_is_what_is_planned() {
+fn the_plans_are_those_of_the_table() {
     let table = table();
     let plans = table.find(&Machine::this(), &workload(2)).expect("it was put in above").plans();
     for Product { rows, cols, .. } in workload(2).products {
@@ -40,7 +40,7 @@ fn what_a_table_says_is_what_is_planned() {
 }
 
 #[test]
-fn a_stale_a_foreign_and_an_unknown_table_are_told_apart() {
+fn stale_foreign_and_unknown_tables_are_distinguished() {
     let here = Machine::this();
     let find = |machine: Machine, workload: &Workload| table().find(&machine, workload).err();
     assert!(matches!(find(Machine { version: "9.9".into(), ..here.clone() }, &workload(2)), Some(Unfit::Stale { .. })));
@@ -53,7 +53,7 @@ fn a_stale_a_foreign_and_an_unknown_table_are_told_apart() {
 }
 
 #[test]
-fn figures_that_nobody_measured_are_refused() {
+fn impossible_figures_are_refused() {
     let spoil: [fn(&mut Tuned); 9] = [
         |tuned| tuned.token_us = f64::NAN,
         |tuned| tuned.token_us = -1.0,

@@ -1,4 +1,4 @@
-//! AVX2.
+//! AVX2: `vpmaddubsw` on registers, and reading by whole registers.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! AVX-512 VNNI.
+//! AVX-512 VNNI: `vpdpbusd` on registers, and reading by whole registers.
 
 use std::arch::x86_64::*;
 

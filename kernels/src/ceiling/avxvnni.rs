@@ -1,4 +1,4 @@
-//! AVX-VNNI.
+//! AVX-VNNI: `vpdpbusd` on registers.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! NEON with dot product.
+//! NEON: `sdot` on registers.
 
 use std::arch::aarch64::*;
 

@@ -1,4 +1,4 @@
-//! Plain loops.
+//! Portable Rust, for CPUs without routines of their own.
 
 pub(super) fn multiply_registers(n_steps: usize) -> usize {
     let mut acc = std::hint::black_box([1i32; 8]);

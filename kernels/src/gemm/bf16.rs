@@ -1,8 +1,7 @@
-//! Products of numbers rounded to bf16, summed in f32: pairs of k side by side, as the instructions want them.
+//! Products of numbers rounded to bf16, summed in f32.
 //!
 //! ```text
-//! lhs   [rows][k/32 lines]: a line is 32 k of a row       right  [panel][k/2 lines]: a line is 2 k of 16 columns
-//! AMX: tiles of 32 × 32 sums        AVX512-BF16: tiles of 12 × 32        otherwise: plain sums
+//! AMX: tiles of 32 × 32 sums        AVX512-BF16: tiles of 12 × 32        otherwise: f32 arithmetic on what was rounded
 //! ```
 //!
 //! Whole numbers within ±256 are exact in bf16, and so are their sums below 2²⁴, on every unit. Of other numbers the
@@ -39,17 +38,17 @@ pub(super) fn write(
 ) {
     let Gemm { m, lhs, rhs, k, n } = product;
     assert!(k.start.is_multiple_of(2), "pairs from {} on", k.start);
-    if let Lhs::Packed(laid) = lhs {
-        assert!(laid.m == *m && *k == (0..laid.k), "{} × {} for {m} × {k:?}", laid.m, laid.k);
+    if let Lhs::Packed(packed) = lhs {
+        assert!(packed.m == *m && *k == (0..packed.k), "{} × {} for {m} × {k:?}", packed.m, packed.k);
     }
     for k_block in blocks(k.clone(), K_BLOCK) {
         let first = k_block.start - k.start;
         for rows in blocks(0..*m, M_BLOCK) {
             let a: &[Bf16Line] = match *lhs {
-                Lhs::Packed(laid) => {
+                Lhs::Packed(packed) => {
                     let n_lines = k_block.len().div_ceil(WIDTH);
-                    let start = k_block_start(laid.m, first) + rows.start * n_lines;
-                    &laid.lines[start..][..rows.len().next_multiple_of(TILE_ROWS) * n_lines]
+                    let start = k_block_start(packed.m, first) + rows.start * n_lines;
+                    &packed.lines[start..][..rows.len().next_multiple_of(TILE_ROWS) * n_lines]
                 }
                 Lhs::Rows(values, stride) => {
                     let values = &values[rows.start * stride + first..];

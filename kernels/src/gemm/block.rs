@@ -17,19 +17,19 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Where each run of panels begins that are multiplied at once.
+    /// The first column of each run of panels that are multiplied at once.
     #[inline(always)]
     pub(super) fn panel_starts<V: F32x16>(&self) -> impl Iterator<Item = usize> {
         (self.n.start..self.n.end).step_by(if V::HAS_32_REGISTERS { 2 * LANES } else { LANES })
     }
 
-    /// The panel that begins with column `first`.
+    /// The panel that starts at column `first`.
     #[inline(always)]
     pub(super) fn panel(&self, first: usize) -> &'a [[f32; LANES]] {
         self.rhs.panel(first / LANES, self.k.clone())
     }
 
-    /// The same and the next one, if columns are lhs for it.
+    /// The panel at `first` and the next one, if columns are left for it.
     #[inline(always)]
     pub(super) fn panels(&self, first: usize) -> Option<[&'a [[f32; LANES]]; 2]> {
         (first + LANES < self.n.end).then(|| [self.panel(first), self.panel(first + LANES)])
@@ -37,12 +37,12 @@ impl<'a> Block<'a> {
 }
 
 impl Block<'_> {
-    /// Lines of a row of the left side.
+    /// The number of lines of a row of the left side.
     pub(super) fn n_lines(&self) -> usize {
         self.k.len().div_ceil(WIDTH)
     }
 
-    /// Lines of a panel of the right side from where the block begins, a multiple of a tile's.
+    /// The lines of a panel of the right side from the start of the block, a whole number of tiles.
     pub(super) fn lines(&self, first: usize) -> &[Bf16Line] {
         &self.rhs.pairs(first / LANES, &self.k)[..self.n_lines() * LANES]
     }

@@ -10,13 +10,13 @@ use crate::output::Write;
 
 /// Rows of the right side that one pass sums over: with 32 columns, half of a 32 KB L1.
 pub(super) const K_BLOCK: usize = 128;
-/// Rows of the left side that stay in L2 meanwhile; a multiple of both heights of a tile.
+/// Rows of the left side, in L2 at the same time; a multiple of both heights of a tile.
 const M_BLOCK: usize = 96;
-/// Columns of the right side up to which rows of the left side are read where they lie. Measured: at 64 columns packing
-/// costs a quarter, at 256 reading six rows at once a third.
+/// Columns of the right side up to which rows of the left side are read in place, unpacked. Measured: at 64 columns
+/// packing costs a quarter, at 256 reading six rows at once a third.
 const UNPACKED_MAX_COLS: usize = 128;
 
-/// The left side of a block: where it lies, or `[m / tile][k][tile]`, padded with anything.
+/// The left side of a block: in place, or packed as `[m / tile][k][tile]` with arbitrary padding.
 #[derive(Clone, Copy)]
 enum LhsBlock<'a> {
     Rows(&'a [f32], usize),
@@ -37,7 +37,7 @@ pub(super) fn write(
         for rows in blocks(0..*m, M_BLOCK) {
             let first = k_block.start - k.start;
             let part = match lhs {
-                // Six streams are read more slowly than one, which pays where a row meets many panels.
+                // Six streams are read more slowly than one, so packing pays off where a row meets many panels.
                 Lhs::Rows(values, stride) if n.len() > UNPACKED_MAX_COLS => {
                     let values = &values[rows.start * stride + first..];
                     pack_rows(isa, values, *stride, rows.len(), k_block.len(), buffer);
@@ -49,7 +49,7 @@ pub(super) fn write(
                     pack_columns(isa, values, *stride, rows.len(), k_block.len(), buffer);
                     LhsBlock::Packed(buffer)
                 }
-                Lhs::Packed(_) => panic!("a left side in bf16 beside a right side in f32"),
+                Lhs::Packed(_) => panic!("a left side packed in bf16 for a right side in f32"),
             };
             let out = &mut out[rows.start * stride..];
             let block = Block { m: rows.len(), rhs, k: k_block.clone(), n: n.clone(), stride, write };
@@ -94,7 +94,7 @@ compiled_per_isa! {
     }
 }
 
-/// As many tiles of `R` rows and `P` panels as there are from `row` on; returns the first row that is lhs.
+/// Multiplies as many tiles of `R` rows and `P` panels as fit from `row` on; returns the first row that is left.
 #[inline(always)]
 fn rows_tiles<V: F32x16, const R: usize, const P: usize>(
     a: &[f32],
@@ -161,7 +161,7 @@ fn accumulate<V: F32x16, const P: usize>(a: f32, b: &[V; P], sums: &mut [V; P]) 
     }
 }
 
-/// Writes the sums of a tile whose first column is `first`, the rows that there are.
+/// Writes the sums of a tile whose first column is `first`, the first `n_rows` of them.
 #[inline(always)]
 fn store_tile<V: F32x16, const R: usize, const P: usize>(
     sums: [[V; P]; R],
@@ -171,7 +171,7 @@ fn store_tile<V: F32x16, const R: usize, const P: usize>(
     first: usize,
 ) {
     let out = &mut out[first - block.n.start..];
-    // Of a whole tile, no sum leaves its register before it is written.
+    // For a whole tile, each sum stays in its register until it is written.
     if n_rows == R && first + P * LANES <= block.n.end {
         for r in 0..R {
             for p in 0..P {
@@ -185,9 +185,9 @@ fn store_tile<V: F32x16, const R: usize, const P: usize>(
     for p in 0..P {
         let width = LANES.min(block.n.end - first - p * LANES);
         for r in 0..n_rows {
-            let mut buffer = [0.0; LANES];
-            sums[r][p].store(&mut buffer);
-            for (out, sum) in out[r * block.stride + p * LANES..][..width].iter_mut().zip(buffer) {
+            let mut scratch = [0.0; LANES];
+            sums[r][p].store(&mut scratch);
+            for (out, sum) in out[r * block.stride + p * LANES..][..width].iter_mut().zip(scratch) {
                 *out = if block.write == Write::Add { *out + sum } else { sum };
             }
         }

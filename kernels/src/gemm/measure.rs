@@ -16,7 +16,7 @@ impl Precision {
         unit::name()
     }
 
-    /// Whichever multiplies faster on this CPU, by a measurement of about a millisecond that is made once: there are CPUs
+    /// The faster precision on this CPU, by a measurement of about a millisecond that runs once: there are CPUs
     /// whose bf16 instructions take four times as long as those of f32.
     pub fn fastest() -> Self {
         static FASTEST: OnceLock<Precision> = OnceLock::new();
@@ -29,8 +29,8 @@ impl Precision {
         })
     }
 
-    /// The most that a small product in cache reached in a dozen trials on this core, in GFLOP/s, its left side laid out
-    /// each time.
+    /// The best throughput of a small product in cache over a dozen trials on this core, in GFLOP/s, including packing
+    /// the left side each time.
     pub fn gflops(self) -> f64 {
         const SIDE: usize = 128;
         let lhs = vec![1.0; SIDE * SIDE];

@@ -17,13 +17,13 @@ pub struct Panels {
     precision: Precision,
     k: usize,
     n: usize,
-    /// Of f32.
+    /// In f32: `[n/16][k][16]`.
     values: Vec<f32>,
-    /// Of bf16: `[n/16][k/2][16][2]`.
+    /// In bf16: `[n/16][k/2][16][2]`.
     lines: Vec<Bf16Line>,
 }
 
-/// What products lay their left sides out in, kept from one to the next.
+/// The buffers that products pack their left sides into, reused from one to the next.
 #[derive(Clone, Debug, Default)]
 pub struct PackBuffer {
     pub(super) values: Vec<f32>,
@@ -31,22 +31,22 @@ pub struct PackBuffer {
 }
 
 impl Panels {
-    /// Empty. The default is f32.
+    /// Empty panels of a precision; the default is f32.
     pub fn new(precision: Precision) -> Self {
         Self { precision, ..Self::default() }
     }
 
-    /// What is laid out next is rounded to `precision`.
+    /// Packs with `precision` from the next fill on.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }
 
-    /// What its numbers are rounded to.
+    /// The precision that the numbers are rounded to.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Lays out `k × n` numbers: `fill(k, column, out)` writes those of row k from `column` on, at most 16.
+    /// Packs `k × n` numbers: `fill(k, column, out)` writes those of row k from `column` on, at most 16.
     #[inline(always)]
     pub fn fill(&mut self, k: usize, n: usize, fill: impl Fn(usize, usize, &mut [f32])) {
         (self.k, self.n) = (k, n);
@@ -68,7 +68,7 @@ impl Panels {
         }
     }
 
-    /// Lays out a row-major `[k, n]` whose rows begin `stride` apart.
+    /// Packs a row-major `[k, n]` whose rows start `stride` apart.
     pub fn fill_rows(&mut self, k: usize, n: usize, values: &[f32], stride: usize) {
         self.fill(k, n, |k, first, out| {
             let row = &values[k * stride + first..];
@@ -79,7 +79,7 @@ impl Panels {
         });
     }
 
-    /// Lays out the transpose of a row-major `[n, k]` whose rows begin `stride` apart.
+    /// Packs the transpose of a row-major `[n, k]` whose rows start `stride` apart.
     pub fn fill_columns(&mut self, k: usize, n: usize, values: &[f32], stride: usize) {
         (self.k, self.n) = (k, n);
         if self.precision == Precision::Bf16 {
@@ -100,7 +100,7 @@ impl Panels {
         }
     }
 
-    /// Rows and columns.
+    /// The number of rows and columns, (k, n).
     pub fn shape(&self) -> (usize, usize) {
         (self.k, self.n)
     }
@@ -113,18 +113,18 @@ impl Panels {
     }
 }
 
-/// A left side `[m, k]`.
+/// The left operand `[m, k]` of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Lhs<'a> {
-    /// Row i begins at `i · stride`.
+    /// Row-major: row i starts at `i · stride`.
     Rows(&'a [f32], usize),
-    /// Column k begins at `k · stride`.
+    /// Column-major: column k starts at `k · stride`.
     Columns(&'a [f32], usize),
-    /// Of [`PackedMatrix`]: in bf16, and whole.
+    /// From a [`PackedMatrix`]: in bf16, and used as a whole.
     Packed(PackedLhs<'a>),
 }
 
-/// One of the two left sides that [`PackedMatrix`] hold.
+/// One of the two packed forms of a [`PackedMatrix`].
 #[derive(Clone, Copy, Debug)]
 pub struct PackedLhs<'a> {
     pub(super) m: usize,
@@ -132,24 +132,24 @@ pub struct PackedLhs<'a> {
     pub(super) lines: &'a [Bf16Line],
 }
 
-/// A matrix that is laid out once to stand on the lhs of products, as it is and transposed, some columns at a time.
+/// A matrix packed once, some columns at a time, as the left operand of several products: as it is and transposed.
 /// Keeps its buffers.
 #[derive(Clone, Debug, Default)]
 pub struct PackedMatrix {
     precision: Precision,
     rows: usize,
     cols: usize,
-    /// Of f32: row-major.
+    /// In f32: row-major.
     values: Vec<f32>,
-    /// Of bf16: as it is, and transposed.
+    /// In bf16: the matrix and its transpose.
     lines: [Vec<Bf16Line>; 2],
 }
 
 impl PackedMatrix {
-    /// Begins at a multiple of this many columns are laid out.
+    /// Columns are packed in ranges that start at a multiple of this.
     pub const COLUMNS: usize = bf16::K_BLOCK;
 
-    /// Makes room for `[rows, cols]` numbers, rounded to `precision`; all must be put before they are used.
+    /// Makes room for `[rows, cols]` numbers, rounded to `precision`; all must be packed before they are used.
     pub fn resize(&mut self, precision: Precision, rows: usize, cols: usize) {
         (self.precision, self.rows, self.cols) = (precision, rows, cols);
         match precision {
@@ -162,16 +162,16 @@ impl PackedMatrix {
         }
     }
 
-    /// Rows that begin a power of two apart fall into the same few sets of a cache.
+    /// Not a power of two: rows that far apart would fall into the same few sets of a cache.
     fn stride(&self) -> usize {
         self.cols.next_multiple_of(LANES) + LANES
     }
 
-    /// Lays out the columns `range` of all rows, which begin `stride` apart in `values`.
+    /// Packs the columns `range` of all rows, which start `stride` apart in `values`.
     ///
     /// # Panics
-    /// If the range does not begin at a multiple of [`PackedMatrix::COLUMNS`] and end at another one or with the matrix, or
-    /// `values` is too short.
+    /// If the range does not start at a multiple of [`PackedMatrix::COLUMNS`] and end at another one or with the
+    /// matrix, or `values` is too short.
     pub fn pack(&mut self, isa: Isa, range: Range<usize>, values: &[f32], stride: usize) {
         assert!(range.end <= self.cols && range.start.is_multiple_of(Self::COLUMNS), "{range:?} of {}", self.cols);
         assert!(range.end == self.cols || range.end.is_multiple_of(Self::COLUMNS), "{range:?} of {}", self.cols);
@@ -190,7 +190,7 @@ impl PackedMatrix {
         }
     }
 
-    /// As it is, `[rows, cols]`.
+    /// The matrix as a left operand `[rows, cols]`.
     pub fn as_is(&self) -> Lhs<'_> {
         match self.precision {
             Precision::F32 => Lhs::Rows(&self.values, self.stride()),
@@ -198,7 +198,7 @@ impl PackedMatrix {
         }
     }
 
-    /// Transposed, `[cols, rows]`.
+    /// The transpose as a left operand `[cols, rows]`.
     pub fn transposed(&self) -> Lhs<'_> {
         match self.precision {
             Precision::F32 => Lhs::Columns(&self.values, self.stride()),
@@ -213,11 +213,11 @@ impl Panels {
         self.k.next_multiple_of(bf16::WIDTH) / 2
     }
 
-    /// Lays out `[k, n]` whose row k, columns from `first` on, `row(k, first, out)` writes.
+    /// Packs `[k, n]`; `row(k, first, out)` writes the columns of row k from `first` on.
     #[inline(always)]
     fn fill_pairs(&mut self, row: impl Fn(usize, usize, &mut [f32; LANES])) {
         let n_lines = self.n_lines();
-        // A tile may begin at any pair and end behind the last panel: what it meets there is multiplied by 0.
+        // A tile may start at any pair and end after the last panel: what it reads there is multiplied by 0.
         self.lines.resize(self.n.div_ceil(LANES) * n_lines + LANES, Bf16Line::default());
         if n_lines == 0 {
             return;
@@ -225,7 +225,7 @@ impl Panels {
         for (panel_idx, panel) in self.lines.chunks_exact_mut(n_lines).enumerate() {
             let first = panel_idx * LANES;
             if first >= self.n {
-                panel.fill(Bf16Line::default()); // the places behind the last panel, if they are enough for one
+                panel.fill(Bf16Line::default()); // the padding after the last panel, if it is as long as one
                 continue;
             }
             for (pair, line) in panel.iter_mut().enumerate() {

@@ -46,7 +46,7 @@ fn every_instruction_set_sums_in_the_stated_order_at_awkward_shapes() {
 }
 
 #[test]
-fn a_part_of_the_right_side_is_added_and_its_surroundings_stay() {
+fn a_part_of_the_right_side_is_added_and_the_rest_of_the_output_is_untouched() {
     let (m, k, n) = (7, 40, 50);
     let (a, b) = (numbers(m * k, 4), numbers(k * n, 5));
     let mut rhs = Panels::default();
@@ -65,7 +65,7 @@ fn a_part_of_the_right_side_is_added_and_its_surroundings_stay() {
 }
 
 #[test]
-fn a_side_that_was_laid_out_once_gives_the_same_products() {
+fn a_matrix_packed_once_gives_the_same_products() {
     let mut matrix = PackedMatrix::default();
     for precision in [Precision::F32, Precision::Bf16] {
         matrix.resize(precision, 70, 300);
@@ -81,11 +81,11 @@ fn a_side_that_was_laid_out_once_gives_the_same_products() {
                     (rows, cols, matrix.as_is(), Lhs::Rows(&a, cols)),
                     (cols, rows, matrix.transposed(), Lhs::Columns(&a, cols)),
                 ];
-                for (m, k, laid, lhs) in sides {
+                for (m, k, packed, lhs) in sides {
                     let mut rhs = Panels::new(precision);
                     rhs.fill_rows(k, 20, &numbers(k * 20, 2), 20);
                     let [mut found, mut expected] = [(); 2].map(|()| vec![0.5; m * 20]);
-                    for (out, lhs) in [(&mut found, laid), (&mut expected, lhs)] {
+                    for (out, lhs) in [(&mut found, packed), (&mut expected, lhs)] {
                         Gemm::new(m, lhs, &rhs).write(isa, out, 20, Write::Add, &mut PackBuffer::default());
                     }
                     assert_eq!(found, expected, "{precision:?} {} {m} × {k}", isa.name());
@@ -96,7 +96,7 @@ fn a_side_that_was_laid_out_once_gives_the_same_products() {
 }
 
 #[test]
-fn a_sum_over_nothing_is_nothing() {
+fn an_empty_sum_is_zero() {
     let mut rhs = Panels::default();
     rhs.fill_rows(4, 16, &numbers(64, 1), 16);
     let product = Gemm { m: 2, lhs: Lhs::Rows(&[], 0), rhs: &rhs, k: 2..2, n: 0..16 };

@@ -2,21 +2,21 @@
 
 use std::sync::OnceLock;
 
-/// What multiplies bf16 here.
+/// The instructions that multiply bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// f32 arithmetic, by whatever the CPU has.
+    /// f32 arithmetic in portable code, vectorised for the CPU.
     Portable,
-    /// AVX512-BF16.
+    /// AVX512-BF16: `vdpbf16ps`.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AMX tiles.
+    /// Intel AMX: multiplication of tiles.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
 }
 
 impl Unit {
-    /// All that this CPU and this system have, slowest first.
+    /// The units that this CPU and this system have, slowest first.
     pub(super) fn available() -> &'static [Self] {
         static AVAILABLE: OnceLock<Vec<Unit>> = OnceLock::new();
         AVAILABLE.get_or_init(|| {
@@ -42,7 +42,7 @@ impl Unit {
     }
 }
 
-/// `bf16`'s fastest unit here, or nothing but f32 arithmetic.
+/// The name of the fastest unit; `None` where that is f32 arithmetic.
 pub(super) fn name() -> Option<&'static str> {
     match Unit::best() {
         Unit::Portable => None,

@@ -18,15 +18,15 @@ mod neon;
 pub(crate) struct Int8Operands<'a> {
     /// `[stride / 4][64][4]`.
     pub(crate) weights: &'a [i8],
-    /// Sums of each row's weights.
+    /// Σ of each row's weights.
     pub(crate) row_sums: &'a [i32],
-    /// Of the weights' rows.
+    /// Scales of the rows of weights.
     pub(crate) scales: &'a [f32],
-    /// `[n_rows][stride]`.
+    /// Rows of x, `[n_rows][stride]`, no value −128.
     pub(crate) x: &'a [i8],
     /// Columns with their padding, a multiple of 4.
     pub(crate) stride: usize,
-    /// `[n_rows]`.
+    /// Scales of the rows of x, `[n_rows]`.
     pub(crate) row_scales: &'a [f32],
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn shares_weights(isa: Isa) -> bool {
 /// Σ x·w, exact, · scale · row scale: 64 numbers for each row of x.
 ///
 /// # Safety
-/// `out` may be written as it says for these rows and one superblock.
+/// `out` is valid for writes for these rows and one superblock.
 pub(crate) unsafe fn multiply(isa: Isa, operands: &Int8Operands<'_>, out: Output) {
     let &Int8Operands { weights, row_sums, scales, x, stride, row_scales } = operands;
     // Checked here once, so that the loops below may trust it.
@@ -79,7 +79,7 @@ fn one_row(isa: Isa, weights: &[i8], row_sums: &[i32], x: &[i8], out: &mut [i32;
         // SAFETY: the level proves AVX-512 with VNNI; `multiply` has checked the lengths.
         Level::Avx512 => unsafe { avx512::one_row(weights, row_sums, x, out) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: the level proves NEON and its dot operands; `multiply` has checked the lengths.
+        // SAFETY: the level proves NEON and its dot product; `multiply` has checked the lengths.
         Level::NeonDotprod => unsafe { neon::one_row(weights, x, out) },
     }
 }

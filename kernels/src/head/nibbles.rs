@@ -1,4 +1,4 @@
-//! int8 × int4 with a whole multiplier for every 32 columns of a row, exact.
+//! int8 × int4 with an integer multiplier for every 32 columns of a row, exact.
 
 use crate::isa::{Isa, Level};
 
@@ -11,7 +11,7 @@ mod scalar;
 /// Columns that share a multiplier.
 pub(crate) const GROUP_COLS: usize = 32;
 
-/// 64 rows of weights; the layout stands in [`crate::head`].
+/// 64 rows of weights; [`crate::head`] describes the layout.
 pub(crate) struct Block<'a> {
     /// `[cols/8][64][4]`.
     pub(crate) codes: &'a [u8],
@@ -27,7 +27,7 @@ pub(crate) fn multiply(isa: Isa, weights: &Block<'_>, x: &[i8], block_sums: &[i3
     match isa.level() {
         Level::Scalar => scalar::multiply(weights, x, block_sums, out),
         #[cfg(target_arch = "aarch64")]
-        // The compiler uses NEON for the plain loops.
+        // The compiler uses NEON for the portable loops.
         Level::NeonDotprod => scalar::multiply(weights, x, block_sums, out),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: either level proves AVX2; the lengths were checked above.

@@ -8,7 +8,8 @@ use super::{EXPONENT, F32x16, LANES, sum_i8};
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256, __m256);
 
-// SAFETY: the trait's contract: called only where AVX2 and FMA are. Loads and stores are unaligned and within the arrays.
+// SAFETY: the trait's contract: called only where AVX2 and FMA are. Loads and stores are unaligned and within the
+// arrays.
 unsafe impl F32x16 for Avx2 {
     #[inline(always)]
     fn splat(x: f32) -> Self {

@@ -1,8 +1,8 @@
-//! Plain Rust: what the other implementations must equal.
+//! Portable Rust: what the other implementations must equal.
 
 use super::{EXPONENT, F32x16, LANES, ROUND};
 
-/// Plain Rust.
+/// An array, left to the compiler to vectorise.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 

@@ -1,25 +1,25 @@
-//! Buffers on cache-line pairs: on the heap what comes and goes, in large pages what stays.
+//! Buffers aligned to pairs of cache lines: short-lived ones on the heap, long-lived ones in large pages.
 
 mod large;
-mod placed;
+mod node_chunks;
 mod region;
 
 pub use large::LargeBytes;
-pub(crate) use placed::NodeChunks;
+pub(crate) use node_chunks::NodeChunks;
 
 use std::ptr::NonNull;
 
-use region::Piece;
+use region::Allocation;
 
-/// 128 bytes on a 128-byte boundary: two lines, which is what the adjacent-line prefetcher fetches.
+/// 128 bytes on a 128-byte boundary: two cache lines, the unit of the adjacent-line prefetcher.
 #[derive(Clone, Copy)]
 #[repr(C, align(128))]
 struct Pair([u8; 128]);
 
-/// Bytes from which on large pages are worth a system call.
+/// The smallest buffer, in bytes, for which large pages are worth a system call.
 const LARGE: usize = 1 << 20;
 
-/// Zeroed bytes that begin on a 128-byte boundary.
+/// Zeroed bytes that start on a 128-byte boundary.
 pub(crate) struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
@@ -28,7 +28,7 @@ pub(crate) struct AlignedBytes {
 
 enum Owner {
     Heap(Vec<Pair>),
-    Region(#[expect(dead_code, reason = "held for its drop")] Piece),
+    Region(#[expect(dead_code, reason = "held for its drop")] Allocation),
 }
 
 // SAFETY: `start` points into `owner`, which this value owns alone: the bytes are reached through borrows of it only.
@@ -37,30 +37,31 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    /// On the heap.
+    /// `len` zeroed bytes on the heap.
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut bytes = Self::default();
         bytes.resize(len);
         bytes
     }
 
-    /// In 2 MB pages where the system gives them, packed together with other weights; on the heap where not. Best for
-    /// what lives as long as a model. `node` tells apart memory that is to lie on different nodes; who writes a page
-    /// first decides where it lies.
+    /// In 2 MB pages where the system gives them, packed together with other weights; on the heap otherwise. Best for
+    /// what lives as long as a model. Buffers with different `node`s share no page; the thread that first writes to a
+    /// page decides on which node it is.
     pub(crate) fn for_weights(len: usize, node: usize) -> Self {
         match region::take(len, node) {
-            Some(piece) => Self { start: piece.start(), len, owner: Owner::Region(piece) },
+            Some(allocation) => Self { start: allocation.start(), len, owner: Owner::Region(allocation) },
             None => Self::zeroed(len),
         }
     }
 
-    /// In 2 MB pages of its own, untouched; `None` where the system gives none or the bytes are too few to matter.
-    fn alone(len: usize) -> Option<Self> {
-        let piece = if len < LARGE { None } else { region::take_alone(len) };
-        piece.map(|piece| Self { start: piece.start(), len, owner: Owner::Region(piece) })
+    /// In 2 MB pages of its own, untouched; `None` if the system gives none or `len` is too small to matter.
+    fn own_pages(len: usize) -> Option<Self> {
+        let allocation = if len < LARGE { None } else { region::take_region(len) };
+        allocation.map(|allocation| Self { start: allocation.start(), len, owner: Owner::Region(allocation) })
     }
 
-    /// Makes the length `len`. Bytes that were there stay; others are zero, or what stood there before.
+    /// Changes the length to `len`. Existing bytes are kept; new ones are zero, or hold what an earlier, longer buffer
+    /// held.
     pub(crate) fn resize(&mut self, len: usize) {
         if let Owner::Region(_) = self.owner {
             let mut pairs = vec![Pair([0; 128]); self.len.div_ceil(128)];
@@ -103,7 +104,7 @@ impl Default for AlignedBytes {
 }
 
 impl Clone for AlignedBytes {
-    /// On the heap, wherever the original lies.
+    /// A copy on the heap, wherever the original is.
     fn clone(&self) -> Self {
         let mut bytes = Self::zeroed(self.len);
         bytes.as_mut_slice().copy_from_slice(self.as_slice());
@@ -111,7 +112,7 @@ impl Clone for AlignedBytes {
     }
 }
 
-/// The same bytes as numbers in two's complement, as files hold them.
+/// Reinterprets bytes as two's-complement numbers, which is how files store int8 values.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {
     // SAFETY: u8 and i8 have the same size and alignment, and every byte is a valid i8.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
@@ -123,13 +124,14 @@ impl std::fmt::Debug for AlignedBytes {
     }
 }
 
-/// A mutable slice that several workers write to, each its own part.
+/// A mutable slice that several workers write to at the same time, each its own disjoint part.
 pub(crate) struct DisjointMut<T> {
     start: *mut T,
     len: usize,
 }
 
-// SAFETY: the parts handed out are disjoint (the caller of `part` promises it), so this is `&mut [T]` cut up.
+// SAFETY: the parts handed out are disjoint (the caller of `part` promises it), so this is a `&mut [T]` split among
+// threads.
 unsafe impl<T: Send> Sync for DisjointMut<T> {}
 
 impl<T> DisjointMut<T> {
@@ -137,7 +139,7 @@ impl<T> DisjointMut<T> {
         Self { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
-    /// Where the slice begins.
+    /// A pointer to the first element.
     pub(crate) fn pointer(&self) -> *mut T {
         self.start
     }
@@ -145,7 +147,8 @@ impl<T> DisjointMut<T> {
     /// The elements `from..from + len`.
     ///
     /// # Safety
-    /// The slice given to [`DisjointMut::new`] is still mutably borrowed, and no two parts that live at the same time overlap.
+    /// The slice given to [`DisjointMut::new`] is still mutably borrowed, and no two parts that live at the same time
+    /// overlap.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(crate) unsafe fn part(&self, from: usize, len: usize) -> &mut [T] {
         assert!(from.checked_add(len).is_some_and(|end| end <= self.len), "{from} + {len} of {}", self.len);
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_zero_aligned_and_their_own_wherever_they_lie() {
+    fn bytes_are_zero_aligned_and_disjoint_wherever_they_are_allocated() {
         for len in [0, 1, 127, 128, 4096, 5000, 3 << 20] {
             let mut all: Vec<_> = (0..3).map(|_| AlignedBytes::for_weights(len, 0)).collect();
             all.push(AlignedBytes::zeroed(len));
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn growing_keeps_what_was_there() {
+    fn growing_keeps_the_existing_bytes() {
         for mut bytes in [AlignedBytes::for_weights(300, 0), AlignedBytes::zeroed(300)] {
             bytes.as_mut_slice().fill(7);
             bytes.resize(100_000);

@@ -1,41 +1,41 @@
 //! Memory nodes: which processors are near which memory.
 //!
-//! Where a machine has more than one node, workers stay on the processors of theirs, a matrix's superblocks are cut into
-//! one run per node, each run lies in that node's memory, and each worker claims the run of its own node first. On one
-//! node none of this happens: no affinity is set and a matrix is one buffer.
+//! Where a machine has more than one node, workers stay on the processors of theirs, a matrix's superblocks are cut
+//! into one run per node, each run is in that node's memory, and each worker claims the run of its own node first. On
+//! one node none of this happens: no affinity is set and a matrix is one buffer.
 //!
-//! The system describes nodes in a folder (`/sys/devices/system/node` on Linux). It is read with suspicion: anything odd
-//! in it and the machine counts as one node.
+//! The system describes nodes in a folder (`/sys/devices/system/node` on Linux). It is validated strictly: with
+//! anything unexpected in it, the machine counts as one node.
 
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// More than any machine has; beyond it a description is not believed.
+/// More nodes than any machine has: a description with more is rejected.
 const MAX_NODES: usize = 64;
 /// What Linux can bind a thread to without growing its processor set.
 const MAX_CPUS: usize = 1024;
 /// A list of 1,024 processors, each on its own, is shorter.
 const MAX_FILE: u64 = 8192;
 
-/// Why a description of nodes is not believed.
+/// Why a description of memory nodes is rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopologyError {
     /// A file or folder cannot be read.
     #[error("cannot read the memory nodes of this machine ({0}); it is taken for one node")]
     Io(#[from] std::io::Error),
-    /// A list of processors is not one.
-    #[error("`{0}` is no list of processors such as `0-3,8`; the machine is taken for one node")]
+    /// A `cpulist` file does not hold a list of processors.
+    #[error("`{0}` is not a list of processors such as `0-3,8`; the machine is taken for one node")]
     List(String),
     /// A processor belongs to two nodes.
     #[error("processor {cpu} belongs to two memory nodes; the machine is taken for one node")]
     Overlap {
-        /// Its number.
+        /// The number of the processor.
         cpu: usize,
     },
-    /// There are more than anybody has.
+    /// There are more nodes than any machine has.
     #[error("more than {MAX_NODES} memory nodes; the machine is taken for one node")]
     TooMany,
 }
@@ -48,7 +48,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// One node: nothing is bound and nothing is placed.
+    /// One node: no thread is bound and no memory is placed.
     pub const ONE: Self = Self { cpus: Vec::new() };
 
     /// This machine's, restricted to the processors that this process may use.
@@ -89,12 +89,12 @@ impl Topology {
         Ok(if cpus.len() > 1 { Self { cpus } } else { Self::ONE })
     }
 
-    /// Memory nodes.
+    /// The number of memory nodes, at least 1.
     pub fn n_nodes(&self) -> usize {
         self.cpus.len().max(1)
     }
 
-    /// Which of `n` things belong to a node: as many as it has of the processors.
+    /// The range of `n` items that belongs to a node, in proportion to its processors.
     pub(crate) fn part(&self, node: usize, n: usize) -> Range<usize> {
         if self.cpus.is_empty() {
             return 0..n;
@@ -104,13 +104,13 @@ impl Topology {
         n * before / all..n * (before + self.cpus[node].len()) / all
     }
 
-    /// The node whose part thing `i` of `n` is in.
+    /// The node to which item `i` of `n` belongs: see [`Topology::part`].
     pub(crate) fn node_of_part(&self, i: usize, n: usize) -> usize {
         (0..self.n_nodes()).find(|node| self.part(*node, n).contains(&i)).unwrap_or(0)
     }
 
     /// The node that the calling thread runs on now.
-    pub(crate) fn here(&self) -> usize {
+    pub(crate) fn current_node(&self) -> usize {
         if self.cpus.is_empty() {
             return 0;
         }
@@ -118,13 +118,13 @@ impl Topology {
         self.cpus.iter().position(|cpus| cpus.contains(&cpu)).unwrap_or(0)
     }
 
-    /// Keeps the calling thread on a node from now on. Returns whether that was done: not on one node, and not where
+    /// Binds the calling thread to a node. Returns whether it did: it does not on a machine of one node, or where
     /// the system refuses.
     pub(crate) fn bind(&self, node: usize) -> bool {
         self.cpus.get(node).is_some_and(|cpus| bind_to(cpus))
     }
 
-    /// Calls `work` on a node: here where there is one, else on a thread of its own that is bound to it.
+    /// Calls `work` on a node: on this thread if there is one node, else on a new thread bound to the node.
     pub(crate) fn on_node<T: Send>(&self, node: usize, work: impl FnOnce() -> T + Send) -> T {
         if self.cpus.is_empty() {
             return work();
@@ -140,7 +140,7 @@ impl Topology {
 
     /// Nodes with these processors, for tests.
     #[cfg(test)]
-    pub(crate) fn faked(cpus: &[Vec<usize>]) -> Self {
+    pub(crate) fn for_tests(cpus: &[Vec<usize>]) -> Self {
         if cpus.len() > 1 { Self { cpus: cpus.to_vec() } } else { Self::ONE }
     }
 }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn two_nodes_of_four_processors_are_found() {
         let files = [("node1/cpulist", "4-7\n"), ("node0/cpulist", "0-3\n"), ("online", "0-1\n"), ("power/x", "")];
-        let topology = read(&files, &EIGHT).expect("a sound folder");
+        let topology = read(&files, &EIGHT).expect("a well-formed folder");
         assert_eq!(topology.cpus, [vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
         assert_eq!((topology.part(0, 9), topology.part(1, 9)), (0..4, 4..9));
         assert_eq!([0, 3, 4, 8].map(|i| topology.node_of_part(i, 9)), [0, 0, 1, 1]);
@@ -237,18 +237,18 @@ mod tests {
     #[test]
     fn processors_that_may_not_be_used_do_not_count() {
         let files = [("node0/cpulist", "0-3"), ("node1/cpulist", "4-7"), ("node2/cpulist", "\n")];
-        let topology = read(&files, &[0, 2, 5]).expect("a sound folder");
+        let topology = read(&files, &[0, 2, 5]).expect("a well-formed folder");
         assert_eq!(topology.cpus, [vec![0, 2], vec![5]]);
         assert_eq!((topology.part(0, 9), topology.part(1, 9)), (0..6, 6..9));
-        assert_eq!(read(&files, &[1, 3]).expect("a sound folder"), Topology::ONE);
-        assert_eq!(read(&files, &[]).expect("a sound folder"), Topology::ONE);
+        assert_eq!(read(&files, &[1, 3]).expect("a well-formed folder"), Topology::ONE);
+        assert_eq!(read(&files, &[]).expect("a well-formed folder"), Topology::ONE);
     }
 
     #[test]
-    fn one_node_is_nothing_special() {
-        assert_eq!(read(&[("node0/cpulist", "0-7\n")], &EIGHT).expect("a sound folder"), Topology::ONE);
-        assert_eq!(read(&[("has_cpu", "")], &EIGHT).expect("a sound folder"), Topology::ONE);
-        assert_eq!((Topology::ONE.n_nodes(), Topology::ONE.part(0, 5), Topology::ONE.here()), (1, 0..5, 0));
+    fn on_one_node_nothing_is_bound() {
+        assert_eq!(read(&[("node0/cpulist", "0-7\n")], &EIGHT).expect("a well-formed folder"), Topology::ONE);
+        assert_eq!(read(&[("has_cpu", "")], &EIGHT).expect("a well-formed folder"), Topology::ONE);
+        assert_eq!((Topology::ONE.n_nodes(), Topology::ONE.part(0, 5), Topology::ONE.current_node()), (1, 0..5, 0));
         assert!(!Topology::ONE.bind(0));
         let here = std::thread::current().id();
         assert_eq!(Topology::ONE.on_node(0, || std::thread::current().id()), here);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn malformed_lists_are_refused() {
         let hostile = [
             "0-",
             "-3",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_lies_is_not_believed() {
+    fn an_inconsistent_folder_is_rejected() {
         assert!(matches!(read(&[("node0/cpulist", "0-3"), ("node1/meminfo", "")], &EIGHT), Err(TopologyError::Io(_))));
         let twice = read(&[("node0/cpulist", "0-3"), ("node1/cpulist", "3-7")], &EIGHT);
         assert!(matches!(twice, Err(TopologyError::Overlap { cpu: 3 })));
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_bound_thread_runs_where_it_should() {
         let usable = usable_cpus().expect("Linux says");
-        let topology = Topology::faked(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
+        let topology = Topology::for_tests(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
         for node in 0..2 {
             assert_eq!(topology.on_node(node, current_cpu), topology.cpus[node][0]);
         }

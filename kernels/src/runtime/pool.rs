@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! caller:  publish job, open the latch → claim pieces until none is left → close the latch → wait for those inside
-//! worker:  spin on the latch → enter → claim pieces until none is left → guard;   idle for long: park
+//! worker:  spin on the latch → enter → claim pieces until none is left → leave;   idle for long: park
 //! ```
 //!
 //! Pieces are claimed one by one, so a worker that the system has descheduled costs the pieces it holds and nothing
@@ -28,13 +28,13 @@ use latch::{JobCell, Latch};
 
 /// How long an idle worker spins before it parks. Jobs within a request are less than this apart; keystrokes more.
 const SPIN: Duration = Duration::from_micros(200);
-/// The same from an announcement to the first job: the prompt is put together meanwhile.
+/// As [`SPIN`], from an announcement to the first job: the prompt is assembled in between.
 const SPIN_ANNOUNCED: Duration = Duration::from_millis(2);
-/// Spins of an idle worker between two offers of its processor: about 10 µs, seldom reached within a request.
+/// Spins of an idle worker between two yields of its processor: about 10 µs, seldom reached within a request.
 const YIELD_EVERY: u32 = 1024;
-/// Work below this is done alone: a hand-off and two cache lines on their way cost about half as much.
+/// Work below this, in ns, is not shared: a hand-off with its two cache-line transfers costs about half as much.
 const ALONE_NS: u64 = 1_000;
-/// Work that has to gather before sleepers are woken for it. Measured: waking takes 18 to 34 µs to take effect.
+/// Work, in ns, that accumulates before parked workers are woken. Measured: waking one takes 18 to 34 µs.
 const WAKE_NS: u64 = 50_000;
 
 /// Worker threads that live as long as the pool.
@@ -45,7 +45,7 @@ pub struct Pool {
     handles: Vec<JoinHandle<()>>,
 }
 
-/// What a thread writes often lies on a cache-line pair of its own: spinning on one must not slow another down.
+/// A value alone on a pair of cache lines: a thread that spins on one value must not slow down writes to another.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct LinePair<T>(T);
@@ -53,13 +53,13 @@ struct LinePair<T>(T);
 #[derive(Debug)]
 struct Shared {
     latch: LinePair<Latch>,
-    /// The next piece of each memory node's run.
+    /// The index of the next unclaimed piece in each memory node's run.
     next: Vec<LinePair<AtomicUsize>>,
     job: JobCell,
     /// Held by the caller whose job is shared.
     busy: LinePair<AtomicBool>,
     degrade: Degrade,
-    /// Work in ns that was done while somebody slept, since the last wake-up.
+    /// Work, in ns, done since the last wake-up while at least one worker was parked.
     unwoken_ns: AtomicU64,
     panicked: AtomicBool,
     sleep: LinePair<Sleep>,
@@ -71,7 +71,7 @@ struct Shared {
 struct Sleep {
     n_parked: AtomicUsize,
     parked: Vec<AtomicBool>,
-    /// Counts announcements.
+    /// The number of announcements so far: a change tells a worker to keep spinning.
     announced: AtomicU32,
     quit: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Pool {
         Self::on(n_threads, Topology::machine())
     }
 
-    /// As [`Pool::new`], on a machine as described.
+    /// As [`Pool::new`], on a machine with this topology.
     pub fn on(n_threads: usize, topology: &Topology) -> Self {
         let n_threads =
             if n_threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { n_threads };
@@ -125,7 +125,7 @@ impl Pool {
         self.handles.len() + 1
     }
 
-    /// Wakes parked workers and keeps all spinning for 2 ms, so that they are there when the first job comes.
+    /// Wakes parked workers and keeps all spinning for 2 ms, so that they are ready when the first job arrives.
     pub fn announce(&self) {
         if !self.shared.degrade.is_paused() {
             self.shared.sleep.0.announced.fetch_add(1, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl Pool {
         }
     }
 
-    /// Whether jobs are being done alone, because the machine is busy.
+    /// Whether the caller currently runs jobs alone because the machine is busy.
     pub(crate) fn is_degraded(&self) -> bool {
         self.shared.degrade.is_paused()
     }
@@ -150,8 +150,8 @@ impl Pool {
         }
     }
 
-    /// Calls `piece(i)` once for each `i` in `0..n_pieces`, on whichever thread comes first, and returns when all are
-    /// done. A call from within a piece, or from a second thread meanwhile, runs on its own thread alone.
+    /// Calls `piece(i)` once for each `i` in `0..n_pieces`, on whichever thread claims it first, and returns when all
+    /// are done. A call from within a piece, or from a second thread at the same time, runs on its own thread alone.
     ///
     /// # Panics
     /// If a piece panics.
@@ -159,8 +159,8 @@ impl Pool {
         self.share(n_pieces, WAKE_NS, piece);
     }
 
-    /// As [`Pool::for_each`], for work that would take one thread about `work_ns`: too little is not shared, little is
-    /// shared only with workers that are awake. A wrong figure costs time and nothing else.
+    /// As [`Pool::for_each`], for work that would take one thread about `work_ns`: very small jobs are not shared, and
+    /// small ones only with workers that are awake. A wrong estimate costs time and nothing else.
     ///
     /// # Panics
     /// If a piece panics.
@@ -179,8 +179,8 @@ impl Pool {
             next.0.store(shared.topology.part(node, n_pieces).start, Ordering::Relaxed);
         }
         shared.panicked.store(false, Ordering::Relaxed);
-        // SAFETY: `busy` is ours, so the latch is closed and nobody is inside. `JobGuard` below does not let this function
-        // end, by return or by panic, before the latch is closed and empty again, so `piece` outlives its use.
+        // SAFETY: `busy` is ours, so the latch is closed and nobody is inside. `JobGuard` below does not let this
+        // function end, by return or by panic, before the latch is closed and empty again, so `piece` outlives its use.
         unsafe { shared.job.set(&piece, n_pieces) };
         shared.latch.0.open();
         let mut guard = JobGuard { shared, n_own: 0, started: degrade::ticks(), panicked: false };
@@ -189,7 +189,7 @@ impl Pool {
             shared.unwoken_ns.store(0, Ordering::Relaxed);
             self.wake();
         }
-        guard.n_own = shared.claim(shared.topology.here(), n_pieces, &piece);
+        guard.n_own = shared.claim(shared.topology.current_node(), n_pieces, &piece);
         guard.finish();
         if guard.n_own < n_pieces {
             shared.degrade.note_help();
@@ -208,7 +208,7 @@ impl Pool {
     }
 }
 
-/// Closes the latch, waits until it is empty, notes whether a worker panicked and gives the pool back.
+/// Closes the latch, waits until it is empty, notes whether a worker panicked and releases the pool.
 struct JobGuard<'a> {
     shared: &'a Shared,
     n_own: usize,
@@ -225,11 +225,11 @@ impl JobGuard<'_> {
         if !shared.latch.0.close() {
             let waiting = degrade::ticks();
             shared.latch.0.wait_until_empty();
-            // The counters of two processors may differ a little.
+            // The time-stamp counters of two processors may differ a little.
             let (own, waited) = (waiting.saturating_sub(self.started), degrade::ticks().saturating_sub(waiting));
             shared.degrade.record_wait(self.n_own, own, waited);
         }
-        // Before the pool is given back: the next job clears it.
+        // Before the pool is released: the next job clears it.
         self.panicked = shared.panicked.load(Ordering::Relaxed);
         shared.busy.0.store(false, Ordering::Release);
     }
@@ -271,7 +271,7 @@ impl Shared {
             }
             n_spins = n_spins.wrapping_add(1);
             if n_spins.is_multiple_of(YIELD_EVERY) {
-                // Where the machine is full, the one that waits for this processor may be the caller.
+                // On a fully loaded machine, the thread that waits for this processor may be the caller.
                 std::thread::yield_now();
             }
             if n_spins.is_multiple_of(64) {
@@ -302,7 +302,7 @@ impl Shared {
         }
     }
 
-    /// Claims pieces until none is left, those of one's own memory node first. Returns how many.
+    /// Claims and runs pieces until none is left, those of memory node `home` first. Returns how many it ran.
     fn claim(&self, home: usize, n_pieces: usize, piece: impl Fn(usize)) -> usize {
         let n_nodes = self.next.len();
         let mut n_own = 0;
@@ -325,7 +325,7 @@ impl Shared {
         let sleep = &self.sleep.0;
         sleep.parked[worker_idx].store(true, Ordering::SeqCst);
         sleep.n_parked.fetch_add(1, Ordering::SeqCst);
-        // Looked at after the mark is set: a job published before is seen here, one published after sees the mark.
+        // Checked after the flag is set: a job published before is seen here, one published after sees the flag.
         if !self.latch.0.is_open_and_new(seen) && !sleep.quit.load(Ordering::SeqCst) {
             std::thread::park();
         }

@@ -1,4 +1,4 @@
-//! Five trits a byte, as files hold ternary matrices.
+//! Ternary matrices as files store them: five trits per byte.
 //!
 //! ```text
 //! byte = Σ (trit_i + 1)·3^i, i < 5, trits in row-major order, zeros after the last
@@ -16,7 +16,7 @@ pub struct Base3Matrix<'a> {
 }
 
 impl<'a> Base3Matrix<'a> {
-    /// Checks bytes and scales once; what is made of the matrix needs no check.
+    /// Checks bytes and scales once, so that later uses of the matrix need no checks.
     pub fn new(shape: Shape, group: ScaleGroup, bytes: &'a [u8], scales: Vec<f32>) -> Result<Self, PackError> {
         let n_weights = check_parts(shape, group, &scales)?;
         let expected = n_weights.div_ceil(5);
@@ -57,7 +57,7 @@ impl Ternary for Base3Matrix<'_> {
 
     fn each_row(&self, put: &mut dyn FnMut(usize, &[u8])) {
         let Shape { rows, cols } = self.shape;
-        // Five rows are as many bytes as there are columns, so no five rows begin within a byte.
+        // Five rows are as many bytes as there are columns, so each five rows start on a byte boundary.
         let mut codes = vec![0; 5 * cols + SPILL];
         for (five_idx, bytes) in self.bytes.chunks(cols).enumerate() {
             for (i, byte) in bytes.iter().enumerate() {
@@ -70,17 +70,17 @@ impl Ternary for Base3Matrix<'_> {
     }
 }
 
-/// Trits, five a byte; those that are missing at the end are zeros.
+/// Packs trits five per byte; the last byte is padded with zeros.
 pub fn pack(trits: &[i8]) -> Vec<u8> {
     let byte = |five: &[i8]| (0..5).rev().fold(0, |byte, i| byte * 3 + (five.get(i).unwrap_or(&0) + 1).cast_unsigned());
     trits.chunks(5).map(byte).collect()
 }
 
-/// 3^5 − 1.
+/// The largest byte that holds five trits, 3^5 − 1.
 const LARGEST: u8 = 242;
 
-/// The codes of each byte, the first first. Eight are copied for five, which is one store; the next byte's go over the
-/// rest.
+/// The five codes of each byte, in order. Eight are copied instead of five, which is a single store; the codes of the
+/// next byte overwrite the excess.
 const CODES: [[u8; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
@@ -95,7 +95,7 @@ const CODES: [[u8; 8]; 256] = {
     }
     table
 };
-/// What the last of eight codes reach beyond.
+/// Codes that the last copy of eight writes past the end.
 const SPILL: usize = 3;
 
 fn unpack_byte(byte: u8) -> [i8; 5] {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_make_no_matrix_are_refused() {
+    fn malformed_matrices_are_refused() {
         let shape = Shape { rows: 2, cols: 16 };
         let good = pack(&trits(32, 1));
         let new = |bytes: &[u8], scales: &[f32]| {
@@ -161,7 +161,8 @@ mod tests {
             let bytes = pack(&trits);
             let packed = Base3Matrix::new(shape, ScaleGroup::Matrix, &bytes, vec![0.5]).expect("in order");
             prop_assert_eq!(packed.trits(), trits.clone());
-            let plain = TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, trits.clone(), vec![0.5]).expect("ternary");
+            let plain =
+                TernaryMatrix::from_trits(shape, ScaleGroup::Matrix, trits.clone(), vec![0.5]).expect("ternary");
             prop_assert_eq!(codes(&packed), codes(&plain));
             prop_assert!(codes(&plain).concat().iter().zip(&trits).all(|(code, trit)| code.cast_signed() - 1 == *trit));
         }

@@ -1,13 +1,13 @@
-//! Ternary matrices in their plain form: row-major 2-bit codes and f32 scales.
+//! Ternary matrices, unpacked: row-major int8 trits and f32 scales.
 
 use serde::{Deserialize, Serialize};
 
-/// Output × input features of a matrix.
+/// The dimensions of a matrix: output × input features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Output features.
+    /// Output features: the length of a row of results.
     pub rows: usize,
-    /// Input features.
+    /// Input features: the length of a row of x.
     pub cols: usize,
 }
 
@@ -15,16 +15,17 @@ pub struct Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleGroup {
-    /// The whole matrix (BitNet b1.58).
+    /// The whole matrix has one scale (BitNet b1.58).
     Matrix,
-    /// Each row.
+    /// Each row has a scale of its own.
     Row,
-    /// Each run of this many columns of a row; a multiple of 16 that divides the columns, or all of them.
+    /// Each run of this many columns of a row has a scale. The width is a multiple of 16 that divides the columns, or
+    /// all of them.
     Columns(usize),
 }
 
 impl ScaleGroup {
-    /// Scales that a matrix of `shape` has.
+    /// The number of scales of a matrix of `shape`.
     pub fn n_scales(self, shape: Shape) -> usize {
         match self {
             Self::Matrix => 1,
@@ -33,7 +34,7 @@ impl ScaleGroup {
         }
     }
 
-    /// Weights that share one scale.
+    /// The number of weights that share one scale.
     pub fn len(self, shape: Shape) -> usize {
         match self {
             Self::Matrix => shape.rows * shape.cols,
@@ -43,15 +44,15 @@ impl ScaleGroup {
     }
 }
 
-/// Columns above which a 32-bit sum of codes times int8 could overflow: 2^31 / (64 · 127), and 2^31 / (85 · 127) for what
-/// it starts at; the power of two below.
+/// The most columns that a matrix may have. Above 2^31 / (64 · 127) columns a 32-bit sum of codes times int8 could
+/// overflow, and above 2^31 / (85 · 127) its initial value; this is the largest power of two below both.
 pub const MAX_COLS: usize = 1 << 17;
 
-/// Why parts do not make a matrix.
+/// Why a shape, weights and scales do not form a ternary matrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// A dimension is 0, or the product overflows.
-    #[error("no matrix is {rows} × {cols}")]
+    #[error("a matrix cannot be {rows} × {cols}")]
     Shape {
         /// Rows asked for.
         rows: usize,
@@ -59,13 +60,13 @@ pub enum PackError {
         cols: usize,
     },
     /// A row is longer than sums of 32 bits allow.
-    #[error("rows of {cols} weights, where {MAX_COLS} are the most")]
+    #[error("rows of {cols} weights, where {MAX_COLS} is the maximum")]
     Wide {
         /// Columns asked for.
         cols: usize,
     },
     /// The scale group does not divide the columns, or cuts a block of 16.
-    #[error("groups of {width} columns, where a multiple of 16 that divides {cols} is wanted")]
+    #[error("groups of {width} columns, where a multiple of 16 that divides {cols} is required")]
     Group {
         /// Columns in a group.
         width: usize,
@@ -87,32 +88,32 @@ pub enum PackError {
     NotTernary {
         /// Row-major index.
         index: usize,
-        /// The weight.
+        /// The value found there.
         value: i8,
     },
     /// A byte that does not hold five trits.
     #[error("byte {value} does not hold five ternary weights")]
     Byte {
-        /// The byte.
+        /// The value of the byte.
         value: u8,
     },
     /// Trits other than 0 after the last weight.
-    #[error("there are weights beyond the end")]
+    #[error("non-zero padding after the last weight")]
     Padding,
     /// A scale is negative, infinite or not a number.
     #[error("scale {index} is not a finite number of at least 0")]
     Scale {
-        /// Its index.
+        /// The index of the scale.
         index: usize,
     },
 }
 
-/// A ternary matrix in whatever form it comes.
+/// A ternary matrix in any form from which it can be prepared.
 pub trait Ternary: Sync {
-    /// Rows and columns.
+    /// The number of rows and columns.
     fn shape(&self) -> Shape;
 
-    /// How scales are shared.
+    /// Which weights share a scale.
     fn group(&self) -> ScaleGroup;
 
     /// One scale per group, in row-major order of the groups.
@@ -122,7 +123,16 @@ pub trait Ternary: Sync {
     fn each_row(&self, put: &mut dyn FnMut(usize, &[u8]));
 }
 
-/// {−1, 0, +1} times a scale: `value = scale(group) · trit`. Immutable once made.
+/// {−1, 0, +1} times a scale: `value = scale(group) · trit`. Immutable.
+///
+/// ```
+/// use nanochat_kernels::{ScaleGroup, Shape, TernaryMatrix};
+///
+/// let shape = Shape { rows: 1, cols: 4 };
+/// let matrix = TernaryMatrix::quantize(&[0.9, -1.1, 0.1, 1.9], shape, ScaleGroup::Matrix);
+/// assert_eq!(matrix.trits(), [1, -1, 0, 1]);
+/// assert_eq!(matrix.scales(), [1.0]); // the mean of the magnitudes
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct TernaryMatrix {
     shape: Shape,
@@ -169,12 +179,12 @@ impl TernaryMatrix {
         Ok(Self { shape, group, trits, scales })
     }
 
-    /// Rows and columns.
+    /// The number of rows and columns.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// How scales are shared.
+    /// Which weights share a scale.
     pub fn group(&self) -> ScaleGroup {
         self.group
     }
@@ -189,7 +199,7 @@ impl TernaryMatrix {
         &self.scales
     }
 
-    /// The scale of each row, as products take it; `None` where a row has several.
+    /// The scale of each row as products use it, tiny ones as 0; `None` where a row has several scales.
     pub fn row_scales(&self) -> Option<Vec<f32>> {
         let scales = match self.group() {
             ScaleGroup::Matrix => vec![self.scales()[0]; self.shape().rows],
@@ -204,7 +214,7 @@ impl TernaryMatrix {
     /// # Panics
     /// If `out` does not hold `rows × cols` numbers.
     pub fn dequantize_into(&self, out: &mut [f32]) {
-        assert_eq!(out.len(), self.trits.len(), "{} places for {:?}", out.len(), self.shape);
+        assert_eq!(out.len(), self.trits.len(), "{} outputs for {:?}", out.len(), self.shape);
         let len = self.group.len(self.shape);
         for ((out, trits), scale) in out.chunks_exact_mut(len).zip(self.trits.chunks_exact(len)).zip(&self.scales) {
             for (out, trit) in out.iter_mut().zip(trits) {
@@ -237,15 +247,15 @@ impl Ternary for TernaryMatrix {
     }
 }
 
-/// Scales below count as 0: a 64th of a smaller one would lose bits. 2^−126 is the smallest normal number.
+/// Smaller scales count as 0: dividing one by 64 would lose bits. 2^−126 is the smallest normal number.
 pub(super) const MIN_SCALE: f32 = f32::MIN_POSITIVE * 64.0;
 
-/// The scale as products take it.
+/// The scale as products use it: 0 where dividing it by a plane factor would lose bits.
 pub(crate) fn usable_scale(scale: f32) -> f32 {
     if scale < MIN_SCALE { 0.0 } else { scale }
 }
 
-/// Checks shape, group and scales; returns how many weights there are.
+/// Checks shape, group and scales; returns the number of weights.
 pub(crate) fn check_parts(shape: Shape, group: ScaleGroup, scales: &[f32]) -> Result<usize, PackError> {
     let Shape { rows, cols } = shape;
     let n_weights = rows.checked_mul(cols).filter(|n| *n > 0).ok_or(PackError::Shape { rows, cols })?;

@@ -1,11 +1,11 @@
-//! How a product is to be computed: what the autotuner picks and what a [`crate::Prepared`] carries.
+//! How a product is computed: what the autotuner picks and a [`crate::Prepared`] stores.
 
 use crate::isa::Isa;
 
-/// How a matrix is to be computed.
+/// How products with a matrix are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Which routine.
+    /// The instruction set whose routine runs.
     pub isa: Isa,
     /// Superblocks of 64 output rows that a worker claims at once.
     pub superblocks_per_piece: usize,

@@ -1,4 +1,4 @@
-//! A ternary matrix laid out for one plan, carrying the routine that reads that layout.
+//! A ternary matrix packed for one plan, with the routine that reads that layout.
 //!
 //! The one layout serves single rows and many. Output rows are taken 64 at a time (a superblock); within it, input
 //! columns 4 at a time (a step) make 64 bytes:
@@ -10,10 +10,10 @@
 //!
 //! A 64-byte register holds 16 rows × 4 columns for each of four planes p, and the dot-product instruction's lanes are
 //! rows: no horizontal sums, no shuffles, and one broadcast of x for all 64 rows. Padding rows and columns hold trit 0;
-//! columns are padded to 16. Scales stand behind their codes, so that a product reads one stream.
+//! columns are padded to 16. Scales follow their codes, so that a product reads one stream.
 //!
-//! A layout with columns in the planes (row 16·q + r of four registers q, column 4·p + c) needs one more operation per 64
-//! bytes and four broadcasts for one.
+//! A layout with columns in the planes (row 16·q + r of four registers q, column 4·p + c) needs one more operation per
+//! 64 bytes and four broadcasts for one.
 
 use std::ops::Range;
 
@@ -27,26 +27,45 @@ use crate::runtime::numa::Topology;
 use crate::runtime::pool::Pool;
 
 /// A matrix, or several stacked on top of each other, ready to multiply.
+///
+/// ```
+/// use nanochat_kernels::{Int8Rows, Isa, Plan, Pool, Prepared, ScaleGroup, Shape, TernaryMatrix, Write};
+///
+/// let weights = [0.5, -0.5, 0.0, 0.5, 0.5, 0.5]; // [2, 3]
+/// let matrix = TernaryMatrix::quantize(&weights, Shape { rows: 2, cols: 3 }, ScaleGroup::Row);
+/// let prepared = Prepared::new(&[&matrix], Plan::default());
+///
+/// let pool = Pool::new(1);
+/// let mut x = Int8Rows::new(3);
+/// x.quantize(Isa::best(), &pool, &[1.0, 2.0, 3.0]);
+/// let mut y = [0.0; 2];
+/// prepared.gemm(&pool, &x, &mut y, Write::Store);
+///
+/// // The scale of the first row is mean|W| = 1/3, that of the second 1/2; x is off by at most 3/254 in each column.
+/// assert!((y[0] - (1.0 - 2.0) / 3.0).abs() < 0.02);
+/// assert!((y[1] - (1.0 + 2.0 + 3.0) / 2.0).abs() < 0.02);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Prepared {
     shape: Shape,
     plan: Plan,
     routine: Routine,
-    /// A chunk for each superblock. Scales are divided by what the routine's sums count by.
+    /// A chunk for each superblock. Scales are divided by the routine's plane factors.
     superblocks: NodeChunks,
     n_groups: usize,
 }
 
 impl Prepared {
-    /// Lays matrices out, one below the other: their outputs follow each other in a row of the result.
+    /// Packs matrices stacked on top of each other: their outputs are concatenated in each row of the result.
     ///
     /// # Panics
-    /// If there is none, they differ in columns or in the width of their scale groups, or have more than 131,072 columns.
+    /// If there is none, they differ in columns or in the width of their scale groups, or have more than 131,072
+    /// columns.
     pub fn new<M: Ternary>(matrices: &[&M], plan: Plan) -> Self {
         Self::on(matrices, plan, Topology::machine())
     }
 
-    /// As [`Prepared::new`], on a machine as described.
+    /// As [`Prepared::new`], on a machine with this topology.
     fn on<M: Ternary>(matrices: &[&M], plan: Plan, topology: &Topology) -> Self {
         let cols = matrices.first().expect("at least one matrix").shape().cols;
         assert!(cols <= MAX_COLS, "{cols} columns where 32-bit sums allow {MAX_COLS}");
@@ -61,7 +80,7 @@ impl Prepared {
         let n_superblocks = usize::div_ceil(rows, SUPERBLOCK);
         let stride = cols.next_multiple_of(BLOCK);
         let routine = tile::routine(plan.isa);
-        let mut layout = Layout {
+        let mut packer = Packer {
             superblocks: NodeChunks::zeroed(topology, n_superblocks, stride * 16 + n_groups * SCALE_BYTES),
             group_steps: stride / n_groups / 4,
         };
@@ -70,7 +89,7 @@ impl Prepared {
         for matrix in matrices {
             assert_eq!(matrix.shape().cols, cols, "stacked matrices have the same columns");
             assert_eq!(group_width(matrix), width, "stacked matrices have the same scale groups");
-            matrix.each_row(&mut |i, row| layout.put_row(first + i, row));
+            matrix.each_row(&mut |i, row| packer.write_row(first + i, row));
             for i in 0..matrix.shape().rows {
                 let unit = factors[(first + i) % SUPERBLOCK / 16] as f32;
                 for group in 0..n_groups {
@@ -79,13 +98,13 @@ impl Prepared {
                         ScaleGroup::Row => matrix.scales()[i],
                         ScaleGroup::Columns(_) => matrix.scales()[i * n_groups + group],
                     };
-                    layout.put_scale(first + i, group, usable_scale(scale) / unit);
+                    packer.write_scale(first + i, group, usable_scale(scale) / unit);
                 }
             }
             first += matrix.shape().rows;
         }
-        (rows..n_superblocks * SUPERBLOCK).for_each(|row_idx| layout.put_row(row_idx, &[]));
-        Self { shape: Shape { rows, cols }, plan, routine, superblocks: layout.superblocks, n_groups }
+        (rows..n_superblocks * SUPERBLOCK).for_each(|row_idx| packer.write_row(row_idx, &[]));
+        Self { shape: Shape { rows, cols }, plan, routine, superblocks: packer.superblocks, n_groups }
     }
 
     /// Rows (of all matrices together) and columns.
@@ -93,25 +112,25 @@ impl Prepared {
         self.shape
     }
 
-    /// How it is computed.
+    /// The plan that it was packed for.
     pub fn plan(&self) -> Plan {
         self.plan
     }
 
-    /// Cuts it into other pieces from now on. The routine stays, since the layout is made for it.
+    /// Changes the size of the pieces that threads claim. The routine stays the same, since the layout depends on it.
     pub(crate) fn set_superblocks_per_piece(&mut self, n: usize) {
         self.plan.superblocks_per_piece = n;
     }
 
-    /// Bytes of codes and scales.
+    /// Memory taken by codes and scales, in bytes.
     pub fn n_bytes(&self) -> usize {
         self.superblocks.n_bytes()
     }
 
     /// y `[x.n_rows(), rows]` = x · Wᵀ, or is increased by it.
     ///
-    /// Each output is (0 + Σ over groups in column order, each `(sum as f32) · scale`) · row scale of x: the same bits for
-    /// every routine, number of rows at once and number of threads.
+    /// Each output is (0 + Σ over groups in column order, each `(sum as f32) · scale`) · row scale of x: the same bits
+    /// for every routine, number of rows at once and number of threads.
     ///
     /// # Panics
     /// If x does not have `cols` columns or y is not `n_rows × rows` long.
@@ -120,7 +139,7 @@ impl Prepared {
         let n_rows = x.n_rows();
         assert_eq!(x.cols(), cols, "{} columns for {:?}", x.cols(), self.shape);
         assert_eq!(y.len(), n_rows * rows, "{} outputs for {n_rows} rows of {:?}", y.len(), self.shape);
-        // On the stack where they are few: a product of one row is too short for an allocation.
+        // On the stack if there are few: a product of one row is too short for an allocation.
         let (mut few, mut many) = ([[0i32; 4]; 64], Vec::new());
         let n_starts = n_rows * self.n_groups;
         let initial_sums = if n_starts <= few.len() {
@@ -150,26 +169,27 @@ impl Prepared {
                 unsafe { self.routine.run(&self.operands(whole, x, initial_sums), out) };
             }
             if superblocks.end > n_whole {
-                self.ragged(x, initial_sums, &y, write);
+                self.partial_superblock(x, initial_sums, &y, write);
             }
         });
     }
 
-    /// The last superblock where rows are missing: its columns are written beside y and those that exist copied.
-    fn ragged(&self, x: &Int8Rows, initial_sums: &[[i32; 4]], y: &DisjointMut<f32>, write: Write) {
+    /// The last superblock if it is partial: it is computed into a scratch buffer, and the columns that exist are
+    /// copied to y.
+    fn partial_superblock(&self, x: &Int8Rows, initial_sums: &[[i32; 4]], y: &DisjointMut<f32>, write: Write) {
         let rows = self.shape.rows;
         let first = rows / SUPERBLOCK * SUPERBLOCK;
         let operands = self.operands(rows / SUPERBLOCK..rows.div_ceil(SUPERBLOCK), x, initial_sums);
-        let mut aside = vec![0.0f32; x.n_rows() * SUPERBLOCK];
-        let out = Output { start: aside.as_mut_ptr(), stride: SUPERBLOCK, add: false };
-        // SAFETY: `aside` has 64 numbers for each row.
+        let mut scratch = vec![0.0f32; x.n_rows() * SUPERBLOCK];
+        let out = Output { start: scratch.as_mut_ptr(), stride: SUPERBLOCK, add: false };
+        // SAFETY: `scratch` has 64 numbers for each row.
         unsafe { self.routine.run(&operands, out) };
-        for (row_idx, aside) in aside.chunks_exact(SUPERBLOCK).enumerate() {
+        for (row_idx, scratch) in scratch.chunks_exact(SUPERBLOCK).enumerate() {
             // SAFETY: one piece writes these columns, and y is borrowed until `for_each` returns.
             let y = unsafe { y.part(row_idx * rows + first, rows - first) };
             match write {
-                Write::Store => y.copy_from_slice(&aside[..rows - first]),
-                Write::Add => y.iter_mut().zip(aside).for_each(|(y, value)| *y += value),
+                Write::Store => y.copy_from_slice(&scratch[..rows - first]),
+                Write::Add => y.iter_mut().zip(scratch).for_each(|(y, value)| *y += value),
             }
         }
     }
@@ -191,16 +211,16 @@ impl Prepared {
     }
 }
 
-/// Superblocks that are being written. All is zero at first.
-struct Layout {
+/// Superblocks that are being packed; all zero at first.
+struct Packer {
     superblocks: NodeChunks,
     /// Steps of 4 columns in a group.
     group_steps: usize,
 }
 
-impl Layout {
-    /// Puts the codes of one row, a byte each, into their places. Those that are missing stand for trit 0.
-    fn put_row(&mut self, row_idx: usize, row: &[u8]) {
+impl Packer {
+    /// Writes the codes of one row, given a byte each. Missing codes are those of trit 0.
+    fn write_row(&mut self, row_idx: usize, row: &[u8]) {
         let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
         let shift = lane / 16 * 2;
         let four_of = |step: &mut [u8; SUPERBLOCK], codes: [u8; 4]| {
@@ -222,7 +242,7 @@ impl Layout {
         }
     }
 
-    fn put_scale(&mut self, row_idx: usize, group: usize, scale: f32) {
+    fn write_scale(&mut self, row_idx: usize, group: usize, scale: f32) {
         let (superblock, lane) = (row_idx / SUPERBLOCK, row_idx % SUPERBLOCK);
         let at = group * (self.group_steps * SUPERBLOCK + SCALE_BYTES) + self.group_steps * SUPERBLOCK + lane * 4;
         self.superblocks.chunk_mut(superblock)[at..at + 4].copy_from_slice(&scale.to_ne_bytes());

@@ -1,4 +1,35 @@
-//! The integer inner loops, one file per instruction set.
+//! The tile loop of ternary products, one file per instruction set.
+//!
+//! ```text
+//! for superblock, for tile of N rows of x:
+//!     for group:
+//!         sums[row][plane] = initial sums
+//!         for step of 4 columns:  sums[row][plane] += dot4(plane of the codes, x)
+//!         total[row][plane] += (sums as f32) · scale
+//!     y[row] = total · row scale, or += that
+//! ```
+//!
+//! The loop nest is the same everywhere, and yet each file writes it out. What differs is not the instruction in its
+//! middle but what surrounds it, and each difference is there for the registers or for exactness:
+//!
+//! - *Order of the loops.* AVX2 sums pairs in 16 bits, which hold 16 steps, so it has one more level (runs, and a
+//!   widening after each) and crosses half the superblock at a time within it; AVX-VNNI and NEON finish one half or
+//!   quarter of the superblock over all groups before the next.
+//! - *Shape of the tile.* Rows × accumulators are what the register file holds: 2 × 4 of 16 registers (AVX2), 3 × 4 of
+//!   16 (AVX-VNNI), 6 × 4 of 32 (AVX-512), 3 × 8 of 32 (NEON). AVX-VNNI's three rows leave one register for the codes,
+//!   which must be masked in place and in order; left to the compiler an accumulator is spilled, at half the speed.
+//! - *Extraction of the planes.* Masks that nest (AVX-512, AVX-VNNI, NEON's first three), or a shift and disjoint masks
+//!   (AVX2): so the factors and initial sums of the planes differ, and so does the step
+//!   that ends a group.
+//! - *Loads of x.* A broadcast for each step, or (NEON) one register for four steps and a lane of it as an immediate.
+//!
+//! A shared nest would need each of these as a parameter of a trait whose methods must all be inlined into a
+//! `#[target_feature]` function, and it would leave the compiler free to reorder the masks that AVX-VNNI pins. One
+//! accumulator spilled within a step is a load and a store, 5 % of the 43 instructions that AVX2 takes for a step
+//! (44,285 for the 1,024 steps of a 512 × 512 gemv). What can be shared is shared: the operands, their checks and the
+//! dispatch (this file), and the store of a half (`avx2::store`). A count of instructions guards the scalar and the
+//! AVX2 loop (`--bench instructions`); valgrind runs none of the others, so a change to those would have to be timed on
+//! three kinds of processors.
 
 use crate::isa::{Isa, Level};
 use crate::output::Output;
@@ -18,20 +49,20 @@ pub(crate) const SUPERBLOCK: usize = 64;
 /// Bytes of the scales of one group of a superblock.
 pub(crate) const SCALE_BYTES: usize = SUPERBLOCK * 4;
 
-/// Superblocks of 64 output rows of a ternary matrix, and the int8 rows that they multiply. The layout stands in
-/// [`crate::ternary::prepared`].
+/// Superblocks of 64 output rows of a ternary matrix, and the int8 rows that they multiply. The layout is described
+/// in [`crate::ternary::prepared`].
 pub(crate) struct TernaryOperands<'a> {
-    /// `[n_superblocks][n_groups] { codes [stride / n_groups / 4][64], scales [64] f32 }`, on a 64-byte boundary; plane p's
-    /// scales are divided by `Routine::plane_factors()[p]`.
+    /// `[n_superblocks][n_groups] { codes [stride / n_groups / 4][64], scales [64] f32 }`, on a 64-byte boundary; plane
+    /// p's scales are divided by `Routine::plane_factors()[p]`.
     pub(crate) superblocks: &'a [u8],
     pub(crate) n_groups: usize,
     /// `[n_rows][stride]`, no value −128.
     pub(crate) x: &'a [i8],
-    /// Columns with their padding, a multiple of 16.
+    /// Columns of a row including padding, a multiple of 16.
     pub(crate) stride: usize,
-    /// What the sums of the planes start at for each group of each row of x: [`Routine::initial_sums`], `[n_rows][n_groups]`.
+    /// The initial sums of the planes for each group of each row of x, `[n_rows][n_groups]`: [`Routine::initial_sums`].
     pub(crate) initial_sums: &'a [[i32; 4]],
-    /// `[n_rows]`.
+    /// Scales of the rows of x, `[n_rows]`.
     pub(crate) row_scales: &'a [f32],
 }
 
@@ -44,7 +75,7 @@ impl TernaryOperands<'_> {
         self.superblocks.len() / self.superblock_len()
     }
 
-    /// Bytes of a superblock.
+    /// Size of a superblock in bytes.
     fn superblock_len(&self) -> usize {
         self.stride * 16 + self.n_groups * SCALE_BYTES
     }
@@ -60,8 +91,8 @@ pub(crate) fn routine(isa: Isa) -> Routine {
 }
 
 impl Routine {
-    /// What this routine's integer sums of the four planes count by: a sum is so many times what it stands for, and its
-    /// scale as many times smaller. Powers of two: nothing is rounded.
+    /// The factor by which this routine's integer sum of each of the four planes is too large; scales are divided by
+    /// it. Factors are powers of two, so nothing is rounded.
     pub(crate) fn plane_factors(self) -> [i32; 4] {
         match self.0.level() {
             Level::Scalar => [1; 4],
@@ -74,8 +105,8 @@ impl Routine {
         }
     }
 
-    /// What the accumulators of the four planes start at where the x of a group add up to `sum`. Codes are trit + 1, so the
-    /// sum of x is taken off in advance.
+    /// The initial values of the accumulators of the four planes where the x of a group add up to `sum`. Codes are
+    /// trit + 1, so the sum of x is subtracted in advance.
     pub(crate) fn initial_sums(self, sum: i32) -> [i32; 4] {
         let weights = match self.0.level() {
             Level::Scalar => [1; 4],
@@ -92,7 +123,7 @@ impl Routine {
     /// y = (0 + Σ over groups in column order of (Σ x·trit as f32) · scale) · row scale, or y += that.
     ///
     /// # Safety
-    /// `out` may be written, and read where `add` is set, as it says for the rows and superblocks of `operands`.
+    /// `out` is valid for writes, and for reads if `add` is set, for the rows and superblocks of `operands`.
     pub(crate) unsafe fn run(self, operands: &TernaryOperands<'_>, out: Output) {
         // Checked here once, so that the loops below may trust it.
         let &TernaryOperands { superblocks, n_groups, x, stride, initial_sums, row_scales } = operands;

@@ -68,7 +68,8 @@ impl Engine for WorkspaceEngine {
         let snippets: Vec<(String, &str)> =
             query.snippets.iter().map(|(path, text)| (snippet_name(path), text.as_str())).collect();
         let snippets: Vec<Snippet<'_>> = snippets.iter().map(|(path, text)| Snippet { path, text }).collect();
-        let prompt = Prompt { path: &name, snippets: &snippets, prefix: &query.prefix, suffix: &query.suffix };
+        let prompt =
+            Prompt { path: &name, snippets: &snippets, prefix: &query.text.prefix, suffix: &query.text.suffix };
         self.completer.complete(&prompt, limits, cancel)
     }
 

@@ -1,7 +1,11 @@
 //! A completion to ghost text, and what is left of that as the user types.
 
+use std::sync::Arc;
+
 use lsp_types::{Command, InlineCompletionItem, Range};
 use serde_json::json;
+
+use crate::context::CursorText;
 
 /// The command that the editor executes after it has inserted a suggestion; the protocol has no other sign of
 /// acceptance.
@@ -26,12 +30,10 @@ pub(crate) fn item(text: String, range: Range) -> InlineCompletionItem {
 }
 
 /// The last suggestion in a document, and the text that it was made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The text before the cursor when it was shown.
-    pub(crate) prefix: String,
-    /// The text after the cursor when it was shown.
-    pub(crate) suffix: String,
+    /// The document's text when it was shown, as the engine saw it.
+    pub(crate) at: Arc<CursorText>,
     /// What was suggested at the cursor.
     pub(crate) text: String,
 }
@@ -39,10 +41,10 @@ pub(crate) struct Shown {
 impl Shown {
     /// What is left of the suggestion after the user has typed its start, or deleted some of that again. `None` where
     /// they typed something else, or all of it.
-    pub(crate) fn rest(&self, prefix: &str, suffix: &str) -> Option<&str> {
-        let typed = prefix.strip_prefix(self.prefix.as_str())?;
+    pub(crate) fn rest(&self, now: &CursorText) -> Option<&str> {
+        let typed = now.prefix.strip_prefix(self.at.prefix.as_str())?;
         let rest = self.text.strip_prefix(typed)?;
-        (suffix == self.suffix && !rest.is_empty()).then_some(rest)
+        (now.suffix == self.at.suffix && !rest.is_empty()).then_some(rest)
     }
 }
 
@@ -59,12 +61,14 @@ mod tests {
 
     #[test]
     fn typing_the_start_keeps_the_rest() {
-        let shown = Shown { prefix: "let x = ".into(), suffix: ";\n".into(), text: "é.len()".into() };
-        assert_eq!(shown.rest("let x = ", ";\n"), Some("é.len()"));
-        assert_eq!(shown.rest("let x = é.l", ";\n"), Some("en()"));
-        assert_eq!(shown.rest("let x = é.len()", ";\n"), None);
-        assert_eq!(shown.rest("let x = y", ";\n"), None);
-        assert_eq!(shown.rest("let x =", ";\n"), None);
-        assert_eq!(shown.rest("let x = é", ")\n"), None);
+        let at = |prefix: &str, suffix: &str| CursorText { prefix: prefix.into(), suffix: suffix.into() };
+        let shown = Shown { at: Arc::new(at("let x = ", ";\n")), text: "é.len()".into() };
+        let rest = |prefix, suffix| shown.rest(&at(prefix, suffix)).map(str::to_owned);
+        assert_eq!(rest("let x = ", ";\n").as_deref(), Some("é.len()"));
+        assert_eq!(rest("let x = é.l", ";\n").as_deref(), Some("en()"));
+        assert_eq!(rest("let x = é.len()", ";\n"), None);
+        assert_eq!(rest("let x = y", ";\n"), None);
+        assert_eq!(rest("let x =", ";\n"), None);
+        assert_eq!(rest("let x = é", ")\n"), None);
     }
 }

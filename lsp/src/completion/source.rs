@@ -183,6 +183,6 @@ mod tests {
         std::fs::write(crate_folder.join("Cargo.toml"), "[package]\nname = \"x\"\n").expect("a file");
         assert!(silence(vec![crate_folder.clone()]).contains("cargo nanochat train"));
         std::fs::write(crate_folder.join("Cargo.toml"), "[package\n").expect("a file");
-        assert!(silence(vec![crate_folder]).contains("cannot be understood"));
+        assert!(silence(vec![crate_folder]).contains("cannot parse"));
     }
 }

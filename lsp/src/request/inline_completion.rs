@@ -8,6 +8,7 @@
 //! The answer is `[]`, never `null`, when there is nothing to suggest: Neovim keeps an old suggestion on `null`. A
 //! request that arrives during the first load waits for its outcome, for up to [`LOADING_TIMEOUT`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lsp_types::{
@@ -18,7 +19,7 @@ use nanochat_engine::{Cancel, Completion, Limits};
 use tokio::sync::oneshot;
 
 use crate::completion::ghost::{self, Shown};
-use crate::context::{self, Query, SelectedItem};
+use crate::context::{self, CursorText, SelectedItem};
 use crate::loader::Readiness;
 use crate::settings::Settings;
 use crate::state::ServerState;
@@ -64,7 +65,8 @@ struct Pending {
     timeout: Option<Duration>,
     guard: CancelOnDrop,
     uri: String,
-    query: Query,
+    /// The text that the engine completes.
+    text: Arc<CursorText>,
     /// The selected item of the editor's menu, which the suggestion continues; usually empty.
     selected_text: String,
     /// What the suggestion replaces.
@@ -109,7 +111,7 @@ fn start(server: &ServerState, params: &InlineCompletionParams) -> RequestOutcom
         return RequestOutcome::Nothing;
     };
     let selected_text = selected.map(|selected| selected.text).unwrap_or_default();
-    let rest = state.shown.get(uri).and_then(|shown| shown.rest(&query.prefix, &query.suffix));
+    let rest = state.shown.get(uri).and_then(|shown| shown.rest(&query.text));
     if let Some(rest) = rest.map(str::to_owned) {
         server.worker().abandon(uri);
         state.counters.shown += 1;
@@ -127,7 +129,8 @@ fn start(server: &ServerState, params: &InlineCompletionParams) -> RequestOutcom
     let limits = Limits { max_tokens, max_lines, ..Limits::default() };
     let cancel = Cancel::new();
     let (sender, answer) = oneshot::channel();
-    let job = Job { document: uri.clone(), query: query.clone(), limits, cancel: cancel.clone(), answer: sender };
+    let text = Arc::clone(&query.text);
+    let job = Job { document: uri.clone(), query, limits, cancel: cancel.clone(), answer: sender };
     server.worker().submit(job);
     let guard = CancelOnDrop(cancel);
     let uri = uri.clone();
@@ -136,7 +139,7 @@ fn start(server: &ServerState, params: &InlineCompletionParams) -> RequestOutcom
         timeout,
         guard,
         uri,
-        query,
+        text,
         selected_text,
         range,
         min_confidence,
@@ -156,8 +159,7 @@ fn finish(server: &ServerState, pending: &Pending, completion: Option<Completion
         return None;
     }
     let text = ghost::visible(&completion.text)?.to_owned();
-    let Query { prefix, suffix, .. } = pending.query.clone();
-    state.shown.insert(pending.uri.clone(), Shown { prefix, suffix, text: text.clone() });
+    state.shown.insert(pending.uri.clone(), Shown { at: Arc::clone(&pending.text), text: text.clone() });
     state.counters.shown += 1;
     Some(ghost::item(format!("{}{text}", pending.selected_text), pending.range))
 }

@@ -231,7 +231,7 @@ async fn the_handshake_announces_the_capabilities() {
 #[tokio::test]
 async fn a_suggestion_ends_at_the_cursor_and_reports_its_acceptance() {
     let mut editor = Editor::ready("fn main() {\n    let x = \n}\n", |query, _| {
-        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("fn main() {\n    let x = ", "\n}\n"));
+        assert_eq!((query.text.prefix.as_str(), query.text.suffix.as_str()), ("fn main() {\n    let x = ", "\n}\n"));
         Some("1;\n    ".to_owned())
     })
     .await;
@@ -248,7 +248,7 @@ async fn a_suggestion_ends_at_the_cursor_and_reports_its_acceptance() {
 
 #[tokio::test]
 async fn a_request_sees_every_edit_before_it() {
-    let mut editor = Editor::ready("", |query, _| Some(format!("[{}]", query.prefix))).await;
+    let mut editor = Editor::ready("", |query, _| Some(format!("[{}]", query.text.prefix))).await;
     for digit in 1..=8u32 {
         editor.insert(digit as i32 + 1, 0, digit - 1, &digit.to_string()).await;
     }
@@ -258,7 +258,7 @@ async fn a_request_sees_every_edit_before_it() {
 
 #[tokio::test]
 async fn edits_are_in_the_agreed_encoding() {
-    let reply: Reply = Arc::new(|query, _| Some(format!("[{}|{}]", query.prefix, query.suffix)));
+    let reply: Reply = Arc::new(|query, _| Some(format!("[{}|{}]", query.text.prefix, query.text.suffix)));
     let mut editor = Editor::start(TestSource::new(Ok(reply)));
     // Nothing offered: utf-16.
     let response = editor.initialize(&[]).await;
@@ -278,7 +278,7 @@ async fn a_newer_request_replaces_the_older_which_is_answered_with_nothing() {
     let mut editor = Editor::ready("ab", move |query, cancel| {
         started.send(()).expect("the test waits");
         // One token at a time, until it is cancelled.
-        while query.prefix == "a" && !cancel.is_cancelled() {
+        while query.text.prefix == "a" && !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(1));
         }
         Some("new".to_owned())
@@ -343,7 +343,7 @@ async fn cancelling_stops_the_engine_within_one_token() {
 async fn typing_what_is_shown_does_not_need_the_engine() {
     let (asked, questions) = mpsc::channel();
     let mut editor = Editor::ready("x.", move |query, _| {
-        asked.send(query.prefix.clone()).expect("the test counts");
+        asked.send(query.text.prefix.clone()).expect("the test counts");
         Some("unwrap();".to_owned())
     })
     .await;
@@ -359,9 +359,29 @@ async fn typing_what_is_shown_does_not_need_the_engine() {
 }
 
 #[tokio::test]
+async fn the_text_of_a_document_is_copied_once_a_request() {
+    let (seen, texts) = mpsc::channel();
+    let mut editor = Editor::ready("x.", move |query, _| {
+        seen.send(Arc::downgrade(&query.text)).expect("the test listens");
+        Some("len()".to_owned())
+    })
+    .await;
+    assert_eq!(text(&editor.suggest(1, 0, 2).await), "len()");
+    let mut params = inline(0, 0, json!({"triggerKind": 2}));
+    params["textDocument"]["uri"] = json!("file:///b.rs");
+    let document = json!({"uri": "file:///b.rs", "languageId": "rust", "version": 1, "text": ""});
+    editor.notify("textDocument/didOpen", json!({"textDocument": document})).await;
+    editor.ask(2, "textDocument/inlineCompletion", params).await;
+    assert_eq!(text(&editor.response(2).await["result"]), "len()");
+    // The worker dropped the first query before it took up the second: only the shown suggestion can hold its text.
+    let first = texts.recv().expect("two requests").upgrade();
+    assert_eq!(first.expect("the shown suggestion shares the engine's text").prefix, "x.");
+}
+
+#[tokio::test]
 async fn a_selected_menu_item_is_continued_in_its_range() {
     let mut editor = Editor::ready("x.unw", |query, _| {
-        assert_eq!(query.prefix, "x.unwrap");
+        assert_eq!(query.text.prefix, "x.unwrap");
         Some("();".to_owned())
     })
     .await;
@@ -390,7 +410,7 @@ async fn a_low_confidence_suggestion_is_shown_only_when_invoked() {
 #[tokio::test]
 async fn a_request_made_while_loading_waits_for_the_engine() {
     let (let_load, permit) = mpsc::channel();
-    let reply: Reply = Arc::new(|query, _| Some(format!("[{}]", query.prefix)));
+    let reply: Reply = Arc::new(|query, _| Some(format!("[{}]", query.text.prefix)));
     let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Ok(reply)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
@@ -481,7 +501,7 @@ async fn the_reason_for_silence_is_shown_once() {
 #[tokio::test]
 async fn an_engine_that_panics_is_restarted() {
     let mut editor = Editor::ready("a", |query, _| {
-        assert!(query.prefix != "a", "planted");
+        assert!(query.text.prefix != "a", "planted");
         Some("fine".to_owned())
     })
     .await;
@@ -523,7 +543,7 @@ async fn an_engine_that_always_panics_stays_off() {
 #[tokio::test]
 async fn suggestions_have_unix_line_ends_and_are_recognised_in_documents_with_others() {
     let mut editor = Editor::ready("{\r\n}\r\n", |query, _| {
-        assert_eq!((query.prefix.as_str(), query.suffix.as_str()), ("{", "\n}\n"));
+        assert_eq!((query.text.prefix.as_str(), query.text.suffix.as_str()), ("{", "\n}\n"));
         Some("\n  a();\n  b();".to_owned())
     })
     .await;
@@ -534,7 +554,7 @@ async fn suggestions_have_unix_line_ends_and_are_recognised_in_documents_with_ot
 
 #[tokio::test]
 async fn malformed_positions_and_unknown_documents_are_harmless() {
-    let mut editor = Editor::ready("aé\n", |query, _| Some(format!("[{}]", query.prefix))).await;
+    let mut editor = Editor::ready("aé\n", |query, _| Some(format!("[{}]", query.text.prefix))).await;
     let items = editor.suggest(1, 4_000_000_000, 4_000_000_000).await;
     assert_eq!(text(&items), "[aé\n]");
     assert_eq!(items[0]["range"]["end"], json!({"line": 1, "character": 0}));

@@ -1,15 +1,17 @@
-//! The workspace's members as `cargo metadata --no-deps` tells them. This executes what the workspace configures.
+//! The workspace's members as `cargo metadata --no-deps` lists them. This executes what the workspace configures.
 //!
-//! Dependencies come from the files: to resolve them cargo may write `Cargo.lock` and download, and it fails where
-//! one that only another platform needs is not on this machine.
+//! Dependencies come from the files: to resolve them, cargo may write `Cargo.lock` and download, and it fails if one
+//! that only another platform needs is not on this machine.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Metadata, MetadataCommand};
 use nanochat_engine::Sources;
+use nanochat_engine::workspace::sources::{Package, Role};
 
-use super::{Package, Role, WorkspaceError, absolute, files};
+use super::error::{WorkspaceError, absolute};
+use super::files;
 
 pub(super) fn load(
     manifest: &Path,
@@ -53,8 +55,8 @@ fn members(metadata: &Metadata) -> Result<Vec<Package>, WorkspaceError> {
 fn failed(manifest: &Path, error: &cargo_metadata::Error) -> WorkspaceError {
     let message = match error {
         cargo_metadata::Error::CargoMetadata { stderr } => {
-            let complaint = stderr.lines().find(|line| line.starts_with("error")).or(stderr.lines().next());
-            complaint.unwrap_or("it gave no reason").trim_start_matches("error: ").to_owned()
+            let error_line = stderr.lines().find(|line| line.starts_with("error")).or(stderr.lines().next());
+            error_line.unwrap_or("no error message").trim_start_matches("error: ").to_owned()
         }
         other => other.to_string(),
     };

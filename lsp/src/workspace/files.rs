@@ -1,4 +1,4 @@
-//! The workspace as its files tell it, without running anything.
+//! The workspace as its manifests and lock file describe it, without running anything.
 //!
 //! ```text
 //! manifest → root manifest → members (globs, path dependencies) → Cargo.lock → registry folders
@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use nanochat_engine::Sources;
+use nanochat_engine::workspace::sources::{Package, Role};
 use toml::{Table, Value};
 
-use super::{Package, Role, WorkspaceError, absolute};
+use super::error::{WorkspaceError, absolute};
 
 pub(super) fn load(manifest: &Path, cargo_home: Option<&Path>) -> Result<Sources, WorkspaceError> {
     let root = root_of(manifest)?;
@@ -51,7 +52,7 @@ impl Manifest {
         listed.into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// The folders that those patterns meet.
+    /// The folders that those patterns match.
     fn folders(&self, key: &str) -> Result<Vec<PathBuf>, WorkspaceError> {
         let mut folders = Vec::new();
         for pattern in self.listed(key) {
@@ -63,7 +64,7 @@ impl Manifest {
             // A folder that cannot be listed holds no package that could be read.
             let found: Vec<PathBuf> = matches.filter_map(Result::ok).filter_map(|path| absolute(&path).ok()).collect();
             if found.is_empty() && key == "members" && !pattern.contains(['*', '?', '[']) {
-                // Named outright and absent: the error says which.
+                // Named without a pattern and absent: reading it fails with an error that names it.
                 folders.push(self.folder.join(pattern));
             }
             folders.extend(found);
@@ -71,17 +72,17 @@ impl Manifest {
         Ok(folders)
     }
 
-    /// Whether cargo counts the package in `folder` as part of this workspace.
+    /// Whether the package in `folder` is a member of this workspace.
     fn holds(&self, folder: &Path) -> Result<bool, WorkspaceError> {
         Ok(self.packages()?.iter().any(|package| package.folder == folder && package.role == Role::Member))
     }
 
-    /// The members, and what they depend on by path.
+    /// The members, and their dependencies by path.
     fn packages(&self) -> Result<Vec<Package>, WorkspaceError> {
         let excluded = self.folders("exclude")?;
         let is_excluded = |folder: &Path| excluded.iter().any(|excluded| folder.starts_with(excluded));
         let listed = self.folders("members")?;
-        // A member named outright stays one though it is excluded; one that a pattern meets does not.
+        // An excluded folder is still a member if it is named without a pattern, but not if a pattern matches it.
         let named: Vec<PathBuf> = self.listed("members").map(|member| self.folder.join(member)).collect();
         let is_listed = |folder: &PathBuf| listed.contains(folder) && (named.contains(folder) || !is_excluded(folder));
         let mut waiting: Vec<PathBuf> = listed.iter().filter(|folder| is_listed(folder)).cloned().collect();
@@ -92,7 +93,7 @@ impl Manifest {
         while let Some(folder) = waiting.pop() {
             let manifest_path = folder.join("Cargo.toml");
             if packages.contains_key(&folder) || (folder.exists() && !manifest_path.is_file()) {
-                continue; // A pattern also meets what is no package; cargo refuses some of that, reading need not.
+                continue; // A pattern may match folders without a package; cargo rejects some of them, which is not needed here.
             }
             let manifest = Self::read(&manifest_path)?;
             waiting.extend(manifest.path_dependencies(self));
@@ -104,7 +105,7 @@ impl Manifest {
         Ok(packages.into_values().collect())
     }
 
-    /// Folders that exist and that any dependency table names by path, also through the workspace's table.
+    /// Existing folders that any dependency table names by path, directly or through the workspace's table.
     fn path_dependencies(&self, root: &Self) -> Vec<PathBuf> {
         let targets = self.table.get("target").and_then(Value::as_table);
         let platforms = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table);
@@ -126,7 +127,7 @@ impl Manifest {
         folders
     }
 
-    /// What `[package]` says; what it inherits is looked up in `root`.
+    /// The package that `[package]` describes; inherited fields are looked up in `root`.
     fn package(&self, root: Option<&Self>, role: Role) -> Option<Package> {
         let package = self.table.get("package")?.as_table()?;
         let inherited = root.and_then(|root| root.workspace()?.get("package")?.as_table());
@@ -146,7 +147,7 @@ impl Manifest {
     }
 }
 
-/// The manifest with the `[workspace]` that `manifest` belongs to, or itself.
+/// The manifest with the `[workspace]` table that `manifest` belongs to, or `manifest` itself.
 fn root_of(manifest: &Path) -> Result<Manifest, WorkspaceError> {
     let own = Manifest::read(manifest)?;
     if own.workspace().is_some() {
@@ -168,7 +169,7 @@ fn root_of(manifest: &Path) -> Result<Manifest, WorkspaceError> {
     Ok(own)
 }
 
-/// Name and version of every registry package in `Cargo.lock`; none where there is no such file.
+/// Name and version of every registry package in `Cargo.lock`; empty if there is no such file.
 fn locked(root: &Path) -> Result<Vec<(String, String)>, WorkspaceError> {
     let path = root.join("Cargo.lock");
     if !path.exists() {
@@ -185,7 +186,7 @@ fn locked(root: &Path) -> Result<Vec<(String, String)>, WorkspaceError> {
     Ok(packages.into_iter().flatten().filter(from_registry).filter_map(named).collect())
 }
 
-/// The folders of unpacked packages, one for each registry, in name order.
+/// The folders of unpacked packages, one per registry, sorted.
 fn registries(cargo_home: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(cargo_home.join("registry").join("src"));
     let mut folders: Vec<PathBuf> =
@@ -198,7 +199,7 @@ fn registries(cargo_home: &Path) -> Vec<PathBuf> {
 fn downloaded(registries: &[PathBuf], name: &str, version: &str) -> Option<Package> {
     let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
     if !plain(name) || !plain(version) {
-        return None; // A lock file is not believed when it names a path.
+        return None; // A lock file must not lead to a path outside the registry.
     }
     let folder = registries.iter().map(|registry| registry.join(format!("{name}-{version}"))).find(|f| f.is_dir())?;
     let package = Manifest::read(&folder.join("Cargo.toml")).ok()?.package(None, Role::Dependency)?;

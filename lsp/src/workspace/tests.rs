@@ -14,7 +14,7 @@ fn folder(fixture: &str) -> tempfile::TempDir {
     folder
 }
 
-/// One line a package: role, name, version, edition, licence, folder from the root.
+/// One line per package: role, name, version, edition, licence, folder from the root.
 fn lines(sources: &Sources) -> Vec<String> {
     let line = |package: &Package| {
         let folder = package.folder.strip_prefix(&sources.root).unwrap_or(&package.folder);
@@ -96,7 +96,7 @@ license = "Apache-2.0"
 "#;
 
 #[test]
-fn files_alone_tell_members_and_locked_dependencies() {
+fn the_files_alone_give_members_and_locked_dependencies() {
     let folder = folder(&format!("{WORKSPACE}{LOCKED}"));
     let root = fs::canonicalize(folder.path()).expect("it was made above");
     let expected = [
@@ -119,14 +119,14 @@ fn cargo_and_the_files_agree() {
     let folder = folder(WORKSPACE);
     let manifest = folder.path().join("ws/Cargo.toml");
     let told = load(&manifest, CargoUse::Run { offline: true, locked: false }).expect("cargo runs");
-    assert!(!folder.path().join("ws/Cargo.lock").exists(), "cargo was asked for the members only");
+    assert!(!folder.path().join("ws/Cargo.lock").exists(), "only the members were requested");
     assert_eq!(load(&manifest, CargoUse::Never).expect("files"), told);
     assert_eq!(told.packages.len(), 4);
 }
 
 #[test]
-fn cargo_is_not_asked_about_dependencies() {
-    // The lock names what no registry here has, and lacks what the manifests ask for.
+fn cargo_does_not_resolve_dependencies() {
+    // The lock file names packages that no registry here has, and lacks some that the manifests name.
     let folder = folder(&format!("{WORKSPACE}{LOCKED}"));
     let root = fs::canonicalize(folder.path()).expect("it was made above");
     let (manifest, home) = (root.join("ws/Cargo.toml"), root.join("home"));
@@ -152,7 +152,7 @@ fn reading_never_runs_what_the_workspace_configures() {
 }
 
 #[test]
-fn the_nearest_manifest_is_found_from_below() {
+fn the_nearest_manifest_above_a_folder_is_found() {
     let folder = folder(WORKSPACE);
     let root = fs::canonicalize(folder.path()).expect("it was made above");
     let found = find_manifest(&folder.path().join("ws/crates/a/src")).expect("a manifest above");
@@ -168,7 +168,7 @@ fn a_bare_manifest_name_means_the_current_folder() {
 }
 
 #[test]
-fn what_cannot_be_read_says_so_in_one_line() {
+fn an_unreadable_workspace_is_reported_in_one_line() {
     let folder = folder(
         "//- /empty/Cargo.toml\n[workspace]\n//- /broken/Cargo.toml\n[package]\nname = \n\
          //- /gone/Cargo.toml\n[workspace]\nmembers = [\"lost\"]\n",

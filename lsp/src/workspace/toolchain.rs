@@ -1,11 +1,11 @@
-//! Where the standard library's source lies, found as rustup would, without running anything.
+//! Where the standard library's source is, found as rustup finds it, without running anything.
 
 use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-/// The source of the standard library that the workspace at `root` is built with, or of another toolchain where only that
-/// has it; `None` where none is installed.
+/// The source of the standard library that the workspace at `root` is built with, or that of another toolchain if only
+/// that one has it; `None` if none is installed.
 pub(crate) fn std_source(root: &Path) -> Option<PathBuf> {
     let set = std::env::var_os("RUSTUP_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     find(root, &set.or_else(|| std::env::home_dir().map(|home| home.join(".rustup")))?)
@@ -22,7 +22,7 @@ fn find(root: &Path, rustup_home: &Path) -> Option<PathBuf> {
     names.iter().map(source).find(|library| library.is_dir())
 }
 
-/// What the workspace asks for.
+/// The channel that the workspace's toolchain file names.
 fn channel(root: &Path) -> Option<String> {
     let text = ["rust-toolchain.toml", "rust-toolchain"]
         .iter()
@@ -62,7 +62,7 @@ mod tests {
         // Its own source is not installed.
         std::fs::write(root.join("rust-toolchain.toml"), "[toolchain]\nchannel = \"1.95\"\n").expect("a file");
         assert_eq!(find(&root, &home), Some(library("stable-x86_64")));
-        // A path is no name of a folder that is there.
+        // A path is not the name of an installed toolchain.
         std::fs::write(root.join("rust-toolchain"), "../../elsewhere\n").expect("a file");
         std::fs::remove_file(root.join("rust-toolchain.toml")).expect("it was there");
         assert_eq!(find(&root, &home), Some(library("stable-x86_64")));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use nanochat_engine::complete::Voices;
+use nanochat_engine::complete::Predictors;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Tokenizer};
 use nanochat_eval::system::server::{Fim, ServerError, ServerOptions};
 use nanochat_eval::system::{Copy, Empty, Model, Ngram, RandomLine, Server, System, Truth};
@@ -109,12 +109,12 @@ impl SystemArgs {
         }
         if let Some(base) = &mut completers.base {
             let base = Model::named("base", base);
-            all.push(Box::new(base.ablation(Voices::ModelOnly)));
+            all.push(Box::new(base.ablation(Predictors::ModelOnly)));
             all.push(Box::new(base));
         }
         if let Some(product) = &mut completers.product {
             let product = Model::new(product);
-            for voices in [Voices::MemoryOnly, Voices::ModelOnly] {
+            for voices in [Predictors::MemoryOnly, Predictors::ModelOnly] {
                 all.push(Box::new(product.ablation(voices)));
             }
             all.push(Box::new(product));

@@ -1,4 +1,4 @@
---- The completion that is on the screen: is it there, does it still fit, take it or a part of it.
+--- The completion on the screen: whether it is visible, whether it still fits, and how to accept all or part of it.
 ---
 --- Neovim draws the ghost text; this file accepts it, because `vim.lsp.inline_completion.get` alone inserts the
 --- completion *before* what was typed since the request (neovim#36529) and thereby repeats it.
@@ -19,11 +19,11 @@ function M.is_shown(bufnr)
   end)
 end
 
---- The text between the start of the completion and the cursor, which the completion has to begin with.
---- The server's range ends where the cursor was at the request; the rest was typed since.
+--- The text between the start of the completion and the cursor, which the completion has to start with. The server's
+--- range ends where the cursor was at the request; the rest was typed since.
 ---@param bufnr integer
 ---@param item vim.lsp.inline_completion.Item
----@return { row: integer, col: integer, typed: string }? nil when the buffer no longer fits the completion
+---@return { row: integer, col: integer, typed: string }? nil if the completion no longer fits the buffer
 local function fit(bufnr, item)
   local cursor = vim.api.nvim_win_get_cursor(0)
   local end_row, end_col = cursor[1] - 1, cursor[2]
@@ -41,13 +41,13 @@ local function fit(bufnr, item)
   end
 end
 
---- The leading part of `text` that a key takes.
+--- The leading part of `text` that a key accepts.
 ---@param text string
 ---@param part 'all'|'word'|'line'
 ---@return string
 local function leading(text, part)
   if part == 'word' then
-    -- Blanks and one identifier, or blanks and one run of punctuation. Bytes from 0x80 belong to a letter.
+    -- White space and one identifier, or white space and one run of punctuation. Bytes from 0x80 are part of letters.
     return text:match('^%s*[%w_\128-\255]+') or text:match('^%s*[^%w_%s\128-\255]+') or text
   elseif part == 'line' then
     return text:match('^\n?[^\n]*')
@@ -57,28 +57,28 @@ end
 
 ---@param bufnr integer
 ---@param item vim.lsp.inline_completion.Item
----@param place { row: integer, col: integer, typed: string }
+---@param start { row: integer, col: integer, typed: string }
 ---@param part 'all'|'word'|'line'
-local function insert(bufnr, item, place, part)
-  local rest = item.insert_text:sub(#place.typed + 1)
+local function insert(bufnr, item, start, part)
+  local rest = item.insert_text:sub(#start.typed + 1)
   local taken = leading(rest, part)
-  local lines = vim.split(place.typed .. taken, '\n', { plain = true })
+  local lines = vim.split(start.typed .. taken, '\n', { plain = true })
   local cursor = vim.api.nvim_win_get_cursor(0)
-  -- The replaced range is widened over what was typed, so that it is not there twice.
-  vim.api.nvim_buf_set_text(bufnr, place.row, place.col, cursor[1] - 1, cursor[2], lines)
-  local last = place.row + #lines
-  vim.api.nvim_win_set_cursor(0, { last, (#lines == 1 and place.col or 0) + #lines[#lines] })
-  -- The command tells the server that the completion was accepted; a part of it shows in the edits alone.
+  -- The replaced range includes what was typed, so that it does not appear twice.
+  vim.api.nvim_buf_set_text(bufnr, start.row, start.col, cursor[1] - 1, cursor[2], lines)
+  local last = start.row + #lines
+  vim.api.nvim_win_set_cursor(0, { last, (#lines == 1 and start.col or 0) + #lines[#lines] })
+  -- The command tells the server that the completion was accepted; a part of one is not reported.
   local client = vim.lsp.get_client_by_id(item.client_id)
   if item.command and client and taken == rest then
     client:exec_cmd(item.command, { bufnr = bufnr })
   end
 end
 
---- Neovim's own record of the buffer's completion. There is no public way to look at it without accepting it, and
---- `vim.lsp.inline_completion.get` accepts only in a later tick, behind keys that are already in the queue. Where a
---- future Neovim keeps it elsewhere this is nil: `accept` then takes the public way, and a stale ghost stays until
---- the next answer.
+--- Neovim's own record of the buffer's completion. There is no public way to read it without accepting it, and
+--- `vim.lsp.inline_completion.get` accepts only in a later tick, after keys that are already in the queue. If a future
+--- Neovim keeps it elsewhere, this is nil: `accept` then uses the public function, and a stale ghost stays until the
+--- next response.
 ---@param bufnr integer
 ---@return vim.lsp.inline_completion.Completor?
 local function completor(bufnr)
@@ -88,7 +88,7 @@ end
 --- Accepts the visible completion, or a leading part of it.
 ---@param bufnr integer
 ---@param part 'all'|'word'|'line'
----@return boolean taken false when no completion is visible, or what was typed contradicts it
+---@return boolean accepted false if no completion is visible, or it contradicts what was typed
 function M.accept(bufnr, part)
   if not M.is_shown(bufnr) then
     return false
@@ -96,12 +96,12 @@ function M.accept(bufnr, part)
   local current = completor(bufnr)
   local item = current and current.current
   if item and type(item.insert_text) == 'string' then
-    local place = fit(bufnr, item)
-    if not place then
+    local start = fit(bufnr, item)
+    if not start then
       return false
     end
     current:abort()
-    insert(bufnr, item, place, part)
+    insert(bufnr, item, start, part)
     return true
   end
   return vim.lsp.inline_completion.get({
@@ -110,9 +110,9 @@ function M.accept(bufnr, part)
       if type(accepted.insert_text) ~= 'string' then
         return accepted -- a snippet: Neovim expands it
       end
-      local place = fit(bufnr, accepted)
-      if place then
-        insert(bufnr, accepted, place, part)
+      local start = fit(bufnr, accepted)
+      if start then
+        insert(bufnr, accepted, start, part)
       end
     end,
   })
@@ -120,7 +120,7 @@ end
 
 --- Hides the visible completion.
 ---@param bufnr integer
----@return boolean hidden false when none was visible
+---@return boolean hidden false if none was visible
 function M.dismiss(bufnr)
   if not M.is_shown(bufnr) then
     return false
@@ -128,8 +128,8 @@ function M.dismiss(bufnr)
   return vim.lsp.inline_completion.get({ bufnr = bufnr, on_accept = function() end })
 end
 
---- Neovim keeps a completion on the screen until the next answer and cuts off as many characters as were typed,
---- whatever they were. This hides it as soon as the typed text contradicts it.
+--- Hides a completion as soon as the typed text contradicts it. Neovim alone keeps it on the screen until the next
+--- response, and cuts off as many characters as were typed, whatever they were.
 ---@param bufnr integer
 ---@param group integer
 function M.hide_when_stale(bufnr, group)

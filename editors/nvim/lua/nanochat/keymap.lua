@@ -1,11 +1,11 @@
 --- Keys that act on a visible completion and otherwise do what they did before.
 ---
---- A mapping is buffer-local and lies on top of the user's own, which is looked up when the key is pressed: it may be
---- global, buffer-local, a string, an expression or a Lua function, and may have been made after ours.
+--- Our mappings are buffer-local and cover the user's own, which are looked up when the key is pressed: they may be
+--- global, buffer-local, a string, an expression or a Lua function, and may have been created after ours.
 
 local M = {}
 
---- What lay under our buffer-local mappings, by buffer and key.
+--- What our buffer-local mappings cover, by buffer and key; false is no mapping.
 ---@type table<integer, table<string, table|false>>
 local covered = {}
 
@@ -25,11 +25,11 @@ end
 ---@param keys string with key codes already replaced
 ---@param remap boolean
 local function feed(keys, remap)
-  -- Before what is still in the queue, as the key itself would have been.
+  -- Ahead of what is still in the queue, as the key itself would have been.
   vim.api.nvim_feedkeys(keys, (remap and 'm' or 'n') .. 'i', false)
 end
 
---- Does what the key would do without us.
+--- Does what the key would do without our mapping.
 ---@param bufnr integer
 ---@param lhs string
 local function press_underlying(bufnr, lhs)
@@ -43,7 +43,7 @@ local function press_underlying(bufnr, lhs)
     if map.callback then
       keys = map.callback() or ''
     else
-      -- Vim replaces key codes in the expression itself when it is mapped; the listing shows it as it was written.
+      -- Vim replaces key codes in the expression when it is mapped; the listing shows it as it was written.
       keys = vim.api.nvim_eval(normalised((map.rhs:gsub('<SID>', sid))))
     end
     keys = tostring(keys)
@@ -56,15 +56,15 @@ local function press_underlying(bufnr, lhs)
     return
   end
   local keys = normalised((map.rhs or ''):gsub('<SID>', sid))
-  -- As in Vim, a mapping that begins with its own key is not mapped again: it would never end.
+  -- As in Vim, a mapping that starts with its own key is not remapped: it would recurse for ever.
   feed(keys, map.noremap == 0 and not vim.startswith(keys, normalised(lhs)))
 end
 
---- Lays `action` over `lhs` in the buffer.
+--- Maps `lhs` in the buffer to `action`, with what it did before as the fallback.
 ---@param bufnr integer
----@param lhs string|false|nil nothing is mapped without one
+---@param lhs string|false|nil nothing is mapped without a key
 ---@param desc string
----@param action fun(): boolean false leaves the key to what lies under it
+---@param action fun(): boolean false falls back to what the key did before
 function M.layer(bufnr, lhs, desc, action)
   if not lhs then
     return
@@ -74,14 +74,14 @@ function M.layer(bufnr, lhs, desc, action)
     covered[bufnr][lhs] = find(vim.api.nvim_buf_get_keymap(bufnr, 'i'), lhs) or false
   end
   vim.keymap.set('i', lhs, function()
-    -- A popup menu that is open owns its keys.
+    -- An open popup menu handles its own keys.
     if vim.fn.pumvisible() == 1 or not action() then
       press_underlying(bufnr, lhs)
     end
   end, { buffer = bufnr, desc = desc })
 end
 
---- Takes our mappings off the buffer and puts back what they covered.
+--- Removes our mappings from the buffer and restores what they covered.
 ---@param bufnr integer
 function M.restore(bufnr)
   for lhs, map in pairs(covered[bufnr] or {}) do

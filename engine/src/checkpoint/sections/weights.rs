@@ -1,4 +1,4 @@
-//! The weights section: the numbers of [`Weights`] in the order of its fields, without a word about shapes.
+//! The weights section: the numbers of [`Weights`] in the order of its fields, without shapes.
 //!
 //! ```text
 //! int8 matrix     values i8, row-major; scale f32 per row
@@ -7,7 +7,7 @@
 //! mHC             alpha_pre, alpha_post, alpha_res, w_pre, w_post, w_res, b_pre, b_post, b_res, all f32
 //! ```
 //!
-//! The configuration alone says how long it is, so the length is compared before anything is decoded.
+//! The configuration alone gives the length, so it is compared before anything is decoded.
 
 use std::fmt;
 
@@ -20,18 +20,19 @@ use crate::model::weights::{
     AttentionWeights, BlockWeights, Int8Matrix, MhcWeights, MlpWeights, Weights, n_permutations,
 };
 
-/// Weights in a checkpoint's buffer: what the manifest's hash is of, checked and ready to be laid out.
+/// Weights in a checkpoint's buffer: the bytes that the manifest's hash covers, checked and ready to be packed for the
+/// kernels.
 #[derive(Clone, PartialEq)]
 pub struct PackedWeights {
     config: Config,
     bytes: LargeBytes,
 }
 
-/// Weights whose matrices lie in a checkpoint's buffer.
+/// Weights whose matrices are slices of a checkpoint's buffer.
 pub type WeightsView<'a> = Weights<Base3Matrix<'a>, &'a [i8]>;
 
 impl PackedWeights {
-    /// Packs weights that have the shapes of their own configuration. Refuses what a reader would.
+    /// Packs weights that have the shapes of their own configuration. Refuses what a reader would refuse.
     pub fn pack(weights: &Weights) -> Result<Self, SectionError> {
         Self::from_bytes(&weights.config, encode_weights(weights)?.as_slice().into())
     }
@@ -42,7 +43,7 @@ impl PackedWeights {
         Ok(Self { config: config.clone(), bytes })
     }
 
-    /// Sizes.
+    /// The architecture of the model.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -52,12 +53,12 @@ impl PackedWeights {
         self.bytes.as_slice()
     }
 
-    /// Every part where it lies, checked once more: a fraction of what laying it out costs.
+    /// Every part in place, checked once more, which costs a fraction of packing it for the kernels.
     pub fn view(&self) -> WeightsView<'_> {
         decode_weights(self.as_bytes(), &self.config).expect("the same bytes were checked when they were taken")
     }
 
-    /// The plain form, for training to go on from.
+    /// The unpacked form, from which training continues.
     pub fn unpack(&self) -> Weights {
         let WeightsView { config, embed, blocks, norm_final } = self.view();
         let Int8Matrix { rows, cols, values, scales } = embed;
@@ -84,7 +85,7 @@ impl fmt::Debug for PackedWeights {
     }
 }
 
-/// Bytes of the section; `None` if no number holds them.
+/// The bytes of the section; `None` if they overflow.
 pub(super) fn weights_size(config: &Config) -> Option<u64> {
     let Config { d_model: d, d_ff: ff, n_streams: n, .. } = *config;
     let (kv, p) = (config.kv_dim(), n_permutations(n));

@@ -45,7 +45,7 @@ impl Forge {
     }
 }
 
-/// Where the signature begins in a file.
+/// Where the signature starts in a file.
 fn signature_at(forge: &Forge) -> usize {
     format::MAGIC.len() + 8 + forge.manifest.to_bytes().len()
 }
@@ -224,7 +224,7 @@ fn a_signed_manifest_of_a_giant_is_refused_without_its_memory() {
 }
 
 #[test]
-fn a_size_that_lies_costs_no_memory() {
+fn a_false_size_costs_no_memory() {
     // A shape whose section is just below the cap, in a file of a few kilobytes: `take` grows as bytes arrive.
     let mut forge = Forge::new();
     forge.manifest.config = Config {

@@ -1,13 +1,13 @@
-//! A network with one hidden layer: what is known of an order of the memory → how much it weighs.
+//! A network with one hidden layer: features of an order of the memory → its mixing weight.
 
-/// Numbers that the gate sees.
+/// Features of an order.
 pub(crate) const N_FEATURES: usize = 24;
-/// Units of its hidden layer.
+/// Units of the hidden layer.
 pub(crate) const N_HIDDEN: usize = 12;
-/// Numbers that make a gate.
+/// How many numbers such a network consists of.
 pub(crate) const N_MIXING: usize = N_HIDDEN * (N_FEATURES + 1) + N_HIDDEN + 1;
 
-/// features → rectified hidden units → weight within 0..1.
+/// features → rectified hidden units → mixing weight within 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MixingWeights {
     /// Each unit's weights of the features, and its bias last.
@@ -33,14 +33,14 @@ impl MixingWeights {
         Self { hidden, out }
     }
 
-    /// Its numbers in their order in a checkpoint.
+    /// Its numbers, in the order of a checkpoint.
     pub(crate) fn weights(&self) -> impl Iterator<Item = f32> {
         self.hidden.iter().flatten().chain(&self.out).copied()
     }
 
-    /// From as many numbers as make a gate.
+    /// A network from its [`N_MIXING`] numbers.
     pub(crate) fn from_weights(weights: &[f32]) -> Self {
-        assert_eq!(weights.len(), N_MIXING, "{} numbers for a gate", weights.len());
+        assert_eq!(weights.len(), N_MIXING, "{} numbers for the mixing weights", weights.len());
         let (hidden, out) = weights.split_at(N_HIDDEN * (N_FEATURES + 1));
         Self {
             hidden: std::array::from_fn(|unit| {
@@ -50,7 +50,7 @@ impl MixingWeights {
         }
     }
 
-    /// How much an order weighs.
+    /// The mixing weight of an order.
     pub(crate) fn weight(&self, features: &[f32; N_FEATURES]) -> f32 {
         squash(self.sum(features, &mut [0.0; N_HIDDEN]))
     }
@@ -75,7 +75,7 @@ impl MixingWeights {
 
 const _: () = assert!(N_FEATURES.is_multiple_of(8));
 
-/// From all numbers to 0..1, by roots and quotients alone, which every machine rounds alike.
+/// Maps any number to 0..1, by roots and quotients alone, which every machine rounds alike.
 pub(crate) fn squash(x: f32) -> f32 {
     (0.5 + 0.5 * (x / (1.0 + x * x).sqrt())).clamp(LEAST, 1.0 - LEAST)
 }
@@ -86,5 +86,5 @@ pub(crate) fn slope(x: f32) -> f32 {
     0.5 / (square * square.sqrt())
 }
 
-/// No voice is ever silenced altogether.
+/// Neither the base distribution nor an order is ever ignored altogether.
 const LEAST: f32 = 1e-4;

@@ -1,21 +1,21 @@
 //! A stack of tokens on one side of the cursor, with links between equal contexts.
 //!
-//! Before the cursor a token's context is complete when it is pushed. Behind it the context comes after the token: the
-//! tokens pushed next are those that stand before it. Either way a push adds at most one position to each chain, at its
-//! head, and a pop takes exactly that one away.
+//! In the prefix a token's context is complete when the token is pushed. In the suffix, which is pushed from its end,
+//! the context is pushed after the token. Either way a push adds at most one position to each chain, at its head, and a
+//! pop removes exactly that one.
 
 use crate::text::tokenizer::{END, TokenId};
 
 /// Lengths of context that positions are linked by.
 pub(super) const CONTEXTS: [usize; 4] = [1, 2, 4, 8];
-/// Chains of each length, a power of two. Contexts that share one by chance are told apart by their tokens.
+/// Chains of each length, a power of two. Contexts that share one by chance are distinguished by their tokens.
 const SLOTS: usize = 1 << 14;
-/// The end of a chain.
+/// Marks the end of a chain.
 const NONE: u32 = u32::MAX;
 /// In no chain: the context is not complete, or an `END` is in the way.
 const UNLINKED: u32 = u32::MAX - 1;
 
-/// The far end of the text lies at 0, the cursor behind the last token.
+/// Position 0 is the far end of the text; the cursor follows the last position.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LinkedTokens {
     tokens: Vec<TokenId>,
@@ -60,8 +60,8 @@ impl LinkedTokens {
         }
     }
 
-    /// Positions before `end` whose contexts may begin as the query does, nearest the cursor first. Where `end` is not
-    /// the cursor, the query is what stands before it.
+    /// Positions before `end` whose contexts may start as the query does, nearest the cursor first. Where `end` is not
+    /// the cursor, the query must be the text before it.
     pub(super) fn linked(
         &self,
         link: usize,

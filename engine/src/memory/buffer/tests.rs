@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::memory::{Lookup, Memory, Tier};
 
-/// What stands in the editor: text and cursor.
+/// Texts of an editor, each with the cursor.
 fn texts() -> impl Strategy<Value = Vec<(String, usize)>> {
     let piece = prop::sample::select(vec![
         "fn ", "a", "b", "()", " {", "\n", "\n    ", "  ", "let x", " = ", "1", ";", "}", "é", "\r\n", "::", "\t",
@@ -32,7 +32,7 @@ fn orders(live: &LiveBuffer, context: &[TokenId]) -> Vec<Order> {
     orders
 }
 
-/// What an index of the same tokens says.
+/// The orders of an index of the same tokens.
 fn of_index(tokens: Vec<TokenId>, context: &[TokenId]) -> Vec<Order> {
     let mut lookup = Lookup::default();
     Memory::build(vec![("a".to_owned(), tokens)]).lookup(context, "", &mut lookup);
@@ -41,7 +41,7 @@ fn of_index(tokens: Vec<TokenId>, context: &[TokenId]) -> Vec<Order> {
 
 proptest! {
     #[test]
-    fn edits_lead_where_reading_afresh_does(texts in texts(), context in stream(20)) {
+    fn edits_give_what_reading_anew_gives(texts in texts(), context in stream(20)) {
         let tokenizer = crate::text::tokenizer::tests::sample();
         let mut edited = LiveBuffer::default();
         for (text, at) in &texts {
@@ -49,8 +49,8 @@ proptest! {
             edited.update(&tokenizer, "a.rs", prefix, suffix);
             let mut fresh = LiveBuffer::default();
             fresh.update(&tokenizer, "a.rs", prefix, suffix);
-            prop_assert_eq!(edited.prefix.side.tokens(), tokenizer.encode(prefix));
-            let mut after = edited.suffix.side.tokens().to_vec();
+            prop_assert_eq!(edited.prefix.tokens.tokens(), tokenizer.encode(prefix));
+            let mut after = edited.suffix.tokens.tokens().to_vec();
             after.reverse();
             prop_assert_eq!(&after, &tokenizer.encode(suffix));
             for context in [&context[..], &tokenizer.encode(prefix)] {
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn reading_from_the_beginning_knows_nothing_of_what_comes(tokens in stream(120)) {
+    fn reading_from_the_start_knows_nothing_of_what_comes(tokens in stream(120)) {
         let live = LiveBuffer::of_tokens("a".to_owned(), &tokens);
         for next in 0..=tokens.len() {
             let mut within = Vec::new();

@@ -1,29 +1,30 @@
-//! Adam (Kingma and Ba 2014) for one gate, with the gradients written out.
+//! Adam (Kingma and Ba 2014) for one network of mixing weights, with the gradients written out.
 
 use super::Schedule;
 use crate::memory::blend::{MixingWeights, N_FEATURES, N_HIDDEN, N_MIXING, slope, squash};
 
 pub(super) struct Adam {
-    gate: MixingWeights,
-    begin: Vec<f32>,
+    network: MixingWeights,
+    start: Vec<f32>,
     gradient: Vec<f32>,
     mean: Vec<f32>,
     square: Vec<f32>,
     n_steps: i32,
     schedule: Schedule,
-    /// Of the token at hand: each step's hidden units, sum, weight and how far its share is from what came before.
+    /// Of the current token, per step: the hidden units, their sum, the weight, and its share less the probability so
+    /// far.
     trace: Vec<([f32; N_HIDDEN], f32, f32, f32)>,
 }
 
 const BETAS: (f32, f32) = (0.9, 0.99);
 
 impl Adam {
-    pub(super) fn new(gate: &MixingWeights, schedule: Schedule) -> Self {
-        let begin: Vec<f32> = gate.weights().collect();
+    pub(super) fn new(network: &MixingWeights, schedule: Schedule) -> Self {
+        let start: Vec<f32> = network.weights().collect();
         let zeros = vec![0.0; N_MIXING];
         Self {
-            gate: gate.clone(),
-            begin,
+            network: network.clone(),
+            start,
             gradient: zeros.clone(),
             mean: zeros.clone(),
             square: zeros,
@@ -33,12 +34,12 @@ impl Adam {
         }
     }
 
-    /// Adds the gradient of −ln p of a token that the base gives `p`.
+    /// Adds the gradient of −ln p of a token to which the base distribution gives `p`.
     pub(super) fn learn(&mut self, mut p: f32, steps: &[([f32; N_FEATURES], f32)]) {
         self.trace.clear();
         for (features, share) in steps {
             let mut units = [0.0; N_HIDDEN];
-            let sum = self.gate.sum(features, &mut units);
+            let sum = self.network.sum(features, &mut units);
             let weight = squash(sum);
             self.trace.push((units, sum, weight, share - p));
             p += weight * (share - p);
@@ -51,7 +52,7 @@ impl Adam {
             for unit in 0..N_HIDDEN {
                 out[unit] += by_sum * units[unit];
                 if units[unit] > 0.0 {
-                    let by_unit = by_sum * self.gate.out[unit];
+                    let by_unit = by_sum * self.network.out[unit];
                     let row = &mut hidden[unit * (N_FEATURES + 1)..][..N_FEATURES + 1];
                     row.iter_mut().zip(features).for_each(|(g, f)| *g += by_unit * f);
                     row[N_FEATURES] += by_unit;
@@ -61,25 +62,25 @@ impl Adam {
         }
     }
 
-    /// Changes the weights by what a batch of `n` tokens said, at this share of the full rate.
+    /// Changes the weights by the gradient of a batch of `n` tokens, at this share of the full rate.
     pub(super) fn step(&mut self, n: usize, share: f32) {
         self.n_steps += 1;
         let correct = (1.0 - BETAS.0.powi(self.n_steps), 1.0 - BETAS.1.powi(self.n_steps));
         let rate = self.schedule.rate * share;
-        let mut weights: Vec<f32> = self.gate.weights().collect();
+        let mut weights: Vec<f32> = self.network.weights().collect();
         for i in 0..N_MIXING {
             let gradient = self.gradient[i] / n as f32;
             self.mean[i] += (1.0 - BETAS.0) * (gradient - self.mean[i]);
             self.square[i] += (1.0 - BETAS.1) * (gradient * gradient - self.square[i]);
             weights[i] -= rate * (self.mean[i] / correct.0) / ((self.square[i] / correct.1).sqrt() + 1e-6);
-            weights[i] -= self.schedule.pull * share * (weights[i] - self.begin[i]);
+            weights[i] -= self.schedule.pull * share * (weights[i] - self.start[i]);
         }
         self.gradient.fill(0.0);
-        self.gate = MixingWeights::from_weights(&weights);
+        self.network = MixingWeights::from_weights(&weights);
     }
 
-    pub(super) fn into_gate(self) -> MixingWeights {
-        self.gate
+    pub(super) fn into_weights(self) -> MixingWeights {
+        self.network
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
     fn the_gradient_is_that_of_finite_differences() {
         let mut rng = Rng::new(5);
         let mut numbers = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.5 * rng.normal()).collect() };
-        let gate = MixingWeights::from_weights(&numbers(N_MIXING));
+        let network = MixingWeights::from_weights(&numbers(N_MIXING));
         let steps: Vec<([f32; N_FEATURES], f32)> = (0..3)
             .map(|i| {
                 (
@@ -104,16 +105,16 @@ mod tests {
                 )
             })
             .collect();
-        let loss = |gate: &MixingWeights| {
+        let loss = |network: &MixingWeights| {
             let p = steps.iter().fold(0.05f64, |p, (features, share)| {
                 let mut units = [0.0; N_HIDDEN];
-                p + f64::from(squash(gate.sum(features, &mut units))) * (f64::from(*share) - p)
+                p + f64::from(squash(network.sum(features, &mut units))) * (f64::from(*share) - p)
             });
             -p.ln()
         };
-        let mut adam = Adam::new(&gate, Schedule::FRESH);
+        let mut adam = Adam::new(&network, Schedule::FRESH);
         adam.learn(0.05, &steps);
-        let weights: Vec<f32> = gate.weights().collect();
+        let weights: Vec<f32> = network.weights().collect();
         for at in (0..N_MIXING).step_by(7) {
             let moved = |by: f32| {
                 let mut weights = weights.clone();

@@ -1,13 +1,13 @@
-//! The bytes of an index: how they lie, how they are written to a file, and how one that is not whole is refused.
+//! The bytes of an index: their layout, how they are written to a file, and how a damaged file is refused.
 //!
 //! ```text
 //! header   magic, version, counts, tokenizer, set of files; a hash of each section; a hash of all this
-//! tokens   order   keys   files   names      each begins at a multiple of eight; no byte is left over
+//! tokens   order   keys   files   names      each starts at a multiple of eight; no byte is left over
 //! ```
 //!
-//! Opening hashes every byte, two sections at a time: about 50 ms for 25M tokens. So an index answers only what was
-//! written, however the file came to differ, and the time is bounded by its length, which the counts in the header must
-//! give exactly. Less would be faster and would answer from a flipped bit.
+//! Opening hashes every byte, two sections at a time: about 50 ms for 25M tokens. So an index only ever answers what
+//! was written, and the time is bounded by its length, which the counts in the header must give exactly. Hashing less
+//! would be faster, and would answer from a flipped bit.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
@@ -18,28 +18,28 @@ use super::{BLOCK, Index, PAD, last_four, sort};
 use crate::Cancel;
 use crate::mapped::Mapped;
 
-/// Where the first section begins.
+/// Where the first section starts.
 pub(super) const HEADER: usize = 320;
 const MAGIC: [u8; 8] = *b"ncindex\n";
 /// Changes with the layout, the order of the positions, and what files are left out.
 const VERSION: u32 = 1;
 const HASH: usize = 32;
-/// Behind the order, so that its last position can be read as eight bytes.
+/// Bytes after the order, so that its last position can be read as eight bytes.
 const ORDER_TAIL: usize = 8;
 const SECTIONS: [&str; 4] = ["tokens", "order", "keys", "files"];
-/// More would not be read in a reasonable time, and no closure has as many.
+/// More would not be read in a reasonable time, and no set of dependencies has as many.
 pub(super) const MOST_TOKENS: u64 = 1 << 31;
 
-/// What an index is of.
+/// What an index was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexId {
-    /// [`crate::Tokenizer::hash`].
+    /// The tokenizer's [`crate::Tokenizer::hash`].
     pub(crate) tokenizer: [u8; HASH],
-    /// Of all that was indexed.
+    /// A hash of all files that were indexed.
     pub(crate) set: [u8; HASH],
 }
 
-/// Why a file is no index that can be used. It is made anew.
+/// Why a file is not an index that can be used. The index is then rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IndexError {
     #[error("it cannot be read: {0}")]
@@ -56,7 +56,7 @@ pub(crate) enum IndexError {
     Section(&'static str),
 }
 
-/// Where the bytes lie.
+/// Where the bytes are.
 #[derive(Debug)]
 pub(super) enum Bytes {
     Heap(Vec<u8>),
@@ -79,7 +79,7 @@ pub(super) struct Layout {
     pub(super) n_tokens: usize,
     pub(super) n_order: usize,
     pub(super) n_files: usize,
-    /// Of one position of the order.
+    /// Bits of one position of the order.
     pub(super) bits: u32,
     pub(super) tokens: Range<usize>,
     pub(super) order: Range<usize>,
@@ -128,12 +128,12 @@ impl Layout {
     }
 }
 
-/// Names of files and where their tokens lie.
+/// Names of files and the ranges of their tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Names(Vec<(String, Range<u32>)>);
 
 impl Names {
-    /// Adds a file. Those of one name must follow each other.
+    /// Adds a file. Files of one name must be added one after the other.
     pub(crate) fn add(&mut self, name: String, tokens: Range<u32>) {
         self.0.push((name, tokens));
     }
@@ -150,7 +150,7 @@ pub(super) fn number(section: &[u8], i: usize) -> u32 {
     bytes.map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes were taken")))
 }
 
-/// Appends `tokens` and what is made of them to the header.
+/// An index of `tokens` on the heap.
 pub(super) fn on_heap(tokens: &[u8], names: Names) -> (Bytes, Layout) {
     let mut bytes = vec![0; HEADER];
     bytes.extend(tokens);
@@ -160,8 +160,8 @@ pub(super) fn on_heap(tokens: &[u8], names: Names) -> (Bytes, Layout) {
     (Bytes::Heap(bytes), layout)
 }
 
-/// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the files' names and what they
-/// are, and behind them what is made of them. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
+/// Writes an index to `file`, which is empty: the tokens by `write_tokens`, which returns the names of the files and
+/// the identity of the set, then the other sections. Once cancelled it ends with [`io::ErrorKind::Interrupted`].
 pub(crate) fn write<E: From<io::Error>>(
     file: &File,
     n_threads: usize,
@@ -207,7 +207,7 @@ pub(crate) struct TokenWriter<'a> {
 }
 
 impl TokenWriter<'_> {
-    /// Appends tokens, two bytes each. Returns where they lie.
+    /// Appends tokens, two bytes each. Returns their positions.
     pub(crate) fn write(&mut self, tokens: &[u8]) -> io::Result<Range<u32>> {
         let n_tokens = self.n_tokens + tokens.len() / 2;
         if n_tokens as u64 > MOST_TOKENS {
@@ -220,7 +220,7 @@ impl TokenWriter<'_> {
     }
 }
 
-/// Writes what comes behind the tokens. Returns the hashes of the sections.
+/// Writes the sections after the tokens. Returns their hashes.
 fn write_after_tokens(
     out: &mut dyn Write,
     tokens: &[u8],
@@ -234,7 +234,7 @@ fn write_after_tokens(
     let layout = Layout::new(counts).ok_or_else(|| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut out = SectionWriter { out, at: layout.tokens.end, hasher: blake3::Hasher::new() };
 
-    out.begin(&layout.order)?;
+    out.start(&layout.order)?;
     let mut keys = Vec::with_capacity(layout.keys.len());
     let mut packer = Packer { bits: layout.bits, held: 0, n_held: 0, bytes: Vec::new() };
     let mut rank = 0;
@@ -258,11 +258,11 @@ fn write_after_tokens(
     out.write(&packer.bytes)?;
     let order_hash = out.end();
 
-    out.begin(&layout.keys)?;
+    out.start(&layout.keys)?;
     out.write(&keys)?;
     let keys_hash = out.end();
 
-    out.begin(&layout.files)?;
+    out.start(&layout.files)?;
     let mut end = 0;
     for (name, tokens) in &names.0 {
         end += name.len() as u32;
@@ -274,7 +274,7 @@ fn write_after_tokens(
     Ok((layout, [order_hash, keys_hash, files_hash]))
 }
 
-/// Writes sections one after the other, each at its place, and hashes them.
+/// Writes sections one after the other, each aligned, and hashes them.
 struct SectionWriter<'a> {
     out: &'a mut dyn Write,
     at: usize,
@@ -282,7 +282,7 @@ struct SectionWriter<'a> {
 }
 
 impl SectionWriter<'_> {
-    fn begin(&mut self, section: &Range<usize>) -> io::Result<()> {
+    fn start(&mut self, section: &Range<usize>) -> io::Result<()> {
         self.hasher.reset();
         self.pad(section)
     }

@@ -1,8 +1,8 @@
-//! Finds what stands in an index behind a context.
+//! Finds what follows a context in an index.
 //!
 //! ```text
 //! at      ← where the context would be inserted: by the keys, and within one block by the positions
-//! longest ← more of what it has in common with the entries on both sides of `at`
+//! longest ← the more of what it has in common with the entries on both sides of `at`
 //! bounds  ← widened from `at` to all entries that have that much in common; then to shorter lengths
 //! ```
 
@@ -10,12 +10,12 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::{BLOCK, Index, MAX_COUNTED, MAX_MATCH, backwards, key_of, last_four, token};
-use crate::memory::infill::{InfillCandidate, InfillQuery, MOST_PLACES, MOST_TOKENS, SUFFIX_LENS};
+use crate::memory::infill::{InfillCandidate, InfillQuery, MOST_OCCURRENCES, MOST_TOKENS, SUFFIX_LENS};
 use crate::memory::lookup::{ENOUGH, LADDER, MAX_ORDERS, Order};
 use crate::text::tokenizer::TokenId;
 use crate::tier::Tier;
 
-/// Entries on one side of the bounds that are looked at one by one, each twice as far, before the keys are asked.
+/// How far from the bounds entries are tried one by one, each twice as far, before the keys are searched.
 const NEAR: usize = BLOCK;
 
 /// The sections that are searched.
@@ -59,7 +59,7 @@ fn mask(n: usize) -> u64 {
     if n >= 4 { u64::MAX } else { !(u64::MAX >> (16 * n)) }
 }
 
-/// Which ranks have as much in common with the context as the longest match that is not left out, and how much.
+/// The ranks that have as much in common with the context as the longest match that is not excluded, and how much.
 struct LongestMatch {
     len: usize,
     bounds: Range<usize>,
@@ -92,7 +92,7 @@ impl Index {
         }
     }
 
-    /// Adds what stands around the longest matches of each side outside `excluded`.
+    /// Adds the infill candidates next to the longest matches of each side outside `excluded`.
     pub(crate) fn infill(
         &self,
         tier: Tier,
@@ -102,15 +102,15 @@ impl Index {
     ) {
         let reader = self.reader();
         let mut tokens = Vec::with_capacity(2 * MOST_TOKENS);
-        reader.each_place(query.before, excluded, |at, len| {
+        reader.each_occurrence(query.before, excluded, |at, len| {
             tokens.clear();
             tokens.extend((at..at + 2 * MOST_TOKENS).map(|at| token(reader.tokens, at)));
             out.extend(query.from_left(tier, len, &tokens));
         });
-        // As many tokens of it as are found, to its end: what stands before them is wanted.
+        // The position after the match is found; what precedes the match is wanted.
         for n in SUFFIX_LENS.into_iter().filter(|n| *n <= query.after.len()) {
             let mut n_found = 0;
-            reader.each_place(&query.after[..n], excluded, |at, len| {
+            reader.each_occurrence(&query.after[..n], excluded, |at, len| {
                 if len == n {
                     n_found += 1;
                     tokens.clear();
@@ -137,13 +137,13 @@ impl Index {
 }
 
 impl Searcher<'_> {
-    /// Calls `each` with places and how much of their context agrees: the longest matches first, of each length those that
-    /// lie evenly spaced.
-    fn each_place(&self, context: &[TokenId], excluded: &[Range<u32>], mut each: impl FnMut(usize, usize)) {
+    /// Calls `each` with positions and how much of their context agrees: the longest matches first, of each length
+    /// evenly spaced ones.
+    fn each_occurrence(&self, context: &[TokenId], excluded: &[Range<u32>], mut each: impl FnMut(usize, usize)) {
         let query = Query::new(context);
         let Some(LongestMatch { len, mut bounds }) = self.longest(&query, excluded) else { return };
         let mut seen = 0..0;
-        let mut n_left = MOST_PLACES;
+        let mut n_left = MOST_OCCURRENCES;
         for len in std::iter::once(len).chain(LADDER.into_iter().filter(|rung| *rung < len)) {
             bounds = self.widen(&query, bounds, len);
             let fresh = || (bounds.start..seen.start.max(bounds.start)).chain(seen.end.max(bounds.start)..bounds.end);
@@ -190,7 +190,7 @@ impl Searcher<'_> {
         self.compare(self.position(rank), query).0
     }
 
-    /// The first rank that is not before the query, or, with `after`, that is after all that begin with it.
+    /// The first rank that is not before the query, or, with `after`, that is after all that start with it.
     fn insertion(&self, query: &Query, after: bool) -> usize {
         let is_before = |order: Ordering| order.is_lt() || (after && order.is_eq());
         let mask = mask(query.len);
@@ -222,7 +222,7 @@ impl Searcher<'_> {
         }
         let at = self.insertion(query, false);
         let mut bounds = at..at;
-        // All of these are left out.
+        // All of these are excluded.
         let mut seen = at..at;
         loop {
             let len = self.shared(query, &bounds);
@@ -241,8 +241,8 @@ impl Searcher<'_> {
     /// What the entries just outside the bounds have in common with the query, the better of the two.
     fn shared(&self, query: &Query, bounds: &Range<usize>) -> usize {
         let before = bounds.start.checked_sub(1).map_or(0, |rank| self.common(rank, query));
-        let behind = if bounds.end < self.n_order { self.common(bounds.end, query) } else { 0 };
-        before.max(behind)
+        let after = if bounds.end < self.n_order { self.common(bounds.end, query) } else { 0 };
+        before.max(after)
     }
 
     /// The bounds with all entries around them that have `len` tokens in common with the query.
@@ -272,7 +272,7 @@ impl Searcher<'_> {
         start..end
     }
 
-    /// How many entries are not left out; of many, by the share of evenly spaced ones.
+    /// How many entries are not excluded; of many, estimated from evenly spaced ones.
     fn size(&self, bounds: &Range<usize>, excluded: &[Range<u32>]) -> usize {
         if excluded.is_empty() {
             return bounds.len();
@@ -282,7 +282,7 @@ impl Searcher<'_> {
         sample.filter(|at| !is_excluded(*at, excluded)).count() * stride
     }
 
-    /// Counts what follows.
+    /// Counts the tokens that follow the entries; of many entries, evenly spaced ones.
     fn count(&self, len: usize, bounds: &Range<usize>, excluded: &[Range<u32>]) -> Order {
         let stride = bounds.len().div_ceil(MAX_COUNTED);
         let next = |stride| -> Vec<TokenId> {
@@ -291,14 +291,14 @@ impl Searcher<'_> {
         };
         let mut tokens = next(stride);
         if tokens.is_empty() {
-            // The few that are not left out lie between the strides.
+            // The few that are not excluded are between the strides.
             tokens = next(1);
         }
         order_of(len, tokens)
     }
 }
 
-/// What followed `len` tokens, of all that followed them.
+/// The order of length `len` of these next tokens.
 pub(crate) fn order_of(len: usize, mut tokens: Vec<TokenId>) -> Order {
     tokens.sort_unstable();
     let mut next: Vec<(TokenId, u32)> =

@@ -1,4 +1,4 @@
-//! Sorts positions by what stands before them.
+//! Sorts positions by the tokens before them.
 //!
 //! ```text
 //! cut the vocabulary into ranges with about as many positions each
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A range that is being sorted takes 16 bytes a position, one that waits for those before it four. Suffix-array
-//! libraries sort whole texts without a limit on the depth, need five to nine bytes for every token at once, and are C.
+//! libraries sort whole texts without a limit on the depth, need five to nine bytes for every token at once, and are
+//! written in C.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,9 +20,9 @@ use std::sync::mpsc::sync_channel;
 use super::{MAX_MATCH, last_four, token};
 use crate::text::tokenizer::{END, TokenId, VOCAB_LIMIT};
 
-/// Positions of a range, if no token has more.
+/// Positions of a range, unless a single token has more.
 const RANGE: usize = 1 << 20;
-/// Each range reads all tokens once; so many at most.
+/// Most ranges: each reads all tokens once.
 const MOST_RANGES: usize = 32;
 
 /// Calls `each` with the sorted positions, piece after piece. Every position counts whose token is not `END` and whose
@@ -34,8 +35,8 @@ pub(super) fn sort<E>(tokens: &[u8], n_threads: usize, each: &mut dyn FnMut(&[u3
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        // A range that is done waits for those before it, in `waiting` without a bound: beside a slow first one all the
-        // others may, four bytes a position. That is less than the tokens and the order take on the disk.
+        // A range that is done waits for those before it, in `waiting` without a bound: if the first is slow, all the
+        // others may, at four bytes a position. That is less than the tokens and the order take on the disk.
         let (sender, receiver) = sync_channel(n_threads);
         for _ in 0..n_threads {
             let (sender, next, ranges) = (sender.clone(), &next, &ranges);
@@ -65,14 +66,14 @@ pub(super) fn sort<E>(tokens: &[u8], n_threads: usize, each: &mut dyn FnMut(&[u3
     })
 }
 
-/// How many positions there are to sort.
+/// How many positions [`sort`] gives.
 pub(super) fn count(tokens: &[u8]) -> usize {
     let mut last = token(tokens, 0);
     let here = tokens.chunks_exact(2).skip(1).map(|bytes| TokenId::from_le_bytes([bytes[0], bytes[1]]));
     here.filter(|here| std::mem::replace(&mut last, *here) != END && *here != END).count()
 }
 
-/// Ranges of last tokens.
+/// Ranges of last tokens with about as many positions each.
 fn ranges(tokens: &[u8]) -> Vec<Range<TokenId>> {
     let mut counts = vec![0usize; VOCAB_LIMIT];
     for bytes in tokens.chunks_exact(2) {
@@ -110,7 +111,7 @@ fn sorted(tokens: &[u8], range: &Range<TokenId>) -> Vec<u32> {
     keyed.into_iter().map(|(_, at)| at).collect()
 }
 
-/// Sorts by key, and equal ones, whose contexts are equal for `depth` tokens, by what stands before those.
+/// Sorts by key, and equal keys, whose contexts are equal for `depth` tokens, by the tokens before those.
 fn refine(tokens: &[u8], keyed: &mut [(u64, u32)], depth: usize) {
     keyed.sort_unstable();
     if depth >= MAX_MATCH {

@@ -4,7 +4,8 @@ use super::*;
 use crate::memory::{LiveBuffer, Memory};
 use crate::text::tokenizer::FIRST_BYTE;
 
-/// What stands between the two texts, the best on both sides together first: (text, tokens before, tokens behind).
+/// What was found between the two texts, the longest matches on both sides together first: (text, tokens before, tokens
+/// after).
 fn between(files: &[(&str, &str)], prefix: &str, healed: &str, suffix: &str) -> Vec<(String, usize, usize)> {
     between_with(&Tokenizer::bytes(), files, prefix, healed, suffix)
 }
@@ -48,7 +49,7 @@ fn a_line_between_the_same_texts_is_found_from_either_side() {
     // Nothing before the cursor is known but its indentation.
     let found = between(&[("b.rs", file)], "unlike?\n    ", "", "\nlet b = 2;\n");
     assert_eq!(found[0], ("foo(x);".to_owned(), 5, 12));
-    // Nor anything behind it.
+    // Nothing after it is known.
     let found = between(&[("b.rs", file)], "let a = 1;\n    ", "", "?");
     assert_eq!(found[0], ("foo(x);".to_owned(), 15, 0));
 }
@@ -79,14 +80,14 @@ fn a_text_may_end_within_a_token() {
 }
 
 #[test]
-fn the_cursor_is_no_place() {
+fn the_cursor_is_no_occurrence() {
     assert_eq!(between(&[], "ab", "", "\ncd"), []);
     // What runs up to the cursor is no line.
     assert_eq!(between(&[], "x(ab x(", "", "\ncd"), []);
 }
 
 proptest! {
-    /// Whatever is found stands in one of the texts, with as much around it as it says.
+    /// Whatever is found occurs in one of the texts, with as much around it as it claims.
     #[test]
     fn every_candidate_occurs_where_it_says(
         file in "[ab\n]{0,60}", prefix in "[ab\n]{0,30}", suffix in "[ab\n]{0,30}", n_healed in 0..3usize,
@@ -99,12 +100,12 @@ proptest! {
         }
     }
 
-    /// A line that stands nowhere else is found where both sides are as they were.
+    /// A line that occurs once is found where both sides are the same.
     #[test]
-    fn a_planted_line_is_found(around in "[ab\n]{0,40}", before in "[ab]{3,9}", behind in "[ab]{3,9}") {
-        let file = format!("{around}\n{before}\ncode();\n{behind}\n{around}");
-        let found = between(&[("b.rs", &file)], &format!("{before}\n"), "", &format!("\n{behind}\n"));
-        let expected = (before.len() + 1, behind.len() + 2);
+    fn a_planted_line_is_found(around in "[ab\n]{0,40}", before in "[ab]{3,9}", after in "[ab]{3,9}") {
+        let file = format!("{around}\n{before}\ncode();\n{after}\n{around}");
+        let found = between(&[("b.rs", &file)], &format!("{before}\n"), "", &format!("\n{after}\n"));
+        let expected = (before.len() + 1, after.len() + 2);
         prop_assert!(found.iter().any(|(text, n, m)| text == "code();" && (*n, *m) >= expected), "{found:?}");
     }
 }

@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Names that a pattern binds; only one that is a name alone has the type.
+    /// Adds the names that a pattern binds. Only a pattern that is a single name gets the type.
     pub(super) fn bind(&self, from: usize, to: usize, type_: &'a str, variables: &mut Vec<Variable<'a>>) {
         let words = self.tokens[from..to].iter().filter(|token| token.kind == lex::TokenKind::Word);
         let names =
@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         let start = self.at + 1;
         self.at = start;
         self.skip_to_end_of_type(&[":", "=", ";", "else"]);
-        // Of a path in a pattern.
+        // The `::` of a path in the pattern.
         while self.peek(0) == ":" && self.peek(1) == ":" {
             self.at += 2;
             self.skip_to_end_of_type(&[":", "=", ";", "else"]);
@@ -86,19 +86,19 @@ impl<'a> Reader<'a> {
         self.at = start + n;
     }
 
-    /// The names of a pattern before `=>`, which may be in scope until the braces around the arms close.
+    /// The names of the pattern before `=>`. They count until the braces around the arms close.
     pub(super) fn arm(&mut self) {
         let from = self.at.saturating_sub(24);
-        let begin = self.tokens[from..self.at].iter().rposition(|token| matches!(token.text, "{" | "}" | ";"));
-        let begin = begin.map_or(from, |at| from + at + 1);
+        let start = self.tokens[from..self.at].iter().rposition(|token| matches!(token.text, "{" | "}" | ";"));
+        let start = start.map_or(from, |at| from + at + 1);
         // The pattern may have braces of its own.
-        let begin = if begin == self.at { self.at.saturating_sub(12) } else { begin };
+        let start = if start == self.at { self.at.saturating_sub(12) } else { start };
         let mut variables = Vec::new();
-        self.bind(begin, self.at, "", &mut variables);
+        self.bind(start, self.at, "", &mut variables);
         self.frames.last_mut().expect("the file's is there").variables.append(&mut variables);
     }
 
-    /// Names between bars. An operator has a value on its left.
+    /// The parameters between the bars of a closure; an operator has a value on its left.
     pub(super) fn closure(&mut self) {
         let is_operator = self.at > 0 && {
             let last = self.tokens[self.at - 1];

@@ -6,7 +6,7 @@ use crate::symbols::{RecordKind, head};
 use crate::text::lex;
 
 impl<'a> Reader<'a> {
-    /// Derives that are not known open the type that follows; which one is read ahead.
+    /// Unknown attributes and derives open the type that follows, which is looked up ahead.
     pub(super) fn attribute(&mut self) {
         if self.peek(1) != "[" {
             return;
@@ -81,8 +81,8 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// A type, at whose keyword this stands, and what it has in braces, as `member` reads each up to its comma; `None` where
-    /// there is none.
+    /// A type, from its keyword on, and what it has in braces: `member` reads one up to its comma and gives `None`
+    /// where there is none.
     fn type_(&mut self, owner: &'a str, member: impl Fn(&mut Self) -> Option<()>) {
         self.at += 2;
         self.generics();
@@ -131,9 +131,9 @@ impl<'a> Reader<'a> {
             self.at += 1;
         }
         let header = &self.tokens[start..self.at];
-        // Not that of `for<'a>`.
+        // Not the one of `for<'a>`.
         let for_at =
-            (0..header.len()).find(|i| header[*i].is("for") && header.get(i + 1).is_none_or(|behind| !behind.is("<")));
+            (0..header.len()).find(|i| header[*i].is("for") && header.get(i + 1).is_none_or(|next| !next.is("<")));
         let (trait_end, type_start) = match for_at {
             Some(at) => (Some(start + at), start + at + 1),
             None => (None, start),
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
             return;
         }
         self.at += 1;
-        // Some that not every configuration has cannot be counted.
+        // Arguments under a `cfg` cannot be counted.
         let (mut has_self, mut n_args, mut is_certain) = (false, 0, true);
         let mut variables = Vec::new();
         while self.at < self.tokens.len() && self.peek(0) != ")" {
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         self.at += 2;
     }
 
-    /// One that stands where items do may write anything for the types that it is given, or names itself.
+    /// A macro among items may add anything to the types that it is given or that it names.
     pub(super) fn macro_(&mut self, n_before: usize) {
         let start = self.at;
         self.at += n_before;

@@ -1,4 +1,4 @@
-//! Tokens whose makers gave them a prefix by which they can be told from other text.
+//! Tokens with a prefix by which their issuers made them recognisable.
 
 use std::ops::RangeInclusive;
 
@@ -9,15 +9,15 @@ pub(super) struct Format {
     pub(super) rule: &'static str,
     prefixes: &'static [&'static str],
     alphabet: Alphabet,
-    /// Characters behind the prefix.
+    /// Characters after the prefix.
     n: RangeInclusive<usize>,
 }
 
-/// The rules that are no table.
+/// The rules that are not rows of the table.
 pub(super) const JWT: &str = "jwt";
 pub(super) const SENDGRID: &str = "sendgrid-key";
 
-/// Lengths as the makers document them or as their tokens have; where a maker says that tokens may grow, with room to.
+/// Lengths as the issuers document them or as their tokens have; with room to grow where an issuer announces that.
 pub(super) const FORMATS: &[Format] = &[
     Format {
         rule: "aws-access-key-id",
@@ -73,9 +73,9 @@ pub(super) const FORMATS: &[Format] = &[
     Format { rule: "minisign-key", prefixes: &["RWRTY0Iy", "RWQAAEIy"], alphabet: Alphabet::Base64, n: 203..=204 },
 ];
 
-/// A token that ends with the text counts with so many characters behind its prefix: fewer may be an identifier's.
+/// A token that ends with the text counts with so many characters after its prefix: fewer may be an identifier's.
 const LEAST_CUT: usize = 16;
-/// So much of a JWT's end is asked whether it was made up: somewhere in a long payload four letters are a word.
+/// So much of a JWT's end is checked for being made up: somewhere in a long payload five letters are a word.
 const JUDGED: usize = 64;
 /// The signature of a JWT has 43 characters or more; some verify with shorter ones of their own.
 const LEAST_SIGNATURE: usize = 20;
@@ -109,17 +109,17 @@ impl Alphabet {
         }
     }
 
-    /// Whether what is random in it has two kinds of characters, which a long word has not.
+    /// Whether its random values have two kinds of characters, which a long word does not have.
     fn is_mixed(self) -> bool {
         !matches!(self, Self::Upper | Self::Bech32)
     }
 }
 
-/// The token that begins at the word at `start`.
+/// The token that starts at the word at `start`.
 pub(super) fn at(bytes: &[u8], start: usize) -> Option<Finding> {
     let rest = &bytes[start..];
     let first = *rest.first()?;
-    // A token with dashes does not begin within another, whose end was then looked for many times.
+    // A token with dashes does not start within another, whose end would then be looked for many times.
     let follows_dash = start > 0 && bytes[start - 1] == b'-';
     let mut formats = FORMATS.iter().filter(|format| !(follows_dash && format.alphabet.has(b'-')));
     let of_format = formats.find_map(|format| Some((format.rule, format.len_of(first, rest)?)));
@@ -130,10 +130,10 @@ pub(super) fn at(bytes: &[u8], start: usize) -> Option<Finding> {
 }
 
 impl Format {
-    /// How long the token is that `rest` begins with, if it does.
+    /// The length of the token that `rest` starts with, if it does.
     fn len_of(&self, first: u8, rest: &[u8]) -> Option<usize> {
-        let begins = |prefix: &&str| prefix.as_bytes()[0] == first && rest.starts_with(prefix.as_bytes());
-        let n_prefix = self.prefixes.iter().copied().find(begins)?.len();
+        let starts = |prefix: &&str| prefix.as_bytes()[0] == first && rest.starts_with(prefix.as_bytes());
+        let n_prefix = self.prefixes.iter().copied().find(starts)?.len();
         let n = run(rest, n_prefix, self.n.end() + 1, |byte| self.alphabet.has(byte));
         let len = n_prefix + n;
         let is_whole = self.n.contains(&n) && ends_word(rest, len);
@@ -144,7 +144,7 @@ impl Format {
     }
 }
 
-/// `header.payload.signature` in base64; header and payload are JSON objects, which begin with `eyJ`.
+/// `header.payload.signature` in base64; header and payload are JSON objects, which start with `eyJ`.
 fn jwt(rest: &[u8]) -> Option<usize> {
     let part = |at: usize| at + run(rest, at, usize::MAX, |byte| Alphabet::Url.has(byte));
     if !rest.starts_with(b"eyJ") {

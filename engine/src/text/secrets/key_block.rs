@@ -1,5 +1,5 @@
-//! Private keys between `-----BEGIN … PRIVATE KEY…-----` and `-----END`, as they stand in files and in literals: on
-//! lines of their own, behind comment marks, with `\n` between the lines, or as one literal per line.
+//! Private keys between `-----BEGIN … PRIVATE KEY…-----` and `-----END`, as they occur in files and in literals: on
+//! lines of their own, after comment marks, with `\n` between the lines, or as one literal per line.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ pub(super) const BEGIN: &[u8] = b"-----BEGIN ";
 
 /// A run of base64 of this length is a line of a key, or its last one; shorter ones are words as often.
 const LEAST_RUN: usize = 16;
-/// One line must have as many, which no identifier has: keys are wrapped at 64 to 76.
+/// One line must have as many characters, which no identifier has: keys are wrapped at 64 to 76.
 const LEAST_LINE: usize = 40;
-/// Base64 comes in fours, so the end of a key has as many, and the `b` of a literal has not.
+/// Base64 comes in fours, so the end of a key has as many characters, and the `b` of a literal does not.
 const LEAST_END: usize = 4;
 
-/// The key behind a header that stands at `at`, and where to read on.
+/// The key after a header at `at`, and where to continue reading.
 pub(super) fn at(bytes: &[u8], at: usize) -> (Option<Finding>, usize) {
     let start = at + BEGIN.len();
     let n = run(bytes, start, 64, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
@@ -43,7 +43,7 @@ pub(super) fn at(bytes: &[u8], at: usize) -> (Option<Finding>, usize) {
     }
 }
 
-/// Appends the lines of a key that was found, without what they say.
+/// Appends the lines of a key that was found, with their content replaced.
 pub(super) fn blank(key: &str, clean: &mut String) {
     let mut from = 0;
     for line in (KeyLines { bytes: key.as_bytes(), at: 0 }).filter(|line| line.len() >= LEAST_END) {
@@ -54,7 +54,7 @@ pub(super) fn blank(key: &str, clean: &mut String) {
     clean.push_str(&key[from..]);
 }
 
-/// Behind the lines `Name: value` that may stand before the base64.
+/// Skips the lines `Name: value` that may precede the base64.
 fn skip_headers(bytes: &[u8], mut at: usize) -> usize {
     for _ in 0..8 {
         let name = skip_breaks(bytes, at);
@@ -67,7 +67,7 @@ fn skip_headers(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The runs of base64 from `at` on, up to what can be no part of a key block.
+/// The runs of base64 from `at` on, up to what cannot be part of a key block.
 struct KeyLines<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -84,7 +84,7 @@ impl Iterator for KeyLines<'_> {
     }
 }
 
-/// Behind what may stand between two lines: line ends and their escapes, quotes, commas and comment marks.
+/// Skips what may be between two lines: line ends and their escapes, quotes, commas and comment marks.
 fn skip_breaks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         let n_slashes = run(bytes, at, 3, |byte| byte == b'/');
@@ -102,7 +102,7 @@ fn in_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
-/// Whether a run is of a key, neither a word nor made up.
+/// Whether a run belongs to a key: it is neither a word nor made up.
 fn is_base64(line: &[u8]) -> bool {
     shape::n_classes(line) > 1 && !shape::contains_word(line, PLACEHOLDER)
 }

@@ -1,4 +1,4 @@
-//! Values whose name says that they are secret: `api_key = "…"`, `.password("…")`, `"client-secret": "…"`,
+//! Values under a name that marks them as secret: `api_key = "…"`, `.password("…")`, `"client-secret": "…"`,
 //! `API_TOKEN=…`.
 
 use std::ops::Range;
@@ -7,7 +7,7 @@ use super::{Finding, is_word, run, shape};
 
 pub(super) const RULE: &str = "named-secret";
 
-/// What a name ends with, in lower case, without `_` and `-`.
+/// What the name of a secret ends with, in lower case, without `_` and `-`.
 const ENDINGS: &[&str] = &[
     "secret",
     "password",
@@ -34,19 +34,20 @@ const ENDINGS: &[&str] = &[
     "bearer",
 ];
 
-/// What may stand behind that, as digits may.
-const FILLERS: &[&str] = &["value", "str", "string", "prod", "production", "live", "staging", "dev"];
+/// What may follow that, as digits may.
+const TRAILERS: &[&str] = &["value", "str", "string", "prod", "production", "live", "staging", "dev"];
 
-/// So much of a name's end is looked at.
+/// Bytes of a name's end that are looked at.
 const MOST_NAME: usize = 32;
-/// A type and a constructor between a name and its value: `: Option<&'static str> = Some(SecretString::from(`.
+/// Most bytes between a name and its value, for a type and a constructor: `: Option<&'static str> =
+/// Some(SecretString::from(`.
 const MOST_GLUE: usize = 80;
 /// Shorter values are words and test data as often as secrets.
 const LEAST: usize = 16;
 /// Longer ones are data.
 const MOST: usize = 512;
 
-/// The value that is given to the name which ends with `word`.
+/// The value of the name that ends with `word`.
 pub(super) fn value_after(bytes: &[u8], word: &Range<usize>) -> Option<Finding> {
     let from = separator(bytes, word.end)?;
     if !names_a_secret(&bytes[name_start(bytes, word.end)..word.end]) {
@@ -56,7 +57,7 @@ pub(super) fn value_after(bytes: &[u8], word: &Range<usize>) -> Option<Finding> 
     is_secret(&bytes[range.clone()]).then_some(Finding { range, rule: RULE })
 }
 
-/// Where a value may begin: behind `=`, `:` or `(`, and behind `,` where the name is all of a literal.
+/// Where a value may start: after `=`, `:` or `(`, and after `,` where the name is a whole literal.
 fn separator(bytes: &[u8], end: usize) -> Option<usize> {
     let n_quote = match bytes.get(end) {
         Some(b'"' | b'\'') => 1,
@@ -97,7 +98,7 @@ fn names_a_secret(name: &[u8]) -> bool {
         while let [shorter @ .., b'0'..=b'9'] = name {
             name = shorter;
         }
-        match FILLERS.iter().find_map(|filler| name.strip_suffix(filler.as_bytes())) {
+        match TRAILERS.iter().find_map(|trailer| name.strip_suffix(trailer.as_bytes())) {
             Some(shorter) => name = shorter,
             None => break,
         }
@@ -120,8 +121,8 @@ fn unquoted(bytes: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     bytes.get(end).is_none_or(is_end).then_some(start..end)
 }
 
-/// The literal that comes next, behind nothing but a type or the names of constructors, on the same line or where rustfmt
-/// breaks it. The end of the text ends it.
+/// The next literal, after nothing but a type or the names of constructors, on the same line or where rustfmt breaks
+/// it. The end of the text ends it.
 fn literal(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let mut at = from;
     let quote: &[u8] = loop {
@@ -149,7 +150,7 @@ fn literal(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     (end == bytes.len() || bytes[end..].starts_with(quote)).then_some(start..end)
 }
 
-/// Whether the last mark of a line says that a value follows.
+/// Whether the last mark of a line announces a value.
 fn opens(line: &[u8]) -> bool {
     let mark = line.iter().rev().find(|byte| !byte.is_ascii_whitespace());
     mark.is_some_and(|mark| matches!(mark, b'=' | b'>' | b':' | b'(' | b','))
@@ -158,7 +159,7 @@ fn opens(line: &[u8]) -> bool {
 fn is_secret(value: &[u8]) -> bool {
     let is_template = value.iter().any(|byte| b"{}<>".contains(byte))
         || value.starts_with(b"$") && value.iter().skip(1).all(|byte| is_word(*byte) || b"()".contains(byte));
-    // A URL has a rule of its own; a path leads to something; three dots leave something out.
+    // A URL has its own rule; a path names something; three dots leave something out.
     let is_other = is_template || ["://", "::", "..."].iter().any(|mark| shape::contains_word(value, mark));
     (LEAST..=MOST).contains(&value.len()) && !is_other && !shape::is_made_up(value) && shape::is_random(value)
 }

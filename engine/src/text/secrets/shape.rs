@@ -1,7 +1,7 @@
-//! What a value looks like: random, or made up by somebody to stand for a secret.
+//! The shape of a value: random, or made up by somebody as a placeholder.
 
-/// What people write where a secret will be, and what they count with. None is shorter than five characters: by chance
-/// one of them stands in one of 60,000 values of 64 letters and digits.
+/// What people write in place of a secret. None is shorter than five characters: by chance one of them occurs in one of
+/// 60,000 values of 64 letters and digits.
 const MADE_UP: &[&str] = &[
     "example",
     "sample",
@@ -33,10 +33,10 @@ const MADE_UP: &[&str] = &[
 ];
 
 /// Random hex of 16 digits has 0.80 ± 0.05 of the entropy that its length allows, other alphabets and longer values
-/// more; what is typed by repeating a few keys is below.
+/// have more; values typed by repeating a few keys have less.
 const LEAST_EVENNESS: f64 = 0.7;
 
-/// Whether somebody wrote it to stand for a secret.
+/// Whether somebody wrote it as a placeholder.
 pub(super) fn is_made_up(value: &[u8]) -> bool {
     // Not less than half of it: a key may hold a row of zeros.
     let n_repeats = value.chunk_by(|a, b| a == b).map(<[u8]>::len).max().unwrap_or(0);
@@ -45,9 +45,9 @@ pub(super) fn is_made_up(value: &[u8]) -> bool {
         || MADE_UP.iter().any(|word| contains_word(value, word))
 }
 
-/// Whether letters and digits come as they do in what a machine drew. Entropy alone does not tell: over 20 characters
-/// an identifier has nearly as much. But the digits of a random value stand in more than one place, and its cases change
-/// at two of five characters or more, where those of names change at the begins of words.
+/// Whether letters and digits are mixed as in a value that a machine drew. Entropy alone does not decide: over 20
+/// characters an identifier has nearly as much. But a random value has digits in more than one place, and its case
+/// changes at two of five characters or more, where that of a name changes at the starts of words.
 pub(super) fn is_random(value: &[u8]) -> bool {
     let classes: Vec<Class> = value.iter().map(|byte| Class::of(*byte)).collect();
     let count = |class: Class| classes.iter().filter(|other| **other == class).count();
@@ -63,7 +63,7 @@ pub(super) fn is_random(value: &[u8]) -> bool {
     has_letters && (has_digits || has_cases) && evenness(value) >= LEAST_EVENNESS && !is_wordy(value)
 }
 
-/// Whether half of it or more are words that something other than a letter or a digit parts.
+/// Whether half of it or more are words separated by something other than letters and digits.
 pub(super) fn is_wordy(value: &[u8]) -> bool {
     let is_word = |part: &&[u8]| {
         let tail = part.get(1..).unwrap_or_default();
@@ -75,7 +75,7 @@ pub(super) fn is_wordy(value: &[u8]) -> bool {
     n_in_words * 2 >= value.len()
 }
 
-/// How many there are of: lower case, upper case, digits, others.
+/// How many of these classes occur: lower case, upper case, digits, others.
 pub(super) fn n_classes(value: &[u8]) -> usize {
     [Class::Lower, Class::Upper, Class::Digit, Class::Other]
         .into_iter()
@@ -83,7 +83,7 @@ pub(super) fn n_classes(value: &[u8]) -> usize {
         .count()
 }
 
-/// Whether `word` stands in it, in any case.
+/// Whether it contains `word`, in any case.
 pub(super) fn contains_word(value: &[u8], word: &str) -> bool {
     value.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
 }
@@ -107,7 +107,7 @@ impl Class {
     }
 }
 
-/// Shannon's entropy per character, as a share of the most that as many characters of its alphabet can have.
+/// Shannon entropy per character, as a share of the most that as many characters of its alphabet can have.
 fn evenness(value: &[u8]) -> f64 {
     let mut counts = [0usize; 256];
     value.iter().for_each(|byte| counts[usize::from(*byte)] += 1);

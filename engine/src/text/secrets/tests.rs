@@ -108,7 +108,7 @@ const ON_A_LINE: &[(&str, Generator)] = &[
     }),
 ];
 
-/// None of them says what it holds.
+/// None of these is under a telling name.
 const CONTEXTS: &[&str] = &[
     "    let client = Client::new(\"§\");\n",
     "    let client = Client::new(r#\"§\"#, 1);\n",
@@ -230,7 +230,7 @@ fn private_keys_are_found_on_lines_and_in_literals() {
         for (body, text) in key_blocks(&mut rng) {
             let findings = find(&text);
             let [Finding { range, rule: "private-key" }] = &findings[..] else { panic!("{findings:?} in {text}") };
-            // Where nothing ends the key, its last line may be a word behind it.
+            // Where nothing ends the key, its last line may be a word after it.
             let least = if text.contains("-----END") { 4 } else { 16 };
             for line in body.iter().filter(|line| line.len() >= least) {
                 let at = text.find(line.as_str()).expect("it was written");
@@ -276,7 +276,7 @@ fn what_looks_alike_is_no_secret() {
         "let token = \"{user}-{host}-a1B2c3D4e5F6g7H8\";",
         "let token = \"aaaaaaaaaaaaaaaaaaaa1b2\";",
         "client_secret: \"my_super_secret_value_1_of_2\"",
-        // Names that say something else, or no value.
+        // Names that mean something else, or no value.
         "let token = concat!(\"pRm7Wq2Zt9\", \"Lx4Kd8Vb3N\");",
         "let token = format!(\"pRm7Wq2Zt9Lx4Kd8Vb3N{}\", 1);",
         "Token::Ident => \"pRm7Wq2Zt9Lx4Kd8Vb3N\",",
@@ -382,7 +382,7 @@ fn rust_still_parses_without_its_secrets() {
 
 #[test]
 fn one_long_line_of_anything_is_read_once() {
-    // Of each of these, a rule that begins anew at every place would need hours.
+    // For each of these, a rule that restarts at every byte would need hours.
     for piece in [
         "token=",
         "token:",

@@ -4,7 +4,7 @@ use super::{Finding, run, shape};
 
 pub(super) const RULE: &str = "url-password";
 
-/// So far behind `://` an `@` is looked for.
+/// How far after `://` an `@` is looked for, in bytes.
 const MOST: usize = 512;
 /// Shorter ones are `pass`, `guest` and `1234`.
 const LEAST_PASSWORD: usize = 6;
@@ -19,7 +19,7 @@ const STEMS: &[&str] = &[
 pub(super) fn password(bytes: &[u8], colon: usize) -> Option<Finding> {
     let start = colon + "://".len();
     let has_scheme = colon > 0 && bytes[colon - 1].is_ascii_alphanumeric();
-    // A `{` would begin a template, a `<` a placeholder.
+    // A `{` would start a template, a `<` a placeholder.
     let n = run(bytes, start, MOST, |byte| byte.is_ascii_graphic() && !b"/?#\"'\\`<>{}".contains(&byte));
     let authority = &bytes[start..start + n];
     let host = authority.iter().rposition(|byte| *byte == b'@')?;
@@ -34,7 +34,7 @@ pub(super) fn password(bytes: &[u8], colon: usize) -> Option<Finding> {
     is_secret.then_some(Finding { range, rule: RULE })
 }
 
-/// A plain word counts as made up: most are, and what they protect is as open as they are.
+/// A plain word counts as made up: most are, and as passwords they protect nothing.
 fn is_made_up(password: &[u8]) -> bool {
     let n_stem = password.iter().rposition(u8::is_ascii_alphabetic).map_or(0, |last| last + 1);
     let stem = &password[..n_stem];

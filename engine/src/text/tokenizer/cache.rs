@@ -1,17 +1,17 @@
-//! What became of pre-tokens seen before. Identifiers repeat, so nearly every lookup hits.
+//! The tokens of pre-tokens seen before. Identifiers repeat, so nearly every lookup hits.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::TokenId;
 
-/// Pre-tokens kept before the cache starts afresh; about 2 MB.
+/// Pre-tokens that are kept before the cache is emptied; about 2 MB.
 const CAPACITY: usize = 1 << 15;
 
 /// A bounded map from pre-tokens to tokens.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    /// Pre-token → where its tokens lie.
+    /// Pre-token → where its tokens start in `tokens`, and how many there are.
     spans: HashMap<Box<[u8]>, (u32, u8), BuildHasherDefault<Words>>,
     tokens: Vec<TokenId>,
 }

@@ -5,7 +5,7 @@
 //! space? word            " let" "fn" "_x1"
 //! space? digits          " 12"
 //! space? punctuation     " =>" "();" "::" "//"
-//! spaces                 what is left of a run once its last space has gone to what follows
+//! spaces                 the rest of a run whose last space belongs to what follows
 //! bytes ≥ 0x80, control  runs of their own
 //! ```
 
@@ -92,7 +92,7 @@ fn line_breaks_len(text: &[u8]) -> usize {
     }
 }
 
-/// Length of the run that goes on as its first byte began: a word takes digits in.
+/// Length of the run of the class of its first byte; a word includes digits.
 fn same_class_len(text: &[u8]) -> usize {
     match class(text[0]) {
         ByteClass::Word => run_len(text, |byte| matches!(class(byte), ByteClass::Word | ByteClass::Digit)),

@@ -1,4 +1,4 @@
-//! Packages → streams → index, with parts of it on the way.
+//! Packages → streams → index, with parts of it to use until it is done.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -8,29 +8,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::files::{self, Hash};
-use super::stream::{Skipped, Stream, Text};
-use super::{Cache, Event, Known, Request, Wanted, identity};
+use super::stream::{PackageText, Skipped, Stream};
+use super::{Cache, Event, KnownPackage, Request, Wanted, identity};
 use crate::memory::Library;
 use crate::memory::index::{self, Index, Names, TokenWriter};
 use crate::text::tokenizer::{END, TokenId, Tokenizer};
 use crate::{Cancel, Cancelled};
 
 /// Tokens of the first part that is handed out; each further one has four times as many. The last, which would be the
-/// largest, is never made: the whole is ready as soon.
+/// largest, is never made: the whole index is ready as soon.
 const FIRST_PART: usize = 1 << 20;
-/// Tokens of all parts together: they are on the heap.
+/// Most tokens of all parts together: they are on the heap.
 const MOST_IN_PARTS: usize = 6 << 20;
 
-/// What comes of one package.
-struct Made {
+/// The stream of one package, and what went wrong.
+struct Encoded {
     stream: Stream,
     skipped: Vec<Skipped>,
-    /// What of the cache was of no use.
+    /// Whether its stream in the cache was damaged.
     damaged: bool,
     failure: Option<io::Error>,
 }
 
-/// Why there is no index on the disk.
+/// Why the index is not on the disk.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("cancelled")]
@@ -39,7 +39,7 @@ enum Failure {
     Io(#[from] io::Error),
 }
 
-/// Makes the index of a closure and keeps it. Where it cannot be kept, the parts are what there is.
+/// Makes the index of all packages and stores it. Where it cannot be stored, its parts are returned.
 pub(super) fn build(
     cache: &Cache,
     wanted: &Wanted<'_>,
@@ -66,14 +66,14 @@ pub(super) fn build(
             });
         }
         drop(sender);
-        let mut reader = Reader { made, waiting: BTreeMap::new(), due: 0, n: wanted.packages.len() };
+        let mut reader = InOrder { made, waiting: BTreeMap::new(), due: 0, n: wanted.packages.len() };
         let mut parts = Parts::default();
         match write(cache, request, &mut reader, &mut parts, tell) {
             Ok(library) => Ok(library),
             Err(Failure::Cancelled(cancelled)) => Err(cancelled),
             Err(Failure::Io(error)) => {
                 tell(Event::NotKept { reason: error.to_string() });
-                // As much as the heap is to hold.
+                // As much as may be on the heap.
                 while parts.n_tokens < MOST_IN_PARTS
                     && let Some(made) = reader.next(request.cancel)?
                 {
@@ -87,18 +87,18 @@ pub(super) fn build(
 }
 
 /// The stream of one package, from the cache or encoded now.
-fn make(cache: &Cache, known: &Known<'_>, tokenizer: &Tokenizer) -> Made {
+fn make(cache: &Cache, known: &KnownPackage<'_>, tokenizer: &Tokenizer) -> Encoded {
     let mut damaged = false;
     if let Some(key) = known.key
         && let Ok(bytes) = fs::read(cache.stream_path(&key))
     {
         if let Some(stream) = Stream::from_bytes(&bytes, &key) {
             files::touch(&cache.stream_path(&key));
-            return Made { stream, skipped: Vec::new(), damaged, failure: None };
+            return Encoded { stream, skipped: Vec::new(), damaged, failure: None };
         }
         damaged = true;
     }
-    let text = Text::read(known.package, tokenizer);
+    let text = PackageText::read(known.package, tokenizer);
     let path = cache.stream_path(&text.key);
     let kept = fs::read(&path).ok().and_then(|bytes| Stream::from_bytes(&bytes, &text.key));
     if kept.is_some() {
@@ -114,21 +114,21 @@ fn make(cache: &Cache, known: &Known<'_>, tokenizer: &Tokenizer) -> Made {
     if failure.is_none() && known.package.stamp().hash == known.stamp {
         failure = files::write_stamp(&known.path, &known.stamp, &text.key).err();
     }
-    Made { stream, skipped: text.skipped, damaged, failure }
+    Encoded { stream, skipped: text.skipped, damaged, failure }
 }
 
-/// Gives what the threads make in the packages' order. What comes out of turn waits without a bound: beside a slow
-/// first package all the others may, two bytes a token.
-struct Reader {
-    made: Receiver<(usize, Made)>,
-    waiting: BTreeMap<usize, Made>,
+/// Gives the streams of the threads in the order of the packages. Streams that are early wait without a bound: if the
+/// first package is slow, all the others may, at two bytes a token.
+struct InOrder {
+    made: Receiver<(usize, Encoded)>,
+    waiting: BTreeMap<usize, Encoded>,
     due: usize,
     n: usize,
 }
 
-impl Reader {
+impl InOrder {
     /// `None` after the last package.
-    fn next(&mut self, cancel: &Cancel) -> Result<Option<Made>, Cancelled> {
+    fn next(&mut self, cancel: &Cancel) -> Result<Option<Encoded>, Cancelled> {
         if self.due == self.n {
             return Ok(None);
         }
@@ -145,11 +145,12 @@ impl Reader {
     }
 }
 
-/// What is ready before the whole is.
+/// Indexes of the first packages, ready before the whole is.
 #[derive(Default)]
 struct Parts {
     library: Library,
     n_tokens: usize,
+    /// The files of the current part, and their tokens.
     open: Vec<(String, Vec<TokenId>)>,
     n_open: usize,
 }
@@ -162,7 +163,7 @@ impl Parts {
         self.open.push((name, tokens.collect()));
     }
 
-    /// Whether the part that is being filled is full.
+    /// Whether the current part is full.
     fn is_full(&self) -> bool {
         self.n_open >= FIRST_PART << (2 * self.library.0.len())
     }
@@ -178,11 +179,11 @@ impl Parts {
 fn write(
     cache: &Cache,
     request: &Request<'_>,
-    reader: &mut Reader,
+    reader: &mut InOrder,
     parts: &mut Parts,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Library, Failure> {
-    let file = files::beside(&cache.folder.join("indexes").join("new"))?;
+    let file = files::temporary_for(&cache.folder.join("indexes").join("new"))?;
     let mut failure = None;
     let written = index::write(file.as_file(), request.n_threads, request.cancel, |writer| {
         let mut names = Names::default();
@@ -192,7 +193,7 @@ fn write(
             keys.push(made.stream.key);
             if made.damaged {
                 let path = cache.stream_path(&made.stream.key);
-                tell(Event::Damaged { path, reason: "it is not the stream that it should be".to_owned() });
+                tell(Event::Damaged { path, reason: "it is not the expected stream".to_owned() });
             }
             made.skipped.into_iter().for_each(|(what, reason)| tell(Event::Skipped { what, reason }));
             failure = failure.take().or(made.failure);
@@ -207,10 +208,10 @@ fn write(
                 tell(Event::Partial(parts.library.clone()));
             }
         }
-        // The part that is being filled is kept: where what follows cannot be written, it is what there is.
+        // The current part is kept: it is all there is if the rest cannot be written.
         Ok::<_, Failure>((names, identity(request.tokenizer, &keys)))
     });
-    // Before the error that cancelling gives, for nothing is wrong with the disk then.
+    // Before the error that cancelling causes: nothing is wrong with the disk then.
     request.cancel.check()?;
     let identity = written?;
     if let Some(error) = failure {

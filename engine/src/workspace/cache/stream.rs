@@ -11,14 +11,14 @@ use crate::text::tokenizer::Tokenizer;
 use crate::workspace::sources::{Package, Sources};
 
 const MAGIC: [u8; 8] = *b"ncstream";
-/// Changes with the layout and with what files are left out.
+/// Changes with the layout and with which files are left out.
 const VERSION: u32 = 1;
 const HEADER: usize = 16 + 2 * HASH;
-/// Longer lines, on average, are not written by hand.
+/// Lines that are longer on average are not written by hand.
 const MOST_LINE_BYTES: usize = 400;
 /// Shorter files may have long lines.
 const LEAST_BYTES: usize = 16 << 10;
-/// How much of a file is searched for a generator's mark.
+/// Bytes of a file that are searched for a generator's mark.
 const HEAD: usize = 1 << 10;
 
 /// The files of a package as tokens.
@@ -29,17 +29,17 @@ pub(super) struct Stream {
     pub(super) files: Vec<(String, Vec<u8>)>,
 }
 
-/// Something that was left out, and why.
+/// A path that was left out, and why.
 pub(super) type Skipped = (String, String);
 
 /// The text of a package and its key.
-pub(super) struct Text {
+pub(super) struct PackageText {
     pub(super) key: Hash,
     files: Vec<SourceFile>,
     pub(super) skipped: Vec<Skipped>,
 }
 
-impl Text {
+impl PackageText {
     pub(super) fn read(package: &Package, tokenizer: &Tokenizer) -> Self {
         let (files, skipped) = read_files(package);
         let mut hasher = blake3::Hasher::new();
@@ -63,7 +63,7 @@ impl Text {
     }
 }
 
-/// The files of a package that are worth remembering.
+/// The files of a package that are worth indexing.
 pub(super) fn read_files(package: &Package) -> (Vec<SourceFile>, Vec<Skipped>) {
     let sources = Sources { root: package.folder.clone(), packages: vec![package.clone()] };
     let (mut files, skipped) = sources.collect(&[package.role]);
@@ -79,15 +79,16 @@ pub(super) fn read_files(package: &Package) -> (Vec<SourceFile>, Vec<Skipped>) {
     (files, skipped)
 }
 
-/// Why a file is not worth remembering, if it is not.
+/// Why a file is not worth indexing, if it is not.
 fn generated(text: &str) -> Option<&'static str> {
     let head = &text.as_bytes()[..text.len().min(HEAD)];
     let has = |mark: &str| head.windows(mark.len()).any(|bytes| bytes.eq_ignore_ascii_case(mark.as_bytes()));
     if has("@generated") || has("automatically generated") {
-        return Some("it says that it is generated");
+        return Some("it is marked as generated");
     }
     let n_lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (text.len() >= LEAST_BYTES && text.len() / n_lines > MOST_LINE_BYTES).then_some("its lines are too long for a hand")
+    (text.len() >= LEAST_BYTES && text.len() / n_lines > MOST_LINE_BYTES)
+        .then_some("its lines are too long to be written by hand")
 }
 
 impl Stream {
@@ -109,7 +110,7 @@ impl Stream {
         bytes
     }
 
-    /// The stream in `bytes`, if it is the one of `key` and whole.
+    /// The stream in `bytes`, if it is that of `key` and intact.
     pub(super) fn from_bytes(bytes: &[u8], key: &Hash) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEADER - HASH)?;
         let (hash, body) = rest.split_at_checked(HASH)?;

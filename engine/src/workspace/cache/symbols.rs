@@ -1,4 +1,4 @@
-//! What the packages' types have, one file per package folder: stamp, hash of the rest, records.
+//! The symbols of packages, one file per package folder: stamp, hash of the rest, records.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::symbols::{Records, Symbols, extract_each};
 use crate::workspace::sources::Package;
 use crate::{Cancel, Cancelled};
 
-/// Changes with what is recorded.
+/// Changes with the records.
 const VERSION: &[u8] = b"symbols 1";
 
 impl Cache {
-    /// What is public in some packages: from the cache, or read now. Whatever goes wrong on the disk is an event. The
-    /// tokenizer is not asked.
+    /// The public symbols of some packages: from the cache, or read now. Whatever goes wrong on the disk is an event.
+    /// The tokenizer is not used.
     pub fn symbols(&self, request: &Request<'_>, tell: &mut dyn FnMut(Event)) -> Result<Symbols, Cancelled> {
         let found = Mutex::new(Vec::with_capacity(request.packages.len()));
         let failures = Mutex::new(Vec::new());
@@ -82,7 +82,7 @@ fn to_bytes(records: &Records, stamp: &Hash) -> Vec<u8> {
     [stamp, &hash.as_bytes()[..], records.as_str().as_bytes()].concat()
 }
 
-/// The records in `bytes`, if they are those of a package that looked like `stamp`, and whole.
+/// The records in `bytes`, if they are those of a package with this stamp, and intact.
 fn from_bytes(bytes: &[u8], stamp: &Hash) -> Option<Records> {
     let (head, body) = bytes.split_at_checked(2 * HASH)?;
     let is_whole = head.strip_prefix(stamp)? == blake3::hash(body).as_bytes();

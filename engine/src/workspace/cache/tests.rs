@@ -6,7 +6,7 @@ use crate::memory::{Lookup, Memory, Tier};
 use crate::symbols::CursorSymbols;
 use crate::text::tokenizer::tests::sample;
 
-/// Packages in a folder, and a cache beside them.
+/// Packages in a folder, and a cache next to them.
 struct World {
     folder: tempfile::TempDir,
     packages: Vec<Package>,
@@ -182,9 +182,9 @@ fn whatever_byte_is_flipped_or_cut_off_the_index_is_made_anew() {
     for damaged in flipped.chain(cut).chain([longer]) {
         fs::write(&index, &damaged).expect("a file");
         let (library, events) = world.library();
-        assert!(matches!(events.as_slice(), [Event::Damaged { .. }]), "it is told once: {events:?}");
+        assert!(matches!(events.as_slice(), [Event::Damaged { .. }]), "it is reported once: {events:?}");
         assert_eq!(world.after(&library, "count_lines(text: &str) -> usize {\n    text"), expected);
-        assert_eq!(fs::read(&index).expect("it was written anew"), whole);
+        assert_eq!(fs::read(&index).expect("it was rebuilt"), whole);
     }
 }
 
@@ -204,10 +204,10 @@ fn a_damaged_stream_or_stamp_is_made_anew() {
                 fs::remove_file(&index).expect("it was there");
                 let (_, events) = world.library();
                 assert!(events.iter().all(|event| matches!(event, Event::Damaged { .. })), "{events:?}");
-                assert_eq!(fs::read(&index).expect("it was written anew"), whole);
+                assert_eq!(fs::read(&index).expect("it was rebuilt"), whole);
             }
         }
-        assert_eq!(fs::read(&path).expect("it was written anew"), good);
+        assert_eq!(fs::read(&path).expect("it was rebuilt"), good);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files that are there whole or not at all, also after a power cut: written beside their place, synced,
-//! renamed, and the folder synced. A failed sync is an error, since the data may be lost.
+//! Files that exist whole or not at all, even after a power cut: written under a temporary name, synced, renamed, and
+//! the folder synced. A failed sync is an error, since the data may be lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
-/// Writes a file by `write`, replacing one that is there; on any error that one stays as it was. Folders that
-/// are missing are made. What `write` returns is handed on.
+/// Writes a file by `write`, replacing an existing one; on any error that one stays as it was. Missing folders are
+/// made. Returns what `write` returns.
 pub fn write_durably<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
@@ -34,7 +34,7 @@ pub fn write_durably<T, E: From<io::Error>>(
     Ok(answer)
 }
 
-/// Writes a file that only its owner can read, unless there is one. Returns whether it was written.
+/// Writes a file that only its owner can read, unless the file exists. Returns whether it was written.
 pub(super) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
@@ -66,7 +66,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a rename last. Windows has no such call, and needs none.
+/// Makes a rename durable. Windows has no such call, and needs none.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -68,7 +68,7 @@ pub(super) fn read_marks(text: &str, trust: &mut Trust) -> Result<(), String> {
     Ok(())
 }
 
-/// `trust.toml`.
+/// The text of `trust.toml`.
 pub(super) fn keys_text(trust: &Trust) -> String {
     let trusted =
         trust.keys.iter().map(|TrustedKey { key, name }| Trusted { name: name.clone(), key: key.to_base64() });
@@ -78,7 +78,7 @@ pub(super) fn keys_text(trust: &Trust) -> String {
     format!("# Whose checkpoints nanochat opens, and whose never; written by `cargo nanochat key`.\n\n{text}")
 }
 
-/// `marks.toml`.
+/// The text of `marks.toml`.
 pub(super) fn marks_text(trust: &Trust) -> String {
     let marks = trust.marks.iter().map(|((key, model_id), version)| Mark {
         key: *key,
@@ -94,7 +94,7 @@ fn parse_key(line: &str) -> Result<PublicKey, String> {
     line.parse().map_err(|error| format!("`{}`: {error}", line.escape_debug()))
 }
 
-/// toml's own display draws the place on several lines.
+/// The message of an error without its position, which toml draws on several lines.
 fn one_line(error: toml::de::Error) -> String {
     error.message().replace('\n', " ")
 }

@@ -61,7 +61,7 @@ fn a_workspace_is_trusted_once_the_user_says_so_and_no_other_with_it() {
     assert!(!trusts(&roots[0]));
     store.trust_workspace(&roots[0]).expect("the folder is ours");
     assert!(trusts(&roots[0]) && trusts(&roots[0].join("../app")) && !trusts(&roots[1]));
-    // A record that another path's hash fell on says nothing of this one.
+    // A record of another path with the same hash does not count for this one.
     let place = |root: &Path| store.checkpoint_path(root).with_file_name("trusted");
     fs::create_dir_all(place(&roots[1]).parent().expect("a folder")).expect("the folder is ours");
     fs::copy(place(&roots[0]), place(&roots[1])).expect("a copy");

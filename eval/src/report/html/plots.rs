@@ -12,7 +12,7 @@ const LINE: f64 = 17.0;
 /// Room for names at the left, and at the right end of a plot.
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 40.0;
-/// Of the square-ish plots, which stand two in a row.
+/// Size of the nearly square plots, two in a row.
 const PANEL: (f64, f64) = (420.0, 330.0);
 
 /// Which style a system has, everywhere on the page.
@@ -20,7 +20,7 @@ pub(super) fn style(report: &Report, system: &str) -> usize {
     shown(report).iter().position(|name| *name == system).unwrap_or(0)
 }
 
-/// Systems that plots show, the product first. The two ends of the scale would only be its ends.
+/// Systems that plots show, the product first. The controls are left out: they would only mark the ends of the scale.
 pub(super) fn shown(report: &Report) -> Vec<&str> {
     let mut names: Vec<&str> = report.names().filter(|name| !["truth", "empty"].contains(name)).collect();
     names.sort_by_key(|name| *name != PRODUCT); // stable
@@ -54,11 +54,11 @@ pub(super) fn by_kind(report: &Report) -> String {
         }
     }
     let title = "Compile success by kind of hole";
-    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "answers that compile, %");
+    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "completions that compile, %");
     svg.finish(
         "by-kind",
         title,
-        "For each kind of hole, each system's share of answers that compile, with its interval.",
+        "For each kind of hole, each system's share of completions that compile, with its interval.",
     )
 }
 
@@ -111,11 +111,11 @@ pub(super) fn before_after(report: &Report, before: &str, after: &str) -> String
         svg.mark(style(report, before), (x.at(from), y), &format!("{before}: {}", percents(&a.compile_success)));
         svg.mark(style(report, after), (x.at(to), y), &format!("{after}: {}", percents(&b.compile_success)));
     }
-    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "answers that compile, %");
+    svg.text("label", ((LEFT + WIDTH - RIGHT) / 2.0, height - 2.0), Anchor::Middle, "completions that compile, %");
     svg.finish("before-after", "Before and after", "Compile success by kind of hole, before and after training.")
 }
 
-/// Share of answers that compile, where only the surest are given.
+/// Share of completions that compile, if only the most confident are shown.
 pub(super) fn coverage(report: &Report, curves: &[Coverage]) -> String {
     let mut svg = Svg::new(PANEL.0, PANEL.1);
     let (x, y) = panel(&mut svg, "holes that are answered, %", "of these compile, %");
@@ -132,19 +132,19 @@ pub(super) fn coverage(report: &Report, curves: &[Coverage]) -> String {
             );
         }
         svg.path(&stroke(style), &at(|value| value.value), &curve.system);
-        for (point, place) in curve.points.iter().zip(at(|value| value.value)) {
+        for (point, position) in curve.points.iter().zip(at(|value| value.value)) {
             let (share, compiles) = (100.0 * point.coverage, percents(&point.compile_success));
-            svg.mark(style, place, &format!("{}: {share:.0} % answered, {compiles} compile", curve.system));
+            svg.mark(style, position, &format!("{}: {share:.0} % answered, {compiles} compile", curve.system));
         }
     }
     svg.finish(
         "coverage",
         "Precision at coverage",
-        "The fewer holes are answered, the surest first, the more of the answers compile.",
+        "If only the most confident completions are shown, fewer holes are filled and more of the completions compile.",
     )
 }
 
-/// Stated confidence against what came of it.
+/// Reliability diagram: stated confidence against the share that is right.
 pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
     let mut svg = Svg::new(PANEL.0, PANEL.1);
     let (x, y) = panel(&mut svg, "stated confidence, %", "right, %");
@@ -155,17 +155,18 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
             (false, (|bin| bin.compile_success) as fn(&crate::report::ReliabilityBin) -> Value),
             (true, |bin| bin.exact_match),
         ] {
-            let places: Vec<_> = curve.bins.iter().map(|bin| (x.at(bin.confidence), y.at(value(bin).value))).collect();
+            let positions: Vec<_> =
+                curve.bins.iter().map(|bin| (x.at(bin.confidence), y.at(value(bin).value))).collect();
             let what = if is_exact { "exact" } else { "compiles" };
             let class = if is_exact { format!("line s{} faint", style % super::svg::N_STYLES) } else { stroke(style) };
-            svg.path(&class, &places, &format!("{}, {what}", curve.system));
-            for (bin, place) in curve.bins.iter().zip(places) {
+            svg.path(&class, &positions, &format!("{}, {what}", curve.system));
+            for (bin, position) in curve.bins.iter().zip(positions) {
                 let value = value(bin);
                 if !is_exact {
                     svg.line(
                         &format!("whisker s{}", style % super::svg::N_STYLES),
-                        (place.0, y.at(value.low)),
-                        (place.0, y.at(value.high)),
+                        (position.0, y.at(value.low)),
+                        (position.0, y.at(value.high)),
                     );
                     let label = format!(
                         "{}: stated {:.0} %, {} compile",
@@ -173,7 +174,7 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
                         100.0 * bin.confidence,
                         percents(&value)
                     );
-                    svg.mark(style, place, &label);
+                    svg.mark(style, position, &label);
                 }
             }
         }
@@ -181,7 +182,7 @@ pub(super) fn reliability(report: &Report, curves: &[Reliability]) -> String {
     svg.finish("reliability", "Reliability", "Confidence that systems state, against the share that compiles and that is exact; on the diagonal they are right as often as they say.")
 }
 
-/// Share of answers that have come after so many milliseconds.
+/// Cumulative share of completions by latency.
 pub(super) fn latency(report: &Report, curves: &[&LatencyCurve]) -> String {
     let mut svg = Svg::new(WIDTH, 300.0);
     let all = || curves.iter().flat_map(|curve| curve.ms.iter().copied()).filter(|ms| *ms > 0.0);
@@ -209,12 +210,12 @@ pub(super) fn latency(report: &Report, curves: &[&LatencyCurve]) -> String {
             svg.mark(style(report, &curve.system), *middle, &label);
         }
     }
-    svg.text("label", ((60.0 + WIDTH - RIGHT) / 2.0, 290.0), Anchor::Middle, "time until the answer");
-    svg.upright((14.0, 130.0), "answers that have come, %");
+    svg.text("label", ((60.0 + WIDTH - RIGHT) / 2.0, 290.0), Anchor::Middle, "time until the completion");
+    svg.upright((14.0, 130.0), "completions that have arrived, %");
     svg.finish(
         "latency",
         "Latency",
-        "Cumulative share of answers by the time they took, on a logarithmic scale; marks stand at medians.",
+        "Cumulative share of completions by the time they took, on a logarithmic scale; marks are at the medians.",
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// A drawing that grows.
+/// A drawing to which shapes are added.
 #[derive(Debug)]
 pub(super) struct Svg {
     width: f64,
@@ -10,7 +10,7 @@ pub(super) struct Svg {
     body: String,
 }
 
-/// Where a figure lies on the drawing.
+/// Maps figures to pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     pub(super) domain: (f64, f64),
@@ -18,7 +18,7 @@ pub(super) struct Axis {
     pub(super) is_log: bool,
 }
 
-/// Which side of its place a text is on.
+/// How a text is aligned to its position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -44,7 +44,7 @@ impl Svg {
         let _ = write!(self.body, r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#);
     }
 
-    /// A line through points; `label` is what a pointer over it tells.
+    /// A line through points; `label` is its tooltip.
     pub(super) fn path(&mut self, class: &str, points: &[(f64, f64)], label: &str) {
         let steps: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let label = escaped(label);
@@ -55,13 +55,13 @@ impl Svg {
         );
     }
 
-    /// What lies between the two lines.
+    /// Fills the area between two lines.
     pub(super) fn band(&mut self, class: &str, low: &[(f64, f64)], high: &[(f64, f64)]) {
         let points = low.iter().chain(high.iter().rev()).map(|(x, y)| format!("{x:.1},{y:.1}"));
         let _ = write!(self.body, r#"<polygon class="{class}" points="{}"/>"#, points.collect::<Vec<_>>().join(" "));
     }
 
-    /// A mark whose shape goes with its colour, for those who cannot tell colours apart.
+    /// A mark whose shape goes with its colour, for readers who do not distinguish colours.
     pub(super) fn mark(&mut self, style: usize, (x, y): (f64, f64), label: &str) {
         let shape = match style % 4 {
             0 => format!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="4.2""#),
@@ -85,7 +85,7 @@ impl Svg {
             write!(self.body, r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#);
     }
 
-    /// A text along an axis that goes up.
+    /// A text along a vertical axis.
     pub(super) fn upright(&mut self, (x, y): (f64, f64), text: &str) {
         let text = escaped(text);
         let _ = write!(
@@ -94,7 +94,7 @@ impl Svg {
         );
     }
 
-    /// The element. Title and description are read out in place of the drawing.
+    /// The SVG element. A screen reader reads title and description in place of the drawing.
     pub(super) fn finish(self, id: &str, title: &str, description: &str) -> String {
         let Self { width, height, body } = self;
         format!(
@@ -108,7 +108,7 @@ impl Svg {
 /// Styles that the page defines.
 pub(super) const N_STYLES: usize = 8;
 
-/// Text as it stands in HTML and in attributes.
+/// Escapes text for HTML and attributes.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

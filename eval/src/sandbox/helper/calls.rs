@@ -55,7 +55,7 @@ pub(super) fn refuse() -> Result<(), String> {
     let arch = step("architecture", TargetArch::try_from(std::env::consts::ARCH))?;
     let rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.into_iter().map(|call| (call, Vec::new())).collect();
     install(rules, libc::EPERM, arch)?;
-    // The arguments of clone3 lie in memory, where no filter looks; told that there is none, libc takes clone.
+    // The arguments of clone3 are in memory, which filters cannot read; if clone3 is missing, libc uses clone.
     install(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS, arch)?;
     let flags = [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWPID, libc::CLONE_NEWNET, libc::CLONE_NEWIPC];
     let mut namespaces = Vec::new();

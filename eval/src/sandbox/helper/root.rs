@@ -63,7 +63,7 @@ fn memory(at: &Path, bytes: u64, mode: &str) -> Result<(), String> {
     step("tmpfs", mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str())))
 }
 
-/// The same place under the new root.
+/// The same path under the new root.
 fn placed(root: &Path, path: &Path) -> PathBuf {
     root.join(path.components().filter(|part| matches!(part, Component::Normal(_))).collect::<PathBuf>())
 }

@@ -1,4 +1,4 @@
-//! A command behind the helper, and what the helper says of it.
+//! A command that the helper starts, and the helper's status messages.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::sandbox::output::Stream;
 use crate::sandbox::policy::{Access, MARK, Policy, Status};
 use crate::sandbox::{Sandbox, SandboxError, helper_program, live};
 
-/// The helper with its orders, or the command itself where no layer is on.
+/// The helper with its policy, or the command itself if no layer is on.
 pub(super) struct Confined {
     pub(super) command: Command,
     status: Option<PipeReader>,
@@ -36,7 +36,7 @@ impl Confined {
         Ok(Self { command, status: Some(reader) })
     }
 
-    /// Once it runs: its writing end is the child's alone.
+    /// Call it once the child runs: only the child then holds the writing end of the pipe.
     pub(super) fn started(self) -> Started {
         drop(self.command);
         Started(self.status.map(|reader| Stream::of(Some(reader))))
@@ -46,7 +46,7 @@ impl Confined {
 pub(super) struct Started(Option<Stream>);
 
 impl Started {
-    /// Whether the command was started at all. One that was killed need not have been.
+    /// Whether the command was started at all. One that was killed may not have been.
     pub(super) fn check(&self, give_up: Instant, is_killed: bool) -> Result<(), Unstarted> {
         let Some(stream) = &self.0 else { return Ok(()) };
         let mut is_confined = is_killed;
@@ -66,7 +66,7 @@ impl Started {
     }
 }
 
-/// What the helper says when it has nothing to run.
+/// Runs the helper without a command and returns its status messages.
 pub(in crate::sandbox) fn ask(helper: &Path, policy: &Policy, timeout: Duration) -> io::Result<Vec<Status>> {
     let (mut command, reader) = start_of(helper, policy)?;
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -1,4 +1,4 @@
-//! A command by itself, where no helper is to be had.
+//! A command without a helper, for systems that have none.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::{Invocation, Unstarted};
 use crate::sandbox::policy::Access;
 use crate::sandbox::{Sandbox, SandboxError};
 
-/// The command itself.
+/// The unconfined command.
 pub(super) struct Confined {
     pub(super) command: Command,
 }

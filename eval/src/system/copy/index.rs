@@ -1,30 +1,30 @@
-//! The longest match of a text's end within many files, as a full scan would find it.
+//! Finds where the longest suffix of a text occurs in many files, with the same result as a full scan.
 //!
 //! ```text
-//! key(place) = hash of (the spaces before it, the 6 bytes before those)
-//! order      = places by key; longest: look at the places with the cursor's key, or scan where there is none
+//! key(position) = hash of (the spaces before it, the 6 bytes before those)
+//! order         = positions by key; longest: look at the positions with the cursor's key, or scan where there is none
 //! ```
 //!
-//! A match that reaches over the cursor's key is at a place with the same key, so none is missed. Spaces are part of the
-//! key however many there are: after an indentation any fixed number of bytes would be the same at most places.
+//! A match that is longer than the cursor's key is at a position with the same key, so none is missed. All spaces are
+//! part of the key: after an indentation any fixed number of bytes would be the same at most positions.
 
 use std::ops::Range;
 
 /// Bytes of a key before its spaces.
 const N_BYTES: usize = 6;
-/// Between files; no byte of UTF-8.
+/// Separates files; not a byte of UTF-8.
 const END: u8 = 0xff;
-/// Keys are told apart by as many bits as count the bytes, within these: a table of 16 MiB at most.
+/// Bits of a key, as many as the number of bytes has, within this range: a table of 16 MiB at most.
 const KEY_BITS: std::ops::RangeInclusive<u32> = 8..=22;
 
-/// Files, searchable by what stands before a place.
+/// An index of files by the text before each position.
 #[derive(Debug, Default)]
 pub(super) struct MatchIndex {
     /// Each file after an `END`, by name; an `END` at the end.
     bytes: Vec<u8>,
     files: Vec<(String, Range<usize>)>,
     key_bits: u32,
-    /// Where the places of each key begin in `order`.
+    /// Start of each key's positions in `order`.
     starts: Vec<u32>,
     order: Vec<u32>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Match {
 }
 
 impl MatchIndex {
-    /// Of files in any order; of a name that occurs twice, both.
+    /// Indexes files in any order. A name may occur twice.
     pub(super) fn new<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut files: Vec<(&str, &str)> = files.collect();
         files.sort_unstable();
@@ -54,7 +54,7 @@ impl MatchIndex {
         index
     }
 
-    /// Counting sort: places keep their order within a key.
+    /// Counting sort: positions keep their order within a key.
     fn sort(&mut self) {
         let mut starts = vec![0u32; (1 << self.key_bits) + 1];
         self.each_key(|key, _| starts[key + 1] += 1);
@@ -63,21 +63,21 @@ impl MatchIndex {
         }
         let mut next = starts.clone();
         let mut order = vec![0; *starts.last().expect("there is one more than keys") as usize];
-        self.each_key(|key, place| {
-            order[next[key] as usize] = place as u32;
+        self.each_key(|key, position| {
+            order[next[key] as usize] = position as u32;
             next[key] += 1;
         });
         (self.starts, self.order) = (starts, order);
     }
 
-    /// The places that have a key and something after them.
+    /// Calls `each` with every position that has a key and text after it.
     fn each_key(&self, mut each: impl FnMut(usize, usize)) {
         for (_, file) in &self.files {
             let mut n_spaces = 0;
-            for place in file.start + 1..file.end {
-                n_spaces = if self.bytes[place - 1] == b' ' { n_spaces + 1 } else { 0 };
-                if let Some(key) = self.key(&self.bytes[file.start..place], n_spaces) {
-                    each(key, place);
+            for position in file.start + 1..file.end {
+                n_spaces = if self.bytes[position - 1] == b' ' { n_spaces + 1 } else { 0 };
+                if let Some(key) = self.key(&self.bytes[file.start..position], n_spaces) {
+                    each(key, position);
                 }
             }
         }
@@ -88,40 +88,40 @@ impl MatchIndex {
     pub(super) fn longest(&self, context: &[u8], hidden: &str) -> Option<(usize, &str)> {
         let n_spaces = context.iter().rev().take_while(|byte| **byte == b' ').count();
         let with_key = self.key(context, n_spaces).and_then(|key| {
-            let places = &self.order[self.starts[key] as usize..self.starts[key + 1] as usize];
+            let positions = &self.order[self.starts[key] as usize..self.starts[key + 1] as usize];
             // A hash that is the same by chance is a shorter match than the key.
-            let found = self.best(context, hidden, places.iter().map(|place| *place as usize));
+            let found = self.best(context, hidden, positions.iter().map(|position| *position as usize));
             found.filter(|(found, _)| found.len >= n_spaces + N_BYTES)
         });
         let (found, file) = with_key.or_else(|| {
             let last = *context.last()?;
             let all = self.files.iter().flat_map(|(_, file)| file.start + 1..file.end);
-            self.best(context, hidden, all.filter(|place| self.bytes[place - 1] == last))
+            self.best(context, hidden, all.filter(|position| self.bytes[position - 1] == last))
         })?;
         let following = std::str::from_utf8(&self.bytes[found.end..self.files[file].1.end]);
         Some((found.len, following.expect("files are text, and matches end between characters")))
     }
 
-    /// The best of these places, which rise, and its file.
-    fn best(&self, context: &[u8], hidden: &str, places: impl Iterator<Item = usize>) -> Option<(Match, usize)> {
+    /// The best of these positions, which ascend, and its file.
+    fn best(&self, context: &[u8], hidden: &str, positions: impl Iterator<Item = usize>) -> Option<(Match, usize)> {
         let mut best: Option<(Match, usize)> = None;
         let mut file_idx = 0;
-        for place in places {
-            let len = common_end(&self.bytes[..place], context);
+        for position in positions {
+            let len = common_end(&self.bytes[..position], context);
             let best_len = best.map_or(0, |(best, _)| best.len);
-            if len == 0 || len < best_len || self.bytes[place] & 0xc0 == 0x80 {
+            if len == 0 || len < best_len || self.bytes[position] & 0xc0 == 0x80 {
                 continue;
             }
-            file_idx += self.files[file_idx..].partition_point(|(_, file)| file.end <= place);
+            file_idx += self.files[file_idx..].partition_point(|(_, file)| file.end <= position);
             let is_later_of_best = best.is_some_and(|(_, best_file)| best_file == file_idx);
             if (len > best_len || is_later_of_best) && self.files[file_idx].0 != hidden {
-                best = Some((Match { len, end: place }, file_idx));
+                best = Some((Match { len, end: position }, file_idx));
             }
         }
         best
     }
 
-    /// Of a text that ends in `n_spaces` spaces; `None` if it is too short, or nothing is known.
+    /// Key of a text that ends in `n_spaces` spaces; `None` if it is too short, or the index is empty.
     fn key(&self, text: &[u8], n_spaces: usize) -> Option<usize> {
         let before = text.len().checked_sub(n_spaces)?;
         let bytes = text.get(before.checked_sub(N_BYTES)?..before).filter(|_| self.key_bits > 0)?;
@@ -136,7 +136,7 @@ pub(super) fn longest_in(text: &str, context: &[u8]) -> Match {
     let bytes = text.as_bytes();
     let mut best = Match::default();
     for end in 1..bytes.len() {
-        // One byte tells most places apart.
+        // One byte rules out most positions.
         if bytes[end - 1] != last || !text.is_char_boundary(end) {
             continue;
         }
@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Looks at every place of every file.
+    /// Scans every position of every file.
     fn slow<'a>(files: &[(&str, &'a str)], context: &str, hidden: &str) -> Option<(usize, &'a str)> {
         let mut sorted = files.to_vec();
         sorted.sort_unstable();

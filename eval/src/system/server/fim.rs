@@ -1,15 +1,15 @@
-//! How models of each family are asked for what is missing: their special tokens, in their order.
+//! Fill-in-the-middle prompts of each model family: special tokens and their order.
 
-/// How a server is asked.
+/// Format of the prompt that a server gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fim {
-    /// Qwen2.5-Coder, Qwen3-Coder.
+    /// Tokens of Qwen2.5-Coder and Qwen3-Coder.
     Qwen,
-    /// StarCoder, StarCoder2.
+    /// Tokens of StarCoder and StarCoder2.
     StarCoder,
-    /// CodeGemma.
+    /// Tokens of CodeGemma.
     CodeGemma,
-    /// DeepSeek-Coder and its V2.
+    /// Tokens of DeepSeek-Coder and its V2.
     DeepSeek,
     /// llama.cpp's `/infill`, which takes the tokens from the model file.
     Infill,
@@ -21,12 +21,12 @@ pub(super) struct Template {
     pub(super) prefix: &'static str,
     pub(super) suffix: &'static str,
     pub(super) middle: &'static str,
-    /// Tokens after which nothing belongs to the answer, besides the three above.
+    /// Tokens that end a completion, in addition to the three above.
     pub(super) ends: &'static [&'static str],
 }
 
 /// Qwen2.5-Coder Technical Report (2024), table 1 and section 3.1; the README of QwenLM/Qwen2.5-Coder, “Fill in the
-/// middle with Qwen2.5-Coder”, lists the tokens that end an answer.
+/// middle with Qwen2.5-Coder”, lists the tokens that end a completion.
 const QWEN: Template = Template {
     prefix: "<|fim_prefix|>",
     suffix: "<|fim_suffix|>",
@@ -61,10 +61,10 @@ const DEEPSEEK: Template = Template {
 };
 
 impl Fim {
-    /// All of them.
+    /// All formats, in the order of the help text.
     pub const ALL: [Self; 5] = [Self::Qwen, Self::StarCoder, Self::CodeGemma, Self::DeepSeek, Self::Infill];
 
-    /// As the command line has it.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Qwen => "qwen",
@@ -75,7 +75,7 @@ impl Fim {
         }
     }
 
-    /// The family that a model's name or path tells.
+    /// The family, recognized from a model's name or path.
     pub(super) fn of_model(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
         let families = [
@@ -87,7 +87,7 @@ impl Fim {
         families.into_iter().find(|(family, _)| name.contains(family)).map(|(_, fim)| fim)
     }
 
-    /// `None` for `/infill`.
+    /// The special tokens; `None` for `/infill`, where the server knows them.
     pub(super) fn template(self) -> Option<Template> {
         match self {
             Self::Qwen => Some(QWEN),
@@ -104,7 +104,7 @@ impl Template {
         [self.prefix, prefix, self.suffix, suffix, self.middle].concat()
     }
 
-    /// Everything that ends an answer.
+    /// All tokens that end a completion.
     pub(super) fn stops(&self) -> impl Iterator<Item = &'static str> {
         self.ends.iter().copied().chain([self.prefix, self.suffix, self.middle])
     }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn families_are_told_by_name() {
+    fn families_are_recognized_by_name() {
         for (name, fim) in [
             ("Qwen/Qwen2.5-Coder-0.5B", Some(Fim::Qwen)),
             ("qwen2.5-coder:0.5b-base-q8_0", Some(Fim::Qwen)),

@@ -14,7 +14,7 @@ use super::ServerError;
 const WAITS_MS: [u64; 3] = [100, 400, 1600];
 /// A completion is a few kilobytes.
 const MAX_BODY_BYTES: u64 = 8 << 20;
-/// Most characters of a server's own words in an error.
+/// Most characters of a server's message in an error.
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// A server that was named on the command line.
@@ -39,10 +39,10 @@ impl Http {
     pub(super) fn new(url: &str, timeout: Duration, allow_remote: bool) -> Result<Self, ServerError> {
         let bad = |why| ServerError::Url { url: url.to_owned(), why };
         if url.starts_with("https://") {
-            return Err(bad("TLS is not spoken here; name a plain http server of this machine"));
+            return Err(bad("TLS is not supported; name a plain http server on this machine"));
         }
         if !url.starts_with("http://") {
-            return Err(bad("it does not begin with http://"));
+            return Err(bad("it does not start with http://"));
         }
         let uri: Uri = url.parse().map_err(|_| bad("it is no address"))?;
         let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
@@ -70,7 +70,7 @@ impl Http {
         Ok(Self { agent: config.into(), base, timeout })
     }
 
-    /// Where it is.
+    /// Address of the server.
     pub(super) fn url(&self) -> &str {
         &self.base
     }
@@ -128,7 +128,7 @@ impl Http {
 }
 
 impl Reply {
-    /// The body of a success; else what the server says is wrong.
+    /// The body of a successful response, otherwise the server's error.
     pub(super) fn json(self, http: &Http, path: &str) -> Result<Json, ServerError> {
         let (url, path) = (http.url().to_owned(), path.to_owned());
         match (self.status, self.body) {

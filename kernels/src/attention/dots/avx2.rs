@@ -1,9 +1,8 @@
 //! AVX2: `vpmaddubsw` and `vpmaddwd`.
 //!
-//! Numeric hazard (`vpmaddubsw` saturates at 2¹⁵): of keys and queries one side is made unsigned by moving its sign
-//! to the other, |q| · (±k): both are within 127, a pair within 32,258, and
-//! nothing is to be taken off for the 128 in the keys. Weights reach 255, whose pairs would not fit:
-//! there both sides are widened to 16 bits first.
+//! Numeric hazard (`vpmaddubsw` saturates at 2¹⁵): queries are made unsigned by moving their sign to the
+//! keys, |q| · (±k): both are within 127 and a pair within 32,258, and no correction is needed for the 128 in the keys.
+//! Weights reach 255, and their pairs would not fit: there both operands are widened to 16 bits first.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! AVX-512 VNNI: `vpdpbusd` takes keys and weights as the unsigned side.
+//! AVX-512 VNNI: `vpdpbusd` takes keys and weights as the unsigned operand.
 //!
 //! Numeric hazard: none. A sum is at most 255 · 127 · 64 positions, or 255 · 127 · head_dim, far below 2³¹.
 
@@ -61,7 +61,7 @@ pub(super) unsafe fn weighted<const R: usize>(values: &[i8], weights: &[[u8; POS
 /// `16 · N` features from `from`.
 ///
 /// # Safety
-/// As [`weighted`]; there are as many features.
+/// As [`weighted`]; `from + 16 · N` does not exceed the width.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 unsafe fn features<const R: usize, const N: usize>(

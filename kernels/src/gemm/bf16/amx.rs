@@ -16,7 +16,7 @@ const TILE: usize = 2 * LANES;
 
 /// What `ldtilecfg` reads: eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
-struct Shapes {
+struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -26,7 +26,7 @@ struct Shapes {
     reserved_last: [u8; 8],
 }
 
-static SHAPES: Shapes = Shapes {
+static TILE_CONFIG: TileConfig = TileConfig {
     palette: 1,
     start_row: 0,
     reserved: [0; 14],
@@ -46,14 +46,14 @@ pub(super) unsafe fn tiles(a: &[Bf16Line], block: &Block<'_>, out: &mut [f32]) {
     assert!(a.len() >= block.m.next_multiple_of(TILE) * n_lines);
     assert!(out.len() >= (block.m - 1) * block.stride + block.n.len());
     // SAFETY: the caller's promise; the shapes are 64 bytes.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
-    // Rows outside: what is added to is met in the order in which it lies, and the lhs tiles stay in L1.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const TILE_CONFIG, options(nostack, readonly)) };
+    // Rows in the outer loop: the output is visited in memory order, and the tiles of the left side stay in L1.
     for row in (0..block.m).step_by(TILE) {
         let n_rows = TILE.min(block.m - row);
         for first in block.n.clone().step_by(TILE) {
             let width = TILE.min(block.n.end - first);
             let low = block.lines(first);
-            // A panel that is missing is the one beside it: its sums are not written.
+            // A missing panel is replaced by its neighbour: those sums are not written.
             let high = if width > LANES { block.lines(first + LANES) } else { low };
             let sums = Sums {
                 lhs: a[row * n_lines..].as_ptr(),
@@ -63,8 +63,8 @@ pub(super) unsafe fn tiles(a: &[Bf16Line], block: &Block<'_>, out: &mut [f32]) {
             };
             let out = &mut out[row * block.stride + first - block.n.start..];
             if n_rows == TILE && width == TILE {
-                // SAFETY: 32 rows of 32 numbers lie in `out`, as asserted above; both sides have `n_lines` lines a row
-                // and 16 · `n_lines` lines a panel.
+                // SAFETY: `out` holds 32 rows of 32 numbers, as asserted above; both operands have `n_lines` lines a
+                // row and 16 · `n_lines` lines a panel.
                 unsafe { sums.write(out.as_mut_ptr(), block.stride) };
                 continue;
             }
@@ -93,8 +93,8 @@ struct Sums {
 
 impl Sums {
     /// # Safety
-    /// 32 rows of `n_lines` lines lie at `left`, 16 · `n_lines` lines at each of `right`, and 32 rows of 32 numbers,
-    /// `stride` apart, at `out`; `n_lines` is not 0; the tiles are configured.
+    /// `lhs` points to 32 rows of `n_lines` lines, each of `rhs` to 16 · `n_lines` lines, and `out` to 32 rows of 32
+    /// numbers, `stride` apart; `n_lines` is not 0; the tiles are configured.
     unsafe fn write(&self, out: *mut f32, stride: usize) {
         let left_stride = self.n_lines * size_of::<Bf16Line>();
         let out_stride = stride * size_of::<f32>();

@@ -14,7 +14,7 @@ const ROWS: usize = 12;
 pub(super) fn tiles(a: &[Bf16Line], block: &Block<'_>, out: &mut [f32]) {
     for first in block.n.clone().step_by(2 * LANES) {
         let low = block.lines(first);
-        // A panel that is missing is the one beside it: its sums are not written.
+        // A missing panel is replaced by its neighbour: those sums are not written.
         let high = if first + LANES < block.n.end { block.lines(first + LANES) } else { low };
         for row in (0..block.m).step_by(ROWS) {
             tile(a, row, [low, high], block, first, out);
@@ -25,10 +25,10 @@ pub(super) fn tiles(a: &[Bf16Line], block: &Block<'_>, out: &mut [f32]) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn tile(a: &[Bf16Line], first_row: usize, panels: [&[Bf16Line]; 2], block: &Block<'_>, first: usize, out: &mut [f32]) {
     let n_lines = block.n_lines();
-    // The left side is padded to tiles of another height: the last one begins earlier and writes its last rows only.
+    // The left side is padded to tiles of another height: the last one starts earlier and writes its last rows only.
     let start = first_row.min(a.len() / n_lines - ROWS);
     if matches!(block.write, Write::Add) {
-        // What is added to comes from far away, and is wanted at once when the sums are made.
+        // The output to add to is far away in memory, and needed at once when the sums are ready.
         for r in 0..ROWS.min(block.m - first_row) {
             let at = out.as_ptr().wrapping_add((first_row + r) * block.stride + first - block.n.start);
             _mm_prefetch::<_MM_HINT_T0>(at.cast());
@@ -59,17 +59,17 @@ fn tile(a: &[Bf16Line], first_row: usize, panels: [&[Bf16Line]; 2], block: &Bloc
     }
 }
 
-/// Of rows that lie one after the other, each with as many pairs as a panel has lines.
+/// The sums of consecutive rows, each with as many pairs as a panel has lines.
 ///
-/// By pointers that count up: with a check or an address of its own for each row, the sums are moved about and saved,
-/// and a Zen 4 makes half as much.
+/// By incremented pointers: with a check or an address of its own for each row, the compiler spills the sums, and a
+/// Zen 4 reaches half the speed.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn sums(rows: &[Bf16Line], panels: [&[Bf16Line]; 2]) -> [[__m512; 2]; ROWS] {
     let n_pairs = panels[0].len();
     assert_eq!((panels[1].len(), rows.len() * LANES), (n_pairs, ROWS * n_pairs));
     let row_bytes = 4 * n_pairs;
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-    // SAFETY: `at` stays within the pairs of a panel, and with it within those of a row, 4 bytes each; all lines lie
+    // SAFETY: `at` stays within the pairs of a panel, and with it within those of a row, 4 bytes each; all lines are
     // on boundaries of 64 bytes.
     unsafe {
         let fours: [*const u8; ROWS / 4] = std::array::from_fn(|i| rows.as_ptr().cast::<u8>().add(4 * i * row_bytes));

@@ -12,7 +12,7 @@ fn rounded(x: f32) -> f64 {
 }
 
 #[test]
-fn rounding_is_to_nearest_even_and_keeps_what_is_no_number() {
+fn rounding_is_to_nearest_even_and_keeps_nan() {
     for (x, expected) in [(0x3F80_8000, 0x3F80), (0x3F81_8000, 0x3F82), (0x3F80_8001, 0x3F81), (0xFF80_0000, 0xFF80)] {
         assert_eq!(rounded_bits(f32::from_bits(x)), expected, "{x:x}");
     }
@@ -56,7 +56,7 @@ fn every_unit_sums_within_the_rounding_of_f32_at_awkward_shapes() {
 }
 
 #[test]
-fn whole_numbers_are_exact_in_a_part_and_their_surroundings_stay() {
+fn whole_numbers_are_exact_in_a_part_and_the_rest_of_the_output_is_untouched() {
     let (m, k, n) = (37, 290, 70);
     let whole =
         |n: usize, seed: usize| -> Vec<f32> { (0..n).map(|i| ((i * 31 + seed * 7) % 255) as f32 - 127.0).collect() };

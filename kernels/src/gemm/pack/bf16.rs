@@ -1,8 +1,7 @@
-//! Numbers rounded to bf16, in lines of 64 bytes.
+//! Numbers rounded to bf16, in lines of 64 bytes: pairs of k next to each other, as the instructions take them.
 //!
 //! ```text
-//! lhs   [rows][k/32 lines]: a line is 32 k of a row       right  [panel][k/2 lines]: a line is 2 k of 16 columns
-//! AMX: tiles of 32 × 32 sums        AVX512-BF16: tiles of 12 × 32        otherwise: plain sums
+//! left   [rows][k/32 lines]: a line is 32 k of a row       right  [panel][k/2 lines]: a line is 2 k of 16 columns
 //! ```
 
 #[cfg(target_arch = "x86_64")]
@@ -17,17 +16,17 @@ use crate::lanes::LANES;
 
 /// Columns of the left side at a time: with 32 columns of the right one, half of a 32 KB L1.
 pub(in crate::gemm) const K_BLOCK: usize = 256;
-/// Numbers in a line.
+/// bf16 numbers in a line.
 pub(in crate::gemm) const WIDTH: usize = 32;
-/// What rows of a left side are padded to.
+/// Rows of a left side are padded to a multiple of this.
 pub(in crate::gemm) const TILE_ROWS: usize = 2 * LANES;
 
-/// 32 bf16 in pairs: the low half of a place comes first.
+/// 32 bf16 in pairs: the low half of each word comes first.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::gemm) struct Bf16Line(pub(in crate::gemm) [u32; LANES]);
 
-/// Rounded half to even; what is not a number stays so.
+/// The bits of x rounded half to even; NaN stays NaN.
 #[inline(always)]
 pub(in crate::gemm) fn rounded_bits(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -36,25 +35,25 @@ pub(in crate::gemm) fn rounded_bits(x: f32) -> u32 {
     if x.is_nan() { 0x7FC0 } else { rounded }
 }
 
-/// How f32 become bf16.
+/// A way to convert f32 to bf16.
 trait ToBf16 {
-    /// 32 numbers side by side.
+    /// 32 consecutive numbers.
     fn line(values: &[f32; WIDTH]) -> Bf16Line;
 
     /// Two rows of 16, in pairs.
     fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Bf16Line;
 
-    /// Says that 16 numbers of 32 rows will be read soon.
+    /// Prefetches 16 numbers of 32 rows that are read next.
     #[inline(always)]
     fn prefetch(_rows: Strided<'_>, _first_row: usize, _first: usize) {}
 
-    /// Rows become columns.
+    /// Transposes 16 lines of 16 pairs.
     #[inline(always)]
     fn transpose(lines: &mut [Bf16Line; LANES]) {
         transpose(lines);
     }
 
-    /// The first 32 numbers, or those that there are and zeros.
+    /// The first 32 numbers, padded with zeros if there are fewer.
     #[inline(always)]
     fn row(values: &[f32]) -> Bf16Line {
         match values.first_chunk() {
@@ -68,7 +67,7 @@ trait ToBf16 {
     }
 }
 
-/// By integer arithmetic.
+/// Conversion by integer arithmetic.
 struct Portable;
 
 impl ToBf16 for Portable {
@@ -99,7 +98,7 @@ pub(in crate::gemm) fn pairs(low: &[f32; LANES], high: &[f32; LANES]) -> Bf16Lin
     Portable::pairs(low, high)
 }
 
-/// Pairs of rows change places in steps of 1, 2, 4 and 8.
+/// Transposes by exchanging between pairs of rows at distances 1, 2, 4 and 8.
 #[inline(always)]
 fn transpose(lines: &mut [Bf16Line; LANES]) {
     exchange::<1>(lines);
@@ -123,7 +122,7 @@ fn exchange<const STEP: usize>(lines: &mut [Bf16Line; LANES]) {
     }
 }
 
-/// As [`Panels::fill_columns`]: pairs lie side by side in a row of `values` already.
+/// As [`Panels::fill_columns`]: pairs are already adjacent in a row of `values`.
 pub(in crate::gemm) fn pack_panels(panels: &mut Panels, values: &[f32], stride: usize) {
     let mut lines = std::mem::take(&mut panels.lines);
     let (k, n, n_lines) = (panels.k, panels.n, panels.n_lines());
@@ -143,7 +142,7 @@ pub(in crate::gemm) fn resize(lines: &mut Vec<Bf16Line>, m: usize, k: usize) {
     lines.resize(m.next_multiple_of(TILE_ROWS) * k.div_ceil(WIDTH), Bf16Line::default());
 }
 
-/// Where in it the block that begins with column `first` does.
+/// The line at which the block of columns from `first` on starts in such a left side.
 pub(in crate::gemm) fn k_block_start(m: usize, first: usize) -> usize {
     m.next_multiple_of(TILE_ROWS) * (first / WIDTH)
 }
@@ -158,7 +157,7 @@ pub(in crate::gemm) struct ColumnRange<'a> {
 }
 
 impl ColumnRange<'_> {
-    /// Lays them out in the left side that the matrix is, and in the one that its transpose is.
+    /// Packs them into the matrix as a left side and into its transpose as a left side.
     pub(in crate::gemm) fn pack(&self, isa: Isa, as_is: &mut [Bf16Line], transposed: &mut [Bf16Line]) {
         let Self { values, stride, rows, cols, range } = self;
         let unit = Unit::best();
@@ -180,7 +179,7 @@ impl ColumnRange<'_> {
     }
 }
 
-/// Lays out a left side as it lies.
+/// Packs a row-major left side.
 pub(in crate::gemm) fn pack_rows(unit: Unit, isa: Isa, rows: Strided<'_>, out: &mut [Bf16Line]) {
     match unit {
         Unit::Portable => pack_rows_portable(isa, rows, out),
@@ -190,7 +189,7 @@ pub(in crate::gemm) fn pack_rows(unit: Unit, isa: Isa, rows: Strided<'_>, out: &
     }
 }
 
-/// Lays out a left side that is the transpose.
+/// Packs the transpose of a row-major matrix as a left side.
 pub(in crate::gemm) fn pack_transposed(unit: Unit, isa: Isa, rows: Strided<'_>, out: &mut [Bf16Line]) {
     match unit {
         Unit::Portable => pack_transposed_portable(isa, rows, out),
@@ -200,7 +199,7 @@ pub(in crate::gemm) fn pack_transposed(unit: Unit, isa: Isa, rows: Strided<'_>, 
     }
 }
 
-/// A matrix whose rows begin `stride` apart, to be laid out in lines.
+/// A matrix whose rows start `stride` apart, to be packed into lines.
 #[derive(Clone, Copy)]
 pub(in crate::gemm) struct Strided<'a> {
     pub(in crate::gemm) values: &'a [f32],
@@ -210,7 +209,7 @@ pub(in crate::gemm) struct Strided<'a> {
 }
 
 impl Strided<'_> {
-    /// `[n_rows, padded to 32][n_cols / 32]`: a left side as it lies.
+    /// `[n_rows, padded to 32][n_cols / 32]`: a row-major left side.
     #[inline(always)]
     fn lines<R: ToBf16>(self, out: &mut [Bf16Line]) {
         let n_lines = self.n_cols.div_ceil(WIDTH);
@@ -226,11 +225,11 @@ impl Strided<'_> {
         }
     }
 
-    /// `[n_cols, padded to 32][n_rows / 32]`: a left side that is the transpose.
+    /// `[n_cols, padded to 32][n_rows / 32]`: the transpose as a left side.
     #[inline(always)]
     fn columns<R: ToBf16>(self, out: &mut [Bf16Line]) {
         let n_lines = self.n_rows.div_ceil(WIDTH);
-        // 32 rows at a time, from lhs to rhs: rows lie far apart, in pages of their own.
+        // 32 rows at a time, from left to right: rows are far apart, in pages of their own.
         for line_idx in 0..n_lines {
             for (tile_idx, rows) in out.chunks_exact_mut(LANES * n_lines).enumerate() {
                 let first = tile_idx * LANES;

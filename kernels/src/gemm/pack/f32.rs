@@ -4,7 +4,11 @@ use crate::isa::compiled_per_isa;
 
 compiled_per_isa! {
     pub(in crate::gemm) fn pack_columns<V>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
-        if V::HAS_32_REGISTERS { pack_columns_by::<12>(values, stride, m, k, out) } else { pack_columns_by::<6>(values, stride, m, k, out) }
+        if V::HAS_32_REGISTERS {
+            pack_columns_by::<12>(values, stride, m, k, out);
+        } else {
+            pack_columns_by::<6>(values, stride, m, k, out);
+        }
     }
 }
 
@@ -30,7 +34,11 @@ fn pack_columns_by<const R: usize>(values: &[f32], stride: usize, m: usize, k: u
 
 compiled_per_isa! {
     pub(in crate::gemm) fn pack_rows<V>(values: &[f32], stride: usize, m: usize, k: usize, out: &mut Vec<f32>) {
-        if V::HAS_32_REGISTERS { pack_rows_by::<12>(values, stride, m, k, out) } else { pack_rows_by::<6>(values, stride, m, k, out) }
+        if V::HAS_32_REGISTERS {
+            pack_rows_by::<12>(values, stride, m, k, out);
+        } else {
+            pack_rows_by::<6>(values, stride, m, k, out);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! AVX2.
+//! AVX2: `vpmaddwd` on operands widened to 16 bits.
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,4 @@
-//! AVX-512 VNNI.
+//! AVX-512 VNNI: `vpdpbusd`, for one row or for six that share each load of the weights.
 
 use std::arch::x86_64::*;
 
@@ -9,7 +9,7 @@ use crate::output::Output;
 /// Rows of x at once: 6 × 4 accumulators leave 8 of the 32 registers for weights and x.
 const MAX_ROWS: usize = 6;
 
-/// The instruction wants one unsigned side: x + 128 is, and 128 · Σw is taken off at the end.
+/// The instruction takes one unsigned operand: x + 128 is unsigned, and 128 · Σw is subtracted at the end.
 ///
 /// # Safety
 /// The CPU has these features, and the lengths are as `multiply` in the module above checks them.
@@ -73,8 +73,8 @@ pub(super) unsafe fn several_rows(operands: &Int8Operands<'_>, out: Output) {
 unsafe fn tile<const N: usize>(operands: &Int8Operands<'_>, first: usize, out: Output) {
     let stride = operands.stride;
     let bias = _mm512_set1_epi8(-128);
-    // SAFETY: `weights` has 256 bytes for every 4 columns, and each row of x has `stride`; there are 64 sums and scales,
-    // and for each row a scale and 64 places in `out`.
+    // SAFETY: `weights` has 256 bytes for every 4 columns, and each row of x has `stride`; there are 64 sums and
+    // scales, and for each row a scale and 64 places in `out`.
     unsafe {
         let starts: [__m512i; 4] = std::array::from_fn(|quad| {
             let sums = _mm512_loadu_si512(operands.row_sums.as_ptr().add(quad * 16).cast());

@@ -1,4 +1,4 @@
-//! AVX-VNNI.
+//! AVX-VNNI: `vpdpbusd` on 32-byte registers.
 
 use std::arch::x86_64::*;
 

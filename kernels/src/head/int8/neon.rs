@@ -1,10 +1,10 @@
-//! NEON with dot operands.
+//! NEON with dot product: `sdot`.
 
 use std::arch::aarch64::*;
 
 use crate::isa::dot4;
 
-/// Both sides are signed, as the instruction wants them.
+/// `sdot` takes both operands signed, as they are.
 ///
 /// # Safety
 /// The CPU has NEON and its dot product, and the lengths are as `multiply` in the module above checks them.

@@ -1,4 +1,4 @@
-//! Plain loops.
+//! The reference loop, in portable Rust.
 
 pub(super) fn one_row(weights: &[i8], x: &[i8], out: &mut [i32; 64]) {
     out.fill(0);

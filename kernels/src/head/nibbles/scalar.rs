@@ -1,4 +1,4 @@
-//! Plain loops: what the other routines must equal.
+//! The reference loops, in portable Rust: every other routine must equal them bit for bit.
 
 use super::{Block, GROUP_COLS};
 

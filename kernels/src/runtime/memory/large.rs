@@ -1,4 +1,5 @@
-//! A file's bytes in large pages. They are read, used up and given back: on small pages, faults cost more than reading.
+//! A file's bytes in large pages. They are read, consumed and freed: on small pages, page faults cost more than
+//! reading.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,10 +11,10 @@ use super::{AlignedBytes, LARGE};
 pub struct LargeBytes(AlignedBytes);
 
 impl LargeBytes {
-    /// Reads `len` bytes, or as many as there are. Only what is read takes memory, so a length that lies costs nothing.
+    /// Reads `len` bytes, or as many as there are. Only what is read takes memory, so a false length costs nothing.
     pub fn read(from: &mut impl Read, len: usize) -> io::Result<Self> {
-        // On the heap all would be written with zeros at once: there it grows.
-        let mut bytes = AlignedBytes::alone(len).unwrap_or_else(|| AlignedBytes::zeroed(len.min(LARGE)));
+        // A heap buffer would be zeroed in full at once, so it grows instead.
+        let mut bytes = AlignedBytes::own_pages(len).unwrap_or_else(|| AlignedBytes::zeroed(len.min(LARGE)));
         let mut n_read = 0;
         while n_read < len {
             if n_read == bytes.as_slice().len() {
@@ -32,7 +33,7 @@ impl LargeBytes {
         Ok(Self(bytes))
     }
 
-    /// The bytes.
+    /// The bytes that were read.
     pub fn as_slice(&self) -> &[u8] {
         self.0.as_slice()
     }
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_bytes_come_as_were_asked_for_or_there_are() {
+    fn no_more_bytes_are_read_than_asked_for_or_available() {
         let file: Vec<u8> = (0..3 << 20).map(|i: u32| (i * 31 % 251) as u8).collect();
         for len in [0, 1, 5000, LARGE - 1, LARGE, LARGE + 1, 3 << 20, (3 << 20) + 1, 1 << 30] {
             let bytes = LargeBytes::read(&mut Slow(&file, 0), len).expect("it is only slow");
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn a_failed_read_is_an_error() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

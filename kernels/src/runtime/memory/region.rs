@@ -1,18 +1,20 @@
-//! Address space in 2 MB pages that weights share, cut off from the front.
+//! Address space in 2 MB pages that weights share, allocated from the front.
 //!
 //! ```text
-//! region  [2 MB-aligned, 32 MB or one large piece]   reserved; a page is there once it is written to
-//! piece   [4 KB-aligned]                             its pages go back when it is dropped; the region, with the last
+//! region      [2 MB-aligned, 32 MB or one large allocation]   reserved; a page takes memory once it is written to
+//! allocation  [4 KB-aligned]                                  its pages are freed when it is dropped
 //! ```
 //!
+//! A region is unmapped with its last allocation.
+//!
 //! One matrix is seldom 2 MB, so matrices of a model follow each other: a 25M model is six large pages, and at most one
-//! of them is not full. On systems other than Linux there are no regions, and weights lie on the heap.
+//! of them is not full. On systems other than Linux there are no regions, and weights are on the heap.
 
 use std::ptr::NonNull;
 
-/// Bytes on small pages of a region.
+/// Bytes of a region, on small-page boundaries.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct Allocation {
     start: NonNull<u8>,
     #[cfg(target_os = "linux")]
     n_bytes: usize,
@@ -20,7 +22,7 @@ pub(super) struct Piece {
     _region: std::sync::Arc<linux::Region>,
 }
 
-impl Piece {
+impl Allocation {
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
     }
@@ -28,17 +30,17 @@ impl Piece {
 
 /// `len` zeroed bytes, or `None` where the system has no such pages or refuses.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take(_len: usize, _node: usize) -> Option<Piece> {
+pub(super) fn take(_len: usize, _node: usize) -> Option<Allocation> {
     None
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn take_alone(_len: usize) -> Option<Piece> {
+pub(super) fn take_region(_len: usize) -> Option<Allocation> {
     None
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::{take, take_alone};
+pub(super) use linux::{take, take_region};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -48,12 +50,12 @@ mod linux {
 
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-    use super::Piece;
+    use super::Allocation;
 
     const LARGE_PAGE: usize = 2 << 20;
-    /// Whatever a machine's own page size up to 64 KB: what goes back must be whole pages.
+    /// A multiple of every machine's page size up to 64 KB: only whole pages can be freed.
     const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
-    /// Address space of a region; only what is written to takes memory.
+    /// Address space of a region, in bytes; only what is written to takes memory.
     const REGION: usize = 32 << 20;
 
     /// An anonymous private mapping.
@@ -61,39 +63,39 @@ mod linux {
     pub(super) struct Region {
         start: NonNull<u8>,
         n_bytes: usize,
-        /// Bytes before this were given out.
+        /// The offset of the first free byte.
         used: Mutex<usize>,
     }
 
-    // SAFETY: a region is address space; who may touch which bytes is the pieces' affair, and they are disjoint.
+    // SAFETY: a region is address space; the allocations decide who may touch which bytes, and they are disjoint.
     unsafe impl Send for Region {}
-    // SAFETY: as above; `used` is behind a lock.
+    // SAFETY: as above; a lock guards `used`.
     unsafe impl Sync for Region {}
 
-    /// The region that each node's next piece is cut from.
+    /// The region that each node's next allocation is cut from.
     static CURRENT: Mutex<Vec<Weak<Region>>> = Mutex::new(Vec::new());
 
-    pub(in crate::runtime::memory) fn take(len: usize, node: usize) -> Option<Piece> {
+    pub(in crate::runtime::memory) fn take(len: usize, node: usize) -> Option<Allocation> {
         let n_bytes = len.checked_next_multiple_of(PAGE).filter(|n| *n > 0)?;
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
         if current.len() <= node {
             current.resize(node + 1, Weak::new());
         }
-        if let Some(piece) = current[node].upgrade().and_then(|region| cut(&region, n_bytes)) {
-            return Some(piece);
+        if let Some(allocation) = current[node].upgrade().and_then(|region| cut(&region, n_bytes)) {
+            return Some(allocation);
         }
         let region = Arc::new(Region::reserve(n_bytes.max(REGION).checked_next_multiple_of(LARGE_PAGE)?)?);
         current[node] = Arc::downgrade(&region);
         cut(&region, n_bytes)
     }
 
-    /// As [`take`], in a region of its own: for what comes and goes.
-    pub(in crate::runtime::memory) fn take_alone(len: usize) -> Option<Piece> {
+    /// As [`take`], in a region of its own: for short-lived buffers.
+    pub(in crate::runtime::memory) fn take_region(len: usize) -> Option<Allocation> {
         let n_bytes = len.checked_next_multiple_of(PAGE).filter(|n| *n > 0)?;
         cut(&Arc::new(Region::reserve(n_bytes.checked_next_multiple_of(LARGE_PAGE)?)?), n_bytes)
     }
 
-    fn cut(region: &Arc<Region>, n_bytes: usize) -> Option<Piece> {
+    fn cut(region: &Arc<Region>, n_bytes: usize) -> Option<Allocation> {
         let mut used = region.used.lock().unwrap_or_else(PoisonError::into_inner);
         if n_bytes > region.n_bytes - *used {
             return None;
@@ -101,12 +103,12 @@ mod linux {
         // SAFETY: within the mapping by the comparison above.
         let start = unsafe { region.start.add(*used) };
         *used += n_bytes;
-        Some(Piece { start, n_bytes, _region: Arc::clone(region) })
+        Some(Allocation { start, n_bytes, _region: Arc::clone(region) })
     }
 
     impl Region {
         fn reserve(n_bytes: usize) -> Option<Self> {
-            // Mappings begin on small pages: one large page more leaves room to begin on a large one.
+            // Mappings start on small pages: one extra large page leaves room to start on a large one.
             let n_reserved = n_bytes.checked_add(LARGE_PAGE)?;
             let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
             // SAFETY: a new anonymous mapping at an address of the system's choice touches nothing that is there.
@@ -129,14 +131,14 @@ mod linux {
 
     impl Drop for Region {
         fn drop(&mut self) {
-            // SAFETY: each piece holds its region, so none is left that points into it.
+            // SAFETY: each allocation holds its region, so none is left that points into it.
             let _ = unsafe { munmap(self.start.as_ptr().cast(), self.n_bytes) };
         }
     }
 
-    impl Drop for Piece {
+    impl Drop for Allocation {
         fn drop(&mut self) {
-            // SAFETY: the pages are this piece's alone and nobody borrows them any more. They are never given out
+            // SAFETY: the pages are this allocation's alone and nobody borrows them any more. They are never given out
             // again, so it does not matter that they would read as zero.
             let _ = unsafe { madvise(self.start.as_ptr().cast(), self.n_bytes, Advice::LinuxDontNeed) };
         }
@@ -150,20 +152,20 @@ mod linux {
         const NODE: usize = 77;
 
         #[test]
-        fn pieces_share_a_region_that_ends_with_the_last_of_them() {
-            let pieces: Vec<_> = (0..4).map(|i| take(100_000 + i, NODE).expect("memory")).collect();
-            let region = Arc::downgrade(&pieces[0]._region);
-            assert!(pieces.iter().all(|piece| Arc::ptr_eq(&piece._region, &pieces[0]._region)));
-            assert!(pieces[0].start.addr().get().is_multiple_of(LARGE_PAGE));
-            let mut starts: Vec<_> = pieces.iter().map(|piece| piece.start.addr().get()).collect();
+        fn allocations_share_a_region_that_ends_with_the_last_of_them() {
+            let allocations: Vec<_> = (0..4).map(|i| take(100_000 + i, NODE).expect("memory")).collect();
+            let region = Arc::downgrade(&allocations[0]._region);
+            assert!(allocations.iter().all(|allocation| Arc::ptr_eq(&allocation._region, &allocations[0]._region)));
+            assert!(allocations[0].start.addr().get().is_multiple_of(LARGE_PAGE));
+            let mut starts: Vec<_> = allocations.iter().map(|allocation| allocation.start.addr().get()).collect();
             starts.sort_unstable();
             assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 100_000usize.next_multiple_of(PAGE)));
             let large = take(REGION + 1, NODE).expect("memory");
-            assert!(!Arc::ptr_eq(&large._region, &pieces[0]._region), "it does not fit into the first");
+            assert!(!Arc::ptr_eq(&large._region, &allocations[0]._region), "it does not fit into the first");
             drop(large);
-            for piece in pieces {
+            for allocation in allocations {
                 assert!(region.upgrade().is_some());
-                drop(piece);
+                drop(allocation);
             }
             assert!(region.upgrade().is_none());
         }

@@ -2,7 +2,7 @@
 //!
 //! A worker that loses its processor while it holds a piece makes the caller wait for a time slice, a thousand times a
 //! piece. The caller notices: after its own last piece it should wait for one more piece at most. A worker that has no
-//! processor at all, or only its caller's, takes no pieces.
+//! processor at all, or shares its caller's, claims no pieces.
 //!
 //! ```text
 //! wait > 4 · own time per piece + some 30 µs, or 256 jobs in a row without help       a stall
@@ -10,8 +10,8 @@
 //! as many jobs that had to wait, but not for long → pause halves
 //! ```
 //!
-//! 64 jobs are two or three tokens and 1,024 a completion, so stalls cost little; a machine that stays busy ends up with
-//! one thread and a trial now and then, its workers asleep. Nothing but time depends on it.
+//! 64 jobs are two or three tokens and 1,024 a completion, so stalls cost little; a machine that stays busy ends up
+//! with one thread and a trial now and then, its workers asleep. Nothing but time depends on it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,7 +31,7 @@ pub(super) struct Degrade {
 }
 
 impl Degrade {
-    /// Whether the next job is to be done alone; counts it.
+    /// Whether the caller runs the next job alone; counts that job.
     pub(super) fn is_alone(&self) -> bool {
         let left = self.alone_left.load(Ordering::Relaxed);
         if left > 0 {
@@ -40,13 +40,13 @@ impl Degrade {
         left > 0
     }
 
-    /// Whether jobs are being done alone: workers need not be awake. On a busy machine a spinning one would only take
-    /// time from its own caller.
+    /// Whether the caller currently runs jobs alone, so that workers need not be awake. On a busy machine a spinning
+    /// worker would only take time from its own caller.
     pub(super) fn is_paused(&self) -> bool {
         self.alone_left.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes note of a job that the caller did without help, though the workers were awake.
+    /// Records a job that the caller ran without help, though the workers were awake.
     pub(super) fn note_no_help(&self) {
         let n = self.n_without_help.load(Ordering::Relaxed) + 1;
         self.n_without_help.store(n % N_WITHOUT_HELP, Ordering::Relaxed);
@@ -55,14 +55,15 @@ impl Degrade {
         }
     }
 
-    /// Takes note of a job that was shared.
+    /// Records a job that at least one worker helped with.
     pub(super) fn note_help(&self) {
         if self.n_without_help.load(Ordering::Relaxed) > 0 {
             self.n_without_help.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Takes note of a job that ended with a wait: how many pieces the caller did itself, in how long, and how long it then waited.
+    /// Records a job that ended with a wait: how many pieces the caller ran itself, the ticks that took, and the ticks
+    /// it then waited.
     pub(super) fn record_wait(&self, n_own: usize, own: u64, waited: u64) {
         let Some(per_piece) = own.checked_div(n_own as u64) else { return };
         let pause = self.pause.load(Ordering::Relaxed);
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stall_makes_the_next_jobs_solitary_and_good_ones_are_forgiving() {
+    fn a_stall_makes_the_caller_work_alone_for_longer_and_good_jobs_for_shorter() {
         let degrade = Degrade::default();
         let n_alone = |degrade: &Degrade| (0..).take_while(|_| degrade.is_alone()).count();
         assert_eq!(n_alone(&degrade), 0);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_never_help_are_left_asleep_for_a_while() {
+    fn workers_that_never_help_stay_parked_for_a_while() {
         let degrade = Degrade::default();
         for _ in 0..3 {
             (1..N_WITHOUT_HELP).for_each(|_| degrade.note_no_help());

@@ -1,14 +1,14 @@
-//! The latch: who may touch the job, and when its closure may end.
+//! The latch: which workers may use the job, and how long its closure must live.
 //!
 //! One word packs an epoch (upper 32 bits), whether the latch is open (bit 31) and how many workers are inside. Its
 //! life is `closed, 0 inside → open → closed, n inside → closed, 0 inside`, and only the holder of the pool's `busy`
 //! opens and closes it.
 //!
-//! Why no order of steps breaks it (one caller C, any workers W; every step below is one atomic operation on the word):
+//! Why every interleaving is sound (one caller C, any workers W; every step below is one atomic operation on the word):
 //!
 //! ```text
-//! C1 write job, next      C2 open: epoch + 1, OPEN, release    C3 claim pieces    C4 close: & !OPEN    C5 wait: inside = 0
-//! W1 load                 W2 enter: compare-exchange load → load + 1, acquire     W3 read job, claim   W4 leave: − 1, release
+//! C1 write job, next  C2 open: epoch + 1, OPEN, release   C3 claim pieces   C4 close: & !OPEN   C5 wait: inside = 0
+//! W1 load             W2 enter: compare-exchange load → load + 1, acquire   W3 read job, claim  W4 leave: − 1, release
 //! ```
 //!
 //! - *The job is read whole.* W2 succeeds only on a word with OPEN set, which only C2 writes, and later words of the
@@ -18,12 +18,13 @@
 //!   clear) and W2 fails. The same word cannot come back, since each C2 raises the epoch; the epoch wraps after 2³²
 //!   jobs, and a worker does not sit between W1 and W2 for that long (at 1 µs a job: 71 minutes descheduled between two
 //!   instructions, waking at the one epoch in 2³²; even then it enters an open latch, which is what the latch allows).
-//! - *The job is not rewritten under a reader.* C1 needs `busy`, which is given back after C5: nobody is inside.
-//! - *Nobody is forgotten asleep.* A worker marks itself parked, then looks at the word; the caller writes the word
-//!   (C2), then looks for marks. All four are sequentially consistent, so at least one sees the other. A job published
-//!   without a look (work not worth a wake-up) is done by the caller, who waits only for those inside.
-//! - *Nobody is waited for in vain.* Inside counts only workers between W2 and W4, which finish pieces and block on
-//!   nothing. A panic in a piece is caught before W4.
+//! - *The job is not rewritten under a reader.* C1 needs `busy`, which is released after C5: nobody is inside.
+//! - *No worker sleeps through a job it was to be woken for.* A worker marks itself parked, then reads the word; the
+//!   caller writes the word (C2), then looks for marks. All four are sequentially consistent, so at least one sees the
+//!   other. A job published without a look (work not worth a wake-up) is done by the caller, who waits only for those
+//!   inside.
+//! - *The caller never waits for a worker that will not leave.* Inside counts only workers between W2 and W4, which
+//!   finish pieces and block on nothing. A panic in a piece is caught before W4.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +46,7 @@ impl Latch {
         self.0.store(epoch.wrapping_add(EPOCH) | OPEN, Ordering::SeqCst);
     }
 
-    /// Lets nobody in any more. Returns whether nobody is inside.
+    /// Admits no more workers. Returns whether none is inside.
     pub(super) fn close(&self) -> bool {
         self.0.fetch_and(!OPEN, Ordering::AcqRel) & INSIDE == 0
     }
@@ -60,7 +61,7 @@ impl Latch {
         }
     }
 
-    /// Goes in if the latch is open for another job than the one seen last; returns its epoch.
+    /// Enters if the latch is open for a job other than the one seen last; returns its epoch.
     pub(super) fn enter(&self, seen: u64) -> Option<u64> {
         let word = self.0.load(Ordering::Acquire);
         if word & OPEN == 0 || word / EPOCH == seen {
@@ -74,14 +75,14 @@ impl Latch {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether there is a job that was not seen. Sequentially consistent: see the module.
+    /// Whether there is a job newer than `seen`. Sequentially consistent: see the module.
     pub(super) fn is_open_and_new(&self, seen: u64) -> bool {
         let word = self.0.load(Ordering::SeqCst);
         word & OPEN != 0 && word / EPOCH != seen
     }
 }
 
-/// A borrunwoken_ns closure whose lifetime the latch enforces.
+/// A borrowed closure whose lifetime the latch enforces.
 #[derive(Clone, Copy)]
 pub(super) struct Job {
     call: *const (dyn Fn(usize) + Sync),

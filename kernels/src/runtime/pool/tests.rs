@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn every_piece_runs_exactly_once() {
-    let two_nodes = Topology::faked(&[vec![0], vec![0, 1]]);
+    let two_nodes = Topology::for_tests(&[vec![0], vec![0, 1]]);
     for topology in [Topology::ONE, two_nodes] {
         for n_threads in [1, 2, 5] {
             let pool = Pool::on(n_threads, &topology);
@@ -72,7 +72,7 @@ fn small_work_wakes_nobody_until_it_adds_up() {
 }
 
 #[test]
-fn a_job_within_a_job_and_from_two_threads_is_done_too() {
+fn a_job_within_a_job_and_jobs_from_two_threads_are_run_too() {
     let pool = Pool::new(2);
     let count = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -150,7 +150,7 @@ fn one_node_binds_nobody_and_two_nodes_bind_every_worker() {
     {
         let before = rustix::thread::sched_getaffinity(None).expect("Linux says");
         let usable: Vec<usize> = (0..1024).filter(|cpu| before.is_set(*cpu)).collect();
-        let two = Topology::faked(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
+        let two = Topology::for_tests(&[vec![usable[0]], vec![*usable.last().expect("at least one")]]);
         wait_for(&Pool::on(3, &two), 2);
         assert_eq!(rustix::thread::sched_getaffinity(None).expect("Linux says"), before, "the caller is not bound");
     }
@@ -158,7 +158,7 @@ fn one_node_binds_nobody_and_two_nodes_bind_every_worker() {
 
 #[test]
 fn each_thread_claims_its_own_nodes_run_first_and_then_the_others() {
-    let two = Topology::faked(&[vec![0], vec![0]]);
+    let two = Topology::for_tests(&[vec![0], vec![0]]);
     let pool = Pool::on(1, &two);
     let order = |home: usize| {
         for (node, next) in pool.shared.next.iter().enumerate() {

@@ -4,7 +4,7 @@ use super::*;
 use crate::ternary::matrix::MIN_SCALE;
 use crate::{Isa, TernaryMatrix};
 
-/// Σ in i32 and scales in the documented order, from the plain matrix.
+/// Σ in i32 and scales in the documented order, from the unpacked matrix.
 fn reference(matrices: &[&TernaryMatrix], x: &Int8Rows) -> Vec<f32> {
     let mut y = Vec::new();
     for row in 0..x.n_rows() {
@@ -46,7 +46,7 @@ fn a_matrix_on_several_memory_nodes_gives_the_same_bits() {
     let x = rows(5, 48, |i| (i as f32 * 0.3).cos());
     let expected = reference(&[&matrix], &x);
     for nodes in [vec![], vec![vec![0], vec![0]], vec![vec![0], vec![0, 0], vec![0]], vec![vec![0]; 20]] {
-        let topology = Topology::faked(&nodes);
+        let topology = Topology::for_tests(&nodes);
         for superblocks_per_piece in [1, 3, 100] {
             let plan = Plan { superblocks_per_piece, ..Plan::default() };
             let mut y = vec![f32::NAN; expected.len()];

@@ -1,18 +1,18 @@
 //! AVX2 without VNNI: `vpmaddubsw` multiplies 8 rows × 4 columns into 16-bit pairs.
 //!
 //! ```text
-//! s0 = s2 = −Σx,  s1 = s3 = −4 Σx                         the codes are trit + 1: Σx is taken off in advance
+//! s0 = s2 = −Σx,  s1 = s3 = −4 Σx                        the codes are trit + 1: Σx is subtracted in advance
 //! for run of up to 16 steps (64 columns), for half (8 of a plane's 16 rows):
 //!     for step:  w = 32 bytes, v = w >> 4
 //!         p0 += pairs(w & 3, x4)    p1 += pairs(w & 12, x4)    p2 += pairs(v & 3, x4)    p3 += pairs(v & 12, x4)
 //!     s0 … s3 += p0 … p3, pairwise
-//! y = S · scale                                           s1 and s3 are 4 times too large, their scales 4 times smaller
+//! y = S · scale                                          s1 and s3 are 4 times too large, their scales 4 times smaller
 //! ```
 //!
 //! One shift serves four planes.
 //!
-//! Numeric hazard: the Ps are 16-bit. A pair of plane 1 or 3 is at most 2 · 8 · 127 = 2,032, as rows hold no −128; 16 steps
-//! make 32,512, the last multiple below 2^15. Longer runs would be wrong on saturated input.
+//! Numeric hazard: the Ps are 16-bit. A pair of plane 1 or 3 is at most 2 · 8 · 127 = 2,032, as rows hold no −128; 16
+//! steps make 32,512, the last multiple below 2^15. Longer runs would be wrong on saturated input.
 
 use std::arch::x86_64::*;
 
@@ -23,7 +23,7 @@ use crate::output::Output;
 /// Steps of 4 columns before the 16-bit sums are added to the 32-bit ones.
 const RUN: usize = 16;
 
-/// What the sums of the planes count by, and what they start at for Σx = −1.
+/// The factor by which the sum of each plane is too large; also what the sums start at for Σx = −1.
 pub(super) const PLANE_FACTORS: [i32; 4] = [1, 4, 1, 4];
 
 /// # Safety
@@ -35,7 +35,7 @@ pub(super) unsafe fn ternary(operands: &TernaryOperands<'_>, out: Output) {
         let mut row = 0;
         while row < n_rows {
             // SAFETY: the caller's promise; these rows and this superblock exist. Two rows are 8 accumulators, what 16
-            // registers hold beside codes, masks and x.
+            // registers hold in addition to codes, masks and x.
             unsafe {
                 if row + 2 <= n_rows {
                     tile::<2, 1>(operands, superblock, row, out);
@@ -75,7 +75,7 @@ unsafe fn tile<const N: usize, const U: usize>(
     for group in 0..n_groups {
         let mut sums = [[[_mm256_setzero_si256(); 4]; 2]; N];
         for row in 0..N {
-            // SAFETY: this row has initial_sums for this group.
+            // SAFETY: `initial_sums` has an entry for this row and group.
             let initial_sums = unsafe { operands.initial_sums.get_unchecked((first + row) * n_groups + group) };
             sums[row] = [initial_sums.map(|start| _mm256_set1_epi32(start)); 2];
         }
@@ -133,7 +133,7 @@ unsafe fn tile<const N: usize, const U: usize>(
                 x = x.add(n_steps * 4);
             }
         }
-        // The scales stand behind the codes.
+        // The scales follow the codes.
         let scales = codes.cast::<f32>();
         for row in 0..N {
             for half in 0..2 {

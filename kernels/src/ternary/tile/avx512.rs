@@ -1,11 +1,11 @@
 //! AVX-512 VNNI: one `vpdpbusd` multiplies 16 rows × 4 columns.
 //!
 //! ```text
-//! T0 = −Σx, T1 = −5 Σx, T2 = −21 Σx, T3 = −85 Σx                the codes are trit + 1: Σx is taken off in advance
+//! T0 = −Σx, T1 = −5 Σx, T2 = −21 Σx, T3 = −85 Σx                the codes are trit + 1: Σx is subtracted in advance
 //! for step (4 columns):  w = 64 bytes: four planes of 16 rows each, two bits a plane
 //!     T0 += dot4(w & 3, x4)   T1 += dot4(w & 15, x4)   T2 += dot4(w & 63, x4)   T3 += dot4(w, x4)
-//! sums of the planes:  T0,  T1 − T0,  T2 − T1,  T3 − T2          1, 4, 16 and 64 times what they stand for,
-//! y = sum · scale                                                 and the scales as much smaller
+//! sums of the planes:  T0,  T1 − T0,  T2 − T1,  T3 − T2          1, 4, 16 and 64 times too large,
+//! y = sum · scale                                                 and the scales smaller by the same factors
 //! ```
 //!
 //! Nested masks need three operations for four planes, and no shift; each T is the sum of the planes up to it, weighted
@@ -23,9 +23,9 @@ use crate::output::Output;
 /// Input rows at once: 6 × 4 accumulators leave 8 of the 32 registers for masks, codes and x.
 const MAX_ROWS: usize = 6;
 
-/// What the Ts start at for Σx = −1.
+/// The initial values of the Ts for Σx = −1.
 pub(super) const START_FACTORS: [i32; 4] = [1, 5, 21, 85];
-/// What the sums of the planes count by.
+/// The factor by which the sum of each plane is too large.
 pub(super) const PLANE_FACTORS: [i32; 4] = [1, 4, 16, 64];
 
 /// # Safety
@@ -80,7 +80,7 @@ unsafe fn tile<const N: usize, const U: usize>(
     for group in 0..n_groups {
         let mut acc = [[[_mm512_setzero_si512(); 4]; N]; U]; // [step][row][plane]
         for row in 0..N {
-            // SAFETY: this row has initial_sums for this group.
+            // SAFETY: `initial_sums` has an entry for this row and group.
             let initial_sums = unsafe { operands.initial_sums.get_unchecked((first + row) * n_groups + group) };
             acc[0][row] = initial_sums.map(|start| _mm512_set1_epi32(start));
         }
@@ -113,7 +113,7 @@ unsafe fn tile<const N: usize, const U: usize>(
                 x = x.add(U * 4);
             }
         }
-        // The scales stand behind the codes.
+        // The scales follow the codes.
         let scales = codes.cast::<f32>();
         if N == 1 {
             for line in 0..4 {

@@ -15,9 +15,8 @@ pub(super) unsafe fn ternary(operands: &TernaryOperands<'_>, out: Output) {
     for superblock in 0..operands.n_superblocks() {
         let mut row = 0;
         while row < n_rows {
-            // Eight chains or more hide the latency. Twelve and the operands are what 16 registers hold; the halves of one
-            // row make eight.
-            // SAFETY: the caller's promise; these rows and this superblock exist.
+            // Eight chains or more hide the latency. Twelve and the operands are what 16 registers hold; the halves of
+            // one row make eight. SAFETY: the caller's promise; these rows and this superblock exist.
             row += unsafe {
                 match n_rows - row {
                     1 => rows::<1, 2>(operands, superblock, row, out),
@@ -56,15 +55,15 @@ unsafe fn rows<const N: usize, const H: usize>(
         for group in 0..n_groups {
             let mut acc = [[[_mm256_setzero_si256(); 4]; N]; H];
             for row in 0..N {
-                // SAFETY: this row has initial_sums for this group.
+                // SAFETY: `initial_sums` has an entry for this row and group.
                 let initial_sums = unsafe { operands.initial_sums.get_unchecked((first + row) * n_groups + group) };
                 for h in 0..H {
                     acc[h][row] = initial_sums.map(|start| _mm256_set1_epi32(start));
                 }
             }
             for _ in 0..steps_per_group {
-                // SAFETY: `codes` has 64 bytes for each step of each group, each row of x 4. A prefetch never faults. Both
-                // stay within, or one past, their slices.
+                // SAFETY: `codes` has 64 bytes for each step of each group, each row of x 4. A prefetch never faults.
+                // Both stay within, or one past, their slices.
                 unsafe {
                     if N == 1 {
                         _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(PREFETCH).cast());
@@ -97,7 +96,7 @@ unsafe fn rows<const N: usize, const H: usize>(
                     x = x.add(4);
                 }
             }
-            // The scales stand behind the codes: 32 bytes are 8 of them.
+            // The scales follow the codes: 32 bytes are 8 of them.
             let scales = codes.cast::<f32>();
             for h in 0..H {
                 for row in 0..N {
@@ -116,7 +115,7 @@ unsafe fn rows<const N: usize, const H: usize>(
                     }
                 }
             }
-            // Behind the end after the last group of the second half, where it is not read: hence `wrapping`.
+            // Past the end after the last group of the second half, where it is not read: hence `wrapping`.
             codes = codes.wrapping_add(SCALE_BYTES);
         }
         for h in 0..H {

@@ -1,5 +1,5 @@
-//! NEON with dot product: `sdot` multiplies 4 rows × 4 columns; inline assembly, as its intrinsic is not stable. Its tests have
-//! been run under an emulator only: equal to the scalar routine, speed unknown.
+//! NEON with dot product: `sdot` multiplies 4 rows × 4 columns; inline assembly, as its intrinsic is not stable. Its
+//! tests have been run under an emulator only: equal to the scalar routine, speed unknown.
 //!
 //! ```text
 //! T0 = −Σx, T1 = −5 Σx, T2 = −21 Σx, C3 = −Σx
@@ -8,8 +8,8 @@
 //! sums of the planes:  T0,  T1 − T0,  T2 − T1,  C3
 //! ```
 //!
-//! The instruction is signed on both sides: the whole byte would not fit, so the last plane is shifted down. Its second
-//! operand is a lane of a register: one load of x serves four steps.
+//! Both operands of the instruction are signed: the whole byte would not fit, so the last plane is shifted down. Its
+//! second operand is a lane of a register: one load of x serves four steps.
 //!
 //! Numeric hazard: none, as in `avx512`.
 
@@ -19,9 +19,9 @@ use super::{SCALE_BYTES, TernaryOperands};
 use crate::isa::dot4;
 use crate::output::Output;
 
-/// What the accumulators start at for Σx = −1.
+/// The initial values of the accumulators for Σx = −1.
 pub(super) const START_FACTORS: [i32; 4] = [1, 5, 21, 1];
-/// What the sums of the planes count by.
+/// The factor by which the sum of each plane is too large.
 pub(super) const PLANE_FACTORS: [i32; 4] = [1, 4, 16, 1];
 
 /// # Safety
@@ -72,7 +72,7 @@ unsafe fn tile<const N: usize, const Q: usize>(
         for group in 0..n_groups {
             let mut acc = [[[vdupq_n_s32(0); 4]; N]; Q];
             for row in 0..N {
-                // SAFETY: this row has initial_sums for this group.
+                // SAFETY: `initial_sums` has an entry for this row and group.
                 let initial_sums = unsafe { operands.initial_sums.get_unchecked((first + row) * n_groups + group) };
                 for q in 0..Q {
                     for plane in 0..4 {
@@ -113,7 +113,7 @@ unsafe fn tile<const N: usize, const Q: usize>(
                 codes = codes.wrapping_add(4 * 64);
                 x = x.wrapping_add(16);
             }
-            // The scales stand behind the codes: 16 bytes are 4 of them.
+            // The scales follow the codes: 16 bytes are 4 of them.
             let scales = codes.cast::<f32>();
             for q in 0..Q {
                 for row in 0..N {

@@ -1,4 +1,4 @@
-//! Plain loops: what every other routine must equal bit for bit.
+//! The reference loop, in portable Rust: every other routine must equal it bit for bit.
 
 use super::{SCALE_BYTES, TernaryOperands};
 use crate::output::Output;

@@ -85,7 +85,7 @@ fn numbers_that_are_not_finite_and_negative_scales_are_refused() {
 
     let config = Config { n_streams: 2, ..tiny_config() };
     let mut bytes = encode_weights(&random_weights(&config, 1)).expect("they fit their configuration");
-    bytes[FIRST_NORM..FIRST_NORM + 4].copy_from_slice(&f32::NAN.to_le_bytes()); // here the mixing begins
+    bytes[FIRST_NORM..FIRST_NORM + 4].copy_from_slice(&f32::NAN.to_le_bytes()); // here the mixing starts
     let what = "a number of residual mixing";
     assert_eq!(decode_weights(&bytes, &config), Err(SectionError::Number { what }));
 }

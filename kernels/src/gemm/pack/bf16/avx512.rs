@@ -1,14 +1,14 @@
-//! The CPU's own conversion.
+//! Conversion to bf16 by AVX512-BF16.
 
 use std::arch::x86_64::*;
 
 use super::*;
 
-/// By the CPU's own conversion.
+/// Conversion by `vcvtne2ps2bf16`.
 struct Native;
 
-/// Takes the halves of two rows in turn.
-static IN_TURN: [u16; WIDTH] = {
+/// The order that interleaves the halves of two rows.
+static INTERLEAVED: [u16; WIDTH] = {
     let mut order = [0; WIDTH];
     let mut i = 0;
     while i < WIDTH {
@@ -34,7 +34,7 @@ impl ToBf16 for Native {
         unsafe {
             let [low, high] = [low, high].map(|row| _mm512_loadu_ps(row.as_ptr()));
             let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-            let order = _mm512_loadu_si512((&raw const IN_TURN).cast());
+            let order = _mm512_loadu_si512((&raw const INTERLEAVED).cast());
             std::mem::transmute(_mm512_permutexvar_epi16(order, halves))
         }
     }
@@ -48,7 +48,7 @@ impl ToBf16 for Native {
         }
     }
 
-    /// Lhs to the compiler, numbers go one by one through the stack.
+    /// Written out, since the compiler moves the numbers one by one through the stack.
     #[inline(always)]
     fn transpose(lines: &mut [Bf16Line; LANES]) {
         // SAFETY: as above; a line is 64 bytes on a boundary of 64, and so many indices are.
@@ -78,8 +78,8 @@ impl ToBf16 for Native {
     }
 }
 
-/// What two lines a step apart take from each other's lanes: the first from the begin of each pair of runs, the second
-/// from the end.
+/// The lanes that two lines `step` apart exchange: the first line takes the first run of each pair of runs, the second
+/// the last one.
 const fn exchanged(step: usize) -> [[u32; LANES]; 2] {
     let mut from = [[0; LANES]; 2];
     let mut lane = 0;

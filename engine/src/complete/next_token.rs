@@ -1,7 +1,6 @@
 //! What is said of the next token: the model's distribution with the memory's mixed in.
 
 use super::{TokenSource, fill_uniform, p_uniform};
-use crate::draft::Drafts;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
 use crate::text::tokenizer::TokenId;
 use crate::{Session, Tokenizer};
@@ -10,7 +9,7 @@ use nanochat_kernels::{Isa, vector};
 
 /// Buffers that are kept from one completion to the next.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct Buffers {
     pub(super) lookup: Lookup,
     pub(super) mixture: Mixture,
     pub(super) probabilities: Vec<f32>,
@@ -20,7 +19,7 @@ pub(super) struct State {
 
 /// What the model alone makes of a line, choice after choice: ln p of all of them, of the first and the last, and the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct ByModel {
+pub(super) struct ModelLogP {
     n_choices: u32,
     pub(super) log_p: f32,
     pub(super) first: f32,
@@ -28,7 +27,7 @@ pub(super) struct ByModel {
     pub(super) least: f32,
 }
 
-impl ByModel {
+impl ModelLogP {
     /// With one more choice, of which the model holds that it has the probability `p`.
     pub(super) fn then(self, p: f32) -> Self {
         let last = p.max(f32::MIN_POSITIVE).ln();
@@ -43,15 +42,14 @@ impl ByModel {
 }
 
 /// Who speaks in one completion.
-pub(super) struct Voice<'a> {
+pub(super) struct NextToken<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) session: Option<&'a mut Session>,
     /// The session's logits behind a text that is not its active sequence, where that is what is listened to.
-    pub(super) grown: Option<Vec<f32>>,
-    pub(super) drafts: Option<&'a mut Drafts>,
+    pub(super) branch_logits: Option<Vec<f32>>,
     pub(super) memory: Option<Memory>,
     pub(super) blend: &'a Blend,
-    pub(super) state: &'a mut State,
+    pub(super) buffers: &'a mut Buffers,
 }
 
 /// What all of some tokens have of a distribution.
@@ -59,11 +57,11 @@ pub(super) fn p_of(probabilities: &[f32], tokens: &[TokenId]) -> f32 {
     tokens.iter().filter_map(|token| probabilities.get(usize::from(*token))).sum()
 }
 
-impl Voice<'_> {
-    /// The distribution of what follows `context`, the text of the file at hand, into the state. What the session stands at the
-    /// end of, or has grown. False where nobody knows anything.
-    pub(super) fn listen(&mut self, context: &[TokenId]) -> bool {
-        let State { lookup, mixture, probabilities, by_model } = &mut *self.state;
+impl NextToken<'_> {
+    /// The distribution of what follows `context`, the text of the file at hand, into the buffers. What the session stands at the
+    /// end of, or has branch_logits. False where nobody knows anything.
+    pub(super) fn next_distribution(&mut self, context: &[TokenId]) -> bool {
+        let Buffers { lookup, mixture, probabilities, by_model } = &mut *self.buffers;
         match &self.memory {
             Some(memory) => memory.lookup(context, "", lookup),
             None => lookup.clear(),
@@ -72,7 +70,7 @@ impl Voice<'_> {
         by_model.clear();
         match &self.session {
             Some(session) => {
-                probabilities.extend_from_slice(self.grown.as_deref().unwrap_or_else(|| session.logits()));
+                probabilities.extend_from_slice(self.branch_logits.as_deref().unwrap_or_else(|| session.logits()));
                 vector::softmax(session.model().isa(), probabilities);
                 by_model.extend_from_slice(probabilities);
             }
@@ -85,7 +83,7 @@ impl Voice<'_> {
     /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
     pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
         let Some(memory) = &self.memory else { return 0.0 };
-        let (lookup, vocab_size) = (&mut self.state.lookup, self.tokenizer.vocab_size());
+        let (lookup, vocab_size) = (&mut self.buffers.lookup, self.tokenizer.vocab_size());
         let n_before = all.len();
         let mut log_p = 0.0;
         for token in next {
@@ -104,11 +102,11 @@ impl Voice<'_> {
         logits: impl Iterator<Item = &'l [f32]>,
         next: &[TokenId],
         ends: &[TokenId],
-    ) -> ByModel {
+    ) -> ModelLogP {
         let isa = self.session.as_ref().map_or_else(Isa::best, |session| session.model().isa());
-        let p = &mut self.state.by_model;
+        let p = &mut self.buffers.by_model;
         let choices = next.chunks(1).chain([ends]);
-        logits.zip(choices).fold(ByModel::default(), |by_model, (logits, choices)| {
+        logits.zip(choices).fold(ModelLogP::default(), |by_model, (logits, choices)| {
             p.clear();
             p.extend_from_slice(logits);
             vector::softmax(isa, p);
@@ -119,7 +117,7 @@ impl Voice<'_> {
     /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
     pub(super) fn odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
         let session = self.session.as_ref()?;
-        let p = &mut self.state.by_model;
+        let p = &mut self.buffers.by_model;
         p.clear();
         p.extend_from_slice(session.logits());
         vector::softmax(session.model().isa(), p);
@@ -128,28 +126,9 @@ impl Voice<'_> {
     }
 
     /// Which voice is behind more than half of `p`, the blended probability of a token.
-    pub(super) fn source(&self, token: TokenId, p: f32) -> TokenSource {
-        let from_memory = self.state.mixture.memory(token) > 0.5 * p;
+    pub(super) fn attribution(&self, token: TokenId, p: f32) -> TokenSource {
+        let from_memory = self.buffers.mixture.memory(token) > 0.5 * p;
         if from_memory || self.session.is_none() { TokenSource::Memory } else { TokenSource::Model }
-    }
-
-    /// Appends the last of `all` to the session, which holds the others, with the guesses that pay behind it. At most
-    /// `n_left` more tokens are wanted.
-    pub(super) fn push(&mut self, all: &[TokenId], n_left: usize) {
-        let Some(session) = &mut self.session else { return };
-        let token = *all.last().expect("a token was chosen");
-        let Some(drafts) = &mut self.drafts else { return session.push(token) };
-        let was_guessed = session.is_ahead(token);
-        if session.n_ahead() > 0 {
-            drafts.learn(was_guessed);
-        }
-        if was_guessed {
-            return session.push(token);
-        }
-        let config = session.model().config();
-        let most = n_left.saturating_sub(1).min(config.context.saturating_sub(all.len()));
-        let guess = drafts.guess(self.memory.as_ref(), all, most, config.vocab_size);
-        session.push_ahead(token, &guess);
     }
 }
 
@@ -159,9 +138,9 @@ mod tests {
 
     #[test]
     fn choices_add_up_and_the_first_the_last_and_the_least_are_kept() {
-        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ByModel::default(), ByModel::then);
+        let by_model = [0.5, 0.125, 0.25].into_iter().fold(ModelLogP::default(), ModelLogP::then);
         let log2 = [by_model.log_p, by_model.first, by_model.last, by_model.least].map(|p| (p / 2f32.ln()).round());
         assert_eq!(log2, [-6.0, -1.0, -2.0, -3.0]);
-        assert!(ByModel::default().then(0.0).log_p.is_finite());
+        assert!(ModelLogP::default().then(0.0).log_p.is_finite());
     }
 }

@@ -1,4 +1,4 @@
-//! Lines of a crate's files to be completed: what the examples that calibrate read.
+//! Places in the files of a crate to be completed.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,22 +9,22 @@ use nanochat_engine::text::Scanner;
 use nanochat_engine::workspace::sources::{Role, SourceFile};
 use nanochat_engine::{Memory, Sources, Tokenizer};
 
-/// What of a line is to be completed.
+/// Which part of a line is to be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// From a character of its middle half on.
+pub(crate) enum HoleKind {
+    /// The rest of it, from a character of its middle half on.
     Rest,
-    /// All of it.
+    /// The whole line.
     Line,
-    /// From the begin of a line on to the end of some later line with whose end all brackets are closed again. The first line
-    /// is what is to be completed.
+    /// From the start of a line to the end of some later line at which all brackets are closed again. The first line is
+    /// what is to be completed.
     Several,
-    /// What stands between a bracket, comma or `=` and the end of what begins there, with more behind it.
+    /// A part of the line that starts after a bracket, comma or `=`, with more text after it.
     Within,
 }
 
-/// A place in a text.
-pub(crate) type Hole = (Kind, Range<usize>);
+/// A place in a text, as a range of bytes.
+pub(crate) type Hole = (HoleKind, Range<usize>);
 
 /// The files of one crate.
 pub(crate) struct Crate(Vec<SourceFile>);
@@ -34,13 +34,13 @@ impl Crate {
         Self(Sources::folder(folder).collect(&[Role::Member]).0)
     }
 
-    /// A memory of all files; the one that is written is left out by its name.
+    /// A memory of all files; the one that is being completed is left out by its name.
     pub(crate) fn memory(&self, tokenizer: &Tokenizer) -> Arc<Memory> {
         Arc::new(Memory::of_files(&self.0, tokenizer))
     }
 
-    /// Files that are not small, at most `n_files`, for large crates shall not outvote small ones; and places in at most
-    /// `n_lines` lines of each, of each kind about as many.
+    /// Files that are not small, at most `n_files` so that large crates do not outvote small ones, and places in at
+    /// most `n_lines` lines of each, about as many of each kind.
     pub(crate) fn holes(&self, n_files: usize, n_lines: usize) -> Vec<(&SourceFile, Vec<Hole>)> {
         let large: Vec<&SourceFile> = self.0.iter().filter(|file| file.text.len() >= 2048).collect();
         let mut rng = Rng::new(20_261_123);
@@ -64,20 +64,21 @@ fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
     rng.shuffle(&mut lines);
     lines.truncate(n_lines);
     let place = |line: Range<usize>| {
-        // Every other line has nothing of the last two.
-        let kinds = [Kind::Rest, Kind::Line, Kind::Within, Kind::Within, Kind::Several, Kind::Several];
+        // Every other line has no place of the last two kinds.
+        let kinds =
+            [HoleKind::Rest, HoleKind::Line, HoleKind::Within, HoleKind::Within, HoleKind::Several, HoleKind::Several];
         let kind = kinds[rng.below(kinds.len())];
         let range = match kind {
-            Kind::Line => line,
-            Kind::Several => {
+            HoleKind::Line => line,
+            HoleKind::Several => {
                 let ends = ends_of_several(text, line.start);
                 line.start..*ends.get(rng.below(ends.len().max(1)))?
             }
-            Kind::Rest => {
+            HoleKind::Rest => {
                 let at = line.start + line.len() / 4 + rng.below(line.len() / 2 + 1);
                 text.floor_char_boundary(at).max(line.start)..line.end
             }
-            Kind::Within => {
+            HoleKind::Within => {
                 let parts = parts(&text[line.clone()]);
                 let part = parts.get(rng.below(parts.len().max(1)))?;
                 line.start + part.start..line.start + part.end
@@ -88,7 +89,7 @@ fn holes(text: &str, n_lines: usize, rng: &mut Rng) -> Vec<Hole> {
     lines.into_iter().filter_map(place).collect()
 }
 
-/// Ends of the next lines, behind which no more brackets are open or closed than at `start`.
+/// The ends of the next lines at which as many brackets are open as at `start`.
 fn ends_of_several(text: &str, start: usize) -> Vec<usize> {
     const MOST_LINES: usize = 10;
     let (mut at, mut scanner, mut ends) = (start, Scanner::default(), Vec::new());
@@ -105,10 +106,10 @@ fn ends_of_several(text: &str, start: usize) -> Vec<usize> {
     ends
 }
 
-/// What is like an argument or an operand in a line, and not at its end.
+/// Parts of a line that look like arguments or operands and are not at its end.
 fn parts(line: &str) -> Vec<Range<usize>> {
-    let begins = ["(", "[", ", ", "= ", "&", "=> "];
-    let starts = begins.iter().flat_map(|begin| line.match_indices(begin).map(|(at, begin)| at + begin.len()));
+    let openers = ["(", "[", ", ", "= ", "&", "=> "];
+    let starts = openers.iter().flat_map(|opener| line.match_indices(opener).map(|(at, opener)| at + opener.len()));
     let part = |start: usize| {
         let mut depth = 0usize;
         for (at, c) in line[start..].char_indices() {

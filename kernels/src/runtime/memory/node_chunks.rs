@@ -1,11 +1,11 @@
-//! A matrix's bytes, cut by memory node.
+//! A matrix's bytes, split by memory node.
 
 use std::ops::Range;
 
 use super::AlignedBytes;
 use crate::runtime::numa::Topology;
 
-/// Chunks of equal length. Each lies in the memory of the node whose threads claim it first: chunk i of n, where piece
+/// Chunks of equal length. Each is in the memory of the node whose threads claim it first: chunk i of n is where piece
 /// i of n is. On one node that is a single buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeChunks {
@@ -23,7 +23,7 @@ impl NodeChunks {
             .map(|(node, chunks)| {
                 let place = || {
                     let mut bytes = AlignedBytes::for_weights(chunks.len() * chunk_len, node);
-                    // A page lies on the node of the thread that writes to it first.
+                    // The first thread to write to a page decides on which node it is.
                     if topology.n_nodes() > 1 {
                         bytes.as_mut_slice().fill(0);
                     }
@@ -38,13 +38,13 @@ impl NodeChunks {
     /// The bytes of a run of chunks.
     ///
     /// # Panics
-    /// If there are no such chunks, or they are not together: see [`NodeChunks::runs`].
+    /// If there are no such chunks, or they are not contiguous: see [`NodeChunks::runs`].
     pub(crate) fn chunks(&self, run: Range<usize>) -> &[u8] {
         let (first, bytes) = &self.parts[self.part_of(run.start)];
         &bytes.as_slice()[(run.start - first) * self.chunk_len..(run.end - first) * self.chunk_len]
     }
 
-    /// Cuts a range of chunks where one node's end and the next one's begin. On one node that is the range itself, or
+    /// Splits a range of chunks at the boundaries between nodes. On one node that is the range itself, or
     /// nothing if it is empty.
     pub(crate) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
         let ends = self.parts[1..].iter().map(|(first, _)| *first).chain([range.end]);
@@ -68,7 +68,7 @@ impl NodeChunks {
         self.parts.iter().map(|(_, bytes)| bytes.as_slice().len()).sum()
     }
 
-    /// Nodes are few, and mostly one.
+    /// The index in `parts` of chunk `i`. A linear search: nodes are few, and mostly one.
     fn part_of(&self, i: usize) -> usize {
         self.parts[1..].iter().take_while(|(first, _)| *first <= i).count()
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn one_node_gets_one_buffer_and_several_get_their_share() {
         for (n_nodes, n_chunks) in [(1, 0), (1, 7), (2, 7), (2, 1), (3, 50), (4, 3)] {
-            let topology = Topology::faked(&vec![vec![0]; n_nodes]);
+            let topology = Topology::for_tests(&vec![vec![0]; n_nodes]);
             let mut placed = NodeChunks::zeroed(&topology, n_chunks, 10);
             assert_eq!(placed.n_bytes(), n_chunks * 10);
             assert_eq!(placed.parts.len(), n_nodes.min(n_chunks), "{n_nodes} nodes, {n_chunks} chunks");

@@ -1,4 +1,4 @@
-//! What the examples that learn weights share: folders that threads take in turns, and a network with one hidden layer.
+//! A network with one hidden layer that learns, and threads that share the crates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 
 use nanochat_engine::rng::Rng;
 
-/// Places of a step, and the decay of the weights.
+/// Places in a step.
 const N_BATCH: usize = 256;
+/// Weight decay of AdamW.
 const DECAY: f32 = 0.05;
 
-/// What `of` makes of each folder and its number, on a thread per core, each with what `with` makes for it; in the order of
-/// the folders.
+/// Calls `of` for each folder and its number, on one thread per core, each with a state of its own from `with`. The
+/// results are in the order of the folders.
 pub(crate) fn of_each<W, R: Send, E: Send>(
     folders: &[PathBuf],
     with: impl Fn() -> W + Sync,
@@ -40,14 +41,14 @@ pub(crate) fn of_each<W, R: Send, E: Send>(
 }
 
 /// w, then each u, then v, of score = w·f + Σ v·max(u·f, 0).
-pub(crate) struct Net {
+pub(crate) struct Network {
     n_features: usize,
-    /// Share of the hidden units that are silent at each line while it learns, so that none leans on another.
+    /// Dropout: the share of the hidden units that are silent at each line while the network learns.
     dropped: f32,
     pub(crate) weights: Vec<f32>,
 }
 
-impl Net {
+impl Network {
     pub(crate) fn new(n_features: usize, n_hidden: usize, dropped: f32) -> Self {
         let mut rng = Rng::new(20_261_127);
         let mut weights = vec![0.0; n_features + n_hidden * (n_features + 1)];
@@ -62,14 +63,14 @@ impl Net {
     /// The score of some features.
     pub(crate) fn score(&self, features: &[f32]) -> f32 {
         let mut hidden = Vec::new();
-        self.ask(features, &mut hidden);
+        self.activate(features, &mut hidden);
         self.sum(features, &hidden)
     }
 
-    /// The score of some features as it is while it learns; leaves what the hidden units say of them.
+    /// The score of some features with dropout; leaves the values of the hidden units in `hidden`.
     #[inline(always)]
     pub(crate) fn score_learning(&self, features: &[f32], hidden: &mut Vec<f32>, rng: &mut Rng) -> f32 {
-        self.ask(features, hidden);
+        self.activate(features, hidden);
         if self.dropped > 0.0 {
             let kept = 1.0 / (1.0 - self.dropped);
             hidden.iter_mut().for_each(|unit| *unit *= if rng.uniform() < self.dropped { 0.0 } else { kept });
@@ -78,7 +79,7 @@ impl Net {
     }
 
     #[inline(always)]
-    fn ask(&self, features: &[f32], hidden: &mut Vec<f32>) {
+    fn activate(&self, features: &[f32], hidden: &mut Vec<f32>) {
         let units = self.weights[self.n_features..].chunks_exact(self.n_features.max(1)).take(self.n_hidden());
         hidden.clear();
         hidden.extend(units.map(|unit| dot(unit, features).max(0.0)));
@@ -90,7 +91,7 @@ impl Net {
         dot(&self.weights[..self.n_features], features) + dot(outs, hidden)
     }
 
-    /// Adds the gradient of `by` times the score of some features, of which the hidden units said that while it learns.
+    /// Adds the gradient of `by` times the score of some features, whose hidden units [`Network::score_learning`] left.
     #[inline(always)]
     pub(crate) fn add_gradient(&self, by: f32, features: &[f32], hidden: &[f32], gradient: &mut [f32]) {
         let (n, n_hidden) = (self.n_features, self.n_hidden());
@@ -103,7 +104,8 @@ impl Net {
         }
     }
 
-    /// Steps of AdamW towards the least loss of what is numbered below `n`, whose gradients `add` adds. The rate falls to 0.
+    /// Minimises the loss of the samples numbered below `n` by AdamW; `add` adds the gradient of one. The rate falls to
+    /// 0.
     pub(crate) fn fit(
         self,
         n: usize,
@@ -117,7 +119,7 @@ impl Net {
             let mut gradient = vec![0.0; net.weights.len()];
             for _ in 0..N_BATCH.min(n) {
                 let idx = rng.below(n);
-                // For as wide registers as there are.
+                // Compiled for the widest registers of this CPU.
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || add(&net, idx, &mut rng, &mut gradient),
@@ -138,8 +140,8 @@ impl Net {
     }
 }
 
-/// Weights as the engine's files hold them.
-pub(crate) fn bytes_of<'a>(nets: impl IntoIterator<Item = &'a Net>) -> Vec<u8> {
+/// Weights in the form of the engine's files.
+pub(crate) fn bytes_of<'a>(nets: impl IntoIterator<Item = &'a Network>) -> Vec<u8> {
     nets.into_iter().flat_map(|net| &net.weights).flat_map(|weight| weight.to_le_bytes()).collect()
 }
 
@@ -148,7 +150,7 @@ fn add(sum: &mut [f32], by: f32, x: &[f32]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += by * x);
 }
 
-/// In lanes, so that it vectorises.
+/// In lanes, so that the compiler vectorises it.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     const N_LANES: usize = 16;

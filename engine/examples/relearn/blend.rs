@@ -1,37 +1,32 @@
-//! What the default gates of the blend were calibrated on: `calibrate STORE CHECKPOINT OUT FOLDER…`
+//! Mixing weights of the memory, from held-out code.
 //!
-//! OUT is the gates' weights as in `engine/src/memory/blend/default.f32`, or, named `….ncz`, the checkpoint with them,
-//! signed by the store's key.
-//!
-//! Each folder is a crate that the checkpoint was not trained on. Its files are read one at a time, each with the others
-//! in the memory: at places where one would ask for a completion, and from their beginning. Every eighth file is held out
-//! and says what the gates are worth. Counts besides how often the token that most often followed the longest match is
-//! another one than the file's: what the copy that `eval` compares with must be taken to doubt.
+//! Each folder is a crate that the checkpoint was not trained on. Its files are read one at a time, with the other
+//! files in the memory: at places where one would ask for a completion, and from their start. Every eighth file is held
+//! out and measures the weights. Also counts how often the token that most often followed the longest match is not the
+//! file's: the doubt that the copy in `eval` must be given.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nanochat_engine::memory::{Blend, Lookup, Samples, Schedule};
-use nanochat_engine::workspace::sources::SourceFile;
-use nanochat_engine::workspace::store::Store;
+use nanochat_engine::text::SourceFile;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Memory, Prompt, Tokenizer};
 
-mod holes;
+use super::holes::{self, Hole, HoleKind};
 
-use holes::{Hole, Kind};
-
-/// Lines of one file, at most.
+/// Most lines of one file.
 const N_LINES: usize = 22;
+/// Most files of one crate.
 const N_FILES: usize = 12;
-/// Bytes of one file's begin, at most.
+/// Most bytes of the start of one file.
 const MAX_BYTES: usize = 3 << 10;
 
-/// Of one half of the files: beside a model, and alone.
+/// Samples of the files that calibrate, or of those that are held out.
 #[derive(Default)]
 struct Half {
-    beside: Samples,
-    alone: Samples,
+    with_model: Samples,
+    memory_only: Samples,
 }
 
 /// Tokens to be completed, by whether the token that most often followed the longest match is the right one.
@@ -39,46 +34,35 @@ struct Half {
 struct Copied {
     right: usize,
     wrong: usize,
-    /// Nothing matched.
+    /// Tokens before which nothing matched.
     without: usize,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [store, checkpoint, out, folders @ ..] = &arguments[..] else {
-        return Err("usage: calibrate STORE CHECKPOINT OUT FOLDER…".into());
-    };
-    let checkpoint = Store::at(store).open_checkpoint(checkpoint)?;
-    let mut completer = Completer::new(&checkpoint, 1);
+/// A blend that is calibrated from scratch; prints what it is worth on the held-out files.
+pub(crate) fn learn(checkpoint: &Checkpoint, folders: &[PathBuf]) -> Result<Blend, Box<dyn Error>> {
+    let mut completer = Completer::new(checkpoint, 1);
     let (mut train, mut held_out, mut copied) = (Half::default(), Half::default(), Copied::default());
     for (n, folder) in folders.iter().enumerate() {
         read(&mut completer, folder, &mut train, &mut held_out, &mut copied)?;
-        eprintln!("{} of {} crates, {} tokens", n + 1, folders.len(), train.alone.len());
+        eprintln!("{} of {} crates, {} tokens", n + 1, folders.len(), train.memory_only.len());
     }
     let mut blend = Blend::rough();
-    let [before_beside, before_alone] = blend.bits(&held_out.beside, &held_out.alone);
-    blend.calibrate(&train.beside, &train.alone, Schedule::FRESH);
-    let [beside, alone] = blend.bits(&held_out.beside, &held_out.alone);
-    let model = held_out.beside.bits_of_base();
-    eprintln!(
-        "held-out bits/token of {} tokens: model {model:.3}; with the memory {before_beside:.3} → {beside:.3}; \
-         memory alone {before_alone:.3} → {alone:.3}",
-        held_out.alone.len(),
+    let [with_model_before, memory_only_before] = blend.bits(&held_out.with_model, &held_out.memory_only);
+    blend.calibrate(&train.with_model, &train.memory_only, Schedule::FRESH);
+    let [with_model, memory_only] = blend.bits(&held_out.with_model, &held_out.memory_only);
+    let model = held_out.with_model.bits_of_base();
+    println!(
+        "held-out bits/token of {} tokens: model {model:.3}; with the memory {with_model_before:.3} → {with_model:.3}; \
+         memory alone {memory_only_before:.3} → {memory_only:.3}",
+        held_out.memory_only.len(),
     );
     let Copied { right, wrong, without } = copied;
-    eprintln!(
+    println!(
         "the longest match alone: {wrong} of {} tokens wrong, which is {:.3}; {without} without a match",
         right + wrong,
         wrong as f64 / (right + wrong).max(1) as f64,
     );
-    if out.extension().is_some_and(|extension| extension == "ncz") {
-        let store = Store::at(store);
-        let (key, _) = store.load_key_or_create()?;
-        store.install(&Checkpoint { blend, ..checkpoint }, &key, out)?;
-    } else {
-        std::fs::write(out, blend.weights().iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<u8>>())?;
-    }
-    Ok(())
+    Ok(blend)
 }
 
 fn read(
@@ -93,18 +77,18 @@ fn read(
     let memory = krate.memory(&tokenizer);
     completer.set_memory(Arc::clone(&memory));
     for (n, (file, mut holes)) in krate.holes(N_FILES, N_LINES).into_iter().enumerate() {
-        // Behind the others the line breaks.
-        holes.retain(|(kind, _)| !matches!(kind, Kind::Within | Kind::Several));
+        // Only holes up to the end of a line: the samples include the line break.
+        holes.retain(|(kind, _)| !matches!(kind, HoleKind::Within | HoleKind::Several));
         let half = if n % 8 == 7 { &mut *held_out } else { &mut *train };
         copied.count(&memory, &tokenizer, file, &holes);
         for (_, hole) in holes {
             let (prefix, suffix) = (&file.text[..hole.start], &file.text[hole.end..]);
             let prompt = Prompt { path: &file.name, prefix, suffix, ..Prompt::default() };
             let truth = &file.text[hole.clone()];
-            completer.sample_at(&prompt, truth, &mut half.beside, &mut half.alone, &Cancel::new())?;
+            completer.sample_at(&prompt, truth, &mut half.with_model, &mut half.memory_only, &Cancel::new())?;
         }
-        let begin = &file.text.as_bytes()[..file.text.len().min(MAX_BYTES)];
-        completer.sample(&file.name, begin, &mut half.beside, &mut half.alone);
+        let start = &file.text.as_bytes()[..file.text.len().min(MAX_BYTES)];
+        completer.sample(&file.name, start, &mut half.with_model, &mut half.memory_only);
     }
     Ok(())
 }
