@@ -4,6 +4,7 @@ mod modules;
 mod length;
 mod words;
 mod packages;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

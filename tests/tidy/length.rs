@@ -11,7 +11,7 @@ use super::rust_files;
 use crate::support::repository;
 
 /// What is checked.
-const FOLDERS: [&str; 4] = ["kernels", "eval", "lsp", "cargo-nanochat"];
+const FOLDERS: [&str; 5] = ["kernels", "eval", "train", "lsp", "cargo-nanochat"];
 
 /// Lines that a file may have without a reason, those of tests not counted.
 const LIMIT: usize = 600;
