@@ -10,9 +10,6 @@ use super::modules::{attributes, is_test};
 use super::rust_files;
 use crate::support::repository;
 
-/// What is checked.
-const FOLDERS: [&str; 5] = ["kernels", "eval", "train", "lsp", "cargo-nanochat"];
-
 /// Lines that a file may have without a reason, those of tests not counted.
 const LIMIT: usize = 600;
 /// The sentence that states the reason, in the file's `//!`.
@@ -20,8 +17,7 @@ const REASON: &str = "Longer than 600 lines because";
 
 #[test]
 fn files_are_short_or_say_why_not() {
-    let files = FOLDERS.iter().flat_map(|folder| rust_files(&repository().join(folder)));
-    for path in files.filter(|path| !is_of_tests(path)) {
+    for path in rust_files(&repository()).into_iter().filter(|path| !is_of_tests(path)) {
         let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
         let (n_lines, has_reason) = measured(&text);
         assert!(n_lines <= LIMIT || has_reason, "{}: {n_lines} lines, and no `{REASON}` in its `//!`", path.display());

@@ -5,9 +5,6 @@ use proc_macro2::{TokenStream, TokenTree};
 use super::{files, rust_files};
 use crate::support::repository;
 
-/// What is checked.
-const FOLDERS: [&str; 8] = ["kernels", "eval", "train", "lsp", "cargo-nanochat", "tests", "docs", "editors"];
-
 /// Parts of names that mean nothing to a reader from outside. An identifier is split at `_` and at capital letters.
 const NAMES: [&str; 12] = [
     "voice",
@@ -49,11 +46,8 @@ const IDIOMS: [&str; 16] = [
 
 #[test]
 fn what_follows_in_a_text_is_called_so() {
-    let found: Vec<String> = FOLDERS
-        .iter()
-        .flat_map(|folder| {
-            files(&repository().join(folder), &["rs", "ts", "lua", "toml", "sh", "yml", "py", "md", "snap"])
-        })
+    let found: Vec<String> = files(&repository(), &["rs", "ts", "lua", "toml", "sh", "yml", "py", "md", "snap"])
+        .into_iter()
         .filter(|path| !path.ends_with("train/LOG.md")) // a dated log is not written again
         .flat_map(|path| {
             let text = std::fs::read_to_string(&path).expect("text is UTF-8");
@@ -68,7 +62,7 @@ fn what_follows_in_a_text_is_called_so() {
 #[test]
 fn names_are_those_of_the_field() {
     let mut found = Vec::new();
-    for path in FOLDERS.iter().flat_map(|folder| rust_files(&repository().join(folder))) {
+    for path in rust_files(&repository()) {
         let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
         let mut names = vec![path.file_stem().expect("a file has a name").to_string_lossy().into_owned()];
         identifiers(text.parse().expect("it compiles"), &mut names);
