@@ -241,17 +241,18 @@ impl<'a> CursorLines<'a> {
                 if head.first().is_some_and(|first| !line.may_start_like(first)) {
                     continue;
                 }
-                let n_before = n_alike(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
+                let n_before = n_equal(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
                 if n_before == 0 && needs_before {
                     continue;
                 }
                 let n_left = line.lexemes().len().checked_sub(head.len() + self.rest.len());
-                let starts_alike = || head.iter().zip(line.lexemes()).all(|(a, b)| a.is_like(b));
-                let ends_alike = || self.rest.iter().rev().zip(line.lexemes().iter().rev()).all(|(a, b)| a.is_like(b));
-                if n_left.is_none_or(|n_left| n_left == 0) || !starts_alike() || !ends_alike() {
+                let has_same_start = || head.iter().zip(line.lexemes()).all(|(a, b)| a.is_like(b));
+                let has_same_end =
+                    || self.rest.iter().rev().zip(line.lexemes().iter().rev()).all(|(a, b)| a.is_like(b));
+                if n_left.is_none_or(|n_left| n_left == 0) || !has_same_start() || !has_same_end() {
                     continue;
                 }
-                let n_after = n_alike(self.after.iter(), lines[at + 1..].iter(), MOST_AFTER);
+                let n_after = n_equal(self.after.iter(), lines[at + 1..].iter(), MOST_AFTER);
                 occurrences.push(Occurrence { lines, at, n_before, n_after });
             }
         }
@@ -323,7 +324,7 @@ impl<'a> CursorLines<'a> {
 }
 
 /// How many lines have the same shape, from the first on.
-fn n_alike<'l, 'a: 'l>(
+fn n_equal<'l, 'a: 'l>(
     here: impl Iterator<Item = &'l CodeLine<'a>>,
     there: impl Iterator<Item = &'l CodeLine<'a>>,
     most: usize,
