@@ -16,7 +16,7 @@ pub mod system; // the model, its controls and other servers behind one trait
 
 // How a completion is judged.
 pub mod check; // does it compile? many at a time
-pub mod sandbox; // where everything untrusted runs
+pub mod sandbox; // where untrusted code runs
 pub mod similarity; // how near it comes to the truth
 
 // One run, stage by stage.

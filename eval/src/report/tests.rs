@@ -178,7 +178,7 @@ fn figures_are_what_the_records_say() {
     let by_kind: usize =
         report.kinds().into_iter().filter_map(|kind| Some(report.system("nanochat", Some(kind))?.n)).sum();
     assert_eq!(by_kind, 60);
-    // The surest tenth is better than all that was answered, for the sample's confidence tells.
+    // The most confident tenth is better than all completions, since the sample's confidence is informative.
     let points = &report.coverage.iter().find(|coverage| coverage.system == "nanochat").expect("it is sure").points;
     assert!(points[0].compile_success.value > points[points.len() - 1].compile_success.value);
     assert!(points.windows(2).all(|pair| pair[0].confidence >= pair[1].confidence));

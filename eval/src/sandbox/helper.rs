@@ -55,7 +55,7 @@ const EXIT_REFUSED: i32 = 125;
 /// Which layer was refused, if one was, and why.
 struct Refusal(Option<Layer>, String);
 
-/// Names the step that failed. The kernel's own words are all that is known of the cause.
+/// Adds the name of the step to an error of the kernel.
 fn step<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("{what}: {error}"))
 }
@@ -80,7 +80,7 @@ fn outer(policy: &Policy, command: &[OsString], pipe: &mut fs::File) -> Result<i
         return Err(plain("the process that asked is gone".to_owned()));
     }
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
-    // When memory runs out, the kernel is to take the candidate and not its judge. Refused in some containers.
+    // If memory runs out, the kernel should kill the candidate and not the evaluation. Refused in some containers.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
 
     let mut missing = Vec::new();

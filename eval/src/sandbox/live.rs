@@ -7,8 +7,7 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Leaders of the process groups that run now. An id is taken out before its process is reaped, so none of them can
-/// be somebody else's.
+/// Leaders of the running process groups. An id is removed before its process is reaped, so it cannot have been reused.
 static LIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 /// Folders of the existing sandboxes.
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

@@ -22,11 +22,11 @@ pub enum Access {
     Execute,
 }
 
-/// The first argument of a process that is to be the helper. No subcommand can be called so by accident.
+/// The first argument of a helper process. No subcommand has such a name by accident.
 pub(super) const MARK: &str = "--nanochat-sandbox-helper";
 /// The same for the first process of the new process namespace.
 pub(super) const INNER_MARK: &str = "--nanochat-sandbox-inner";
-/// Of the user that root becomes. The last but one that a container usually maps; the last is nobody's, and nobody
+/// Id of the user that root switches to: the last but one that a container usually maps. The last is `nobody`, who
 /// often owns services.
 pub(super) const UNPRIVILEGED: u32 = 65_533;
 
@@ -123,7 +123,7 @@ impl Policy {
         let mut read = paths.read.clone();
         read.extend([&paths.tree, &paths.scratch, &paths.target].map(Clone::clone));
         if access == Access::Cargo {
-            // May hold a token, yet without it cargo does not know where crates come from.
+            // It may contain a token, but without it cargo does not know its registries.
             read.extend(["config.toml", "config"].map(|name| paths.cargo_home.join(name)));
         }
         read.retain(|path| path.exists());
@@ -188,7 +188,7 @@ pub(super) fn readable(variable: impl Fn(&str) -> Option<OsString>) -> (Vec<Path
     paths.extend(linked.map(|entry| entry.path()).filter(|path| path.is_symlink()));
     paths.push(rustup);
     paths.extend(["bin", "registry", "git"].map(|name| cargo.join(name)));
-    // A folder of programs is no secret unless it is, or holds, the home folder.
+    // A folder of programs is readable unless it is, or contains, the home folder.
     let is_private = |path: &Path| home.as_ref().is_some_and(|home| home.starts_with(path));
     let programs = variable("PATH").unwrap_or_default();
     paths.extend(std::env::split_paths(&programs).filter(|path| path.is_absolute() && !is_private(path)));

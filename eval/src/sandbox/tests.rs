@@ -183,8 +183,8 @@ fn a_cancelled_command_is_killed() {
     });
 }
 
-/// The process whose id was printed does not run any more; one nobody reaped yet (a zombie) is dead as well. Where
-/// the id is that of another process namespace, it is known by its last argument.
+/// Checks that the process whose id was printed has ended; a zombie counts as ended. If the id is from another process
+/// namespace, the process is recognized by its last argument.
 fn assert_gone(stdout: &[u8], argument: &str) {
     let text = String::from_utf8_lossy(stdout);
     let pid: i32 = text.trim().parse().expect("the shell printed a process id");

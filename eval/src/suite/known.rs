@@ -61,7 +61,7 @@ pub(crate) struct Library {
     sets: HashMap<PathBuf, Rc<SourceSet>>,
 }
 
-/// Files with their tokens.
+/// A set of files with what is derived from them: tokens and symbols.
 #[derive(Debug, Default)]
 struct SourceSet {
     files: Vec<SourceFile>,
@@ -187,7 +187,7 @@ pub fn memory_of(tokenizer: &Tokenizer, files: &[SourceFile]) -> Memory {
     Memory::of_files(files, tokenizer)
 }
 
-/// A relative path as [`SourceFile::name`] has it. A `\` is a letter of the name where it separates nothing.
+/// A relative path as [`SourceFile::name`] has it. A `\` is part of the name where it is not a separator.
 pub(crate) fn slashed(path: &Path) -> String {
     path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }

@@ -1,4 +1,5 @@
-//! The second wall: system calls that no compiler and no test needs are refused whatever the namespaces allow.
+//! The system call filter, a second line of defence: calls that no compiler and no test needs fail, whatever the
+//! namespaces allow.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use seccompiler::{
 
 use super::step;
 
-/// Sockets (a pair of connected ones is allowed), tracing, other processes' memory, mounts, namespaces, programs and
-/// modules for the kernel, keys, and io_uring, whose operations no filter sees.
+/// The refused calls: sockets (a connected pair is allowed), tracing, other processes' memory, mounts, namespaces,
+/// kernel programs and modules, keys, and io_uring, whose operations bypass filters.
 const REFUSED: [i64; 38] = [
     libc::SYS_socket,
     libc::SYS_ptrace,

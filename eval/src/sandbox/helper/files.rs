@@ -1,4 +1,4 @@
-//! Landlock: what may be opened at all, whoever owns it.
+//! Landlock: which files may be opened at all, regardless of their owner.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use super::step;
 use crate::sandbox::Layer;
 use crate::sandbox::policy::Policy;
 
-/// The newest the library knows; older kernels enforce the part that they have.
+/// The newest version that the library knows; older kernels enforce the part that they support.
 const NEWEST: ABI = ABI::V10;
 
 /// Restricts this process and all that it starts. No rule allows a network access, a signal or an abstract socket.
 pub(super) fn restrict(policy: &Policy) -> Result<(), String> {
     let mut read = policy.read.clone();
-    // Where the root is the machine's, /proc shows the machine's processes.
+    // Without a root folder of its own, /proc shows the machine's processes.
     if policy.layers.contains(&Layer::Root) {
         read.push(PathBuf::from("/proc"));
     }

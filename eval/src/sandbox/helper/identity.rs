@@ -1,4 +1,4 @@
-//! Who the command is: its namespaces, its user, its limits, and no privilege beyond them.
+//! The command's namespaces, user, limits and privileges.
 
 use std::fs;
 use std::io;
@@ -12,21 +12,21 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::step;
 use crate::sandbox::policy::{Bounds, Policy, UNPRIVILEGED};
 
-/// What our parent had open, or was left by its own parent: a lock, a job server, a socket. Standard streams stay.
+/// Closes descriptors inherited from the parent: a lock, a job server, a socket. Standard streams stay open.
 pub(super) fn close_inherited() -> io::Result<()> {
     let mut inherited = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         inherited.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).filter(|fd| *fd > 2));
     }
     for fd in inherited {
-        // The folder that was read is among them, and closed by now.
+        // The descriptor of the listed folder is among them, and closed by now.
         let _ = nix::unistd::close(fd);
     }
     Ok(())
 }
 
-/// The next child is the first process of a world of its own. Root needs no user namespace for that; everybody else
-/// gets one, and is root there until the privileges are given up. The user's own builds keep files and network.
+/// Creates namespaces; the next child is their first process. Root needs no user namespace for that; other users
+/// get one, and are root in it until the privileges are dropped. The user's own builds keep files and network.
 pub(super) fn new_namespaces(is_open: bool) -> Result<(), String> {
     let mut wanted = CloneFlags::CLONE_NEWPID;
     if !is_open {
@@ -48,8 +48,8 @@ fn map(uid: u32, outer_uid: u32, gid: u32, outer_gid: u32) -> Result<(), String>
     step("gid_map", fs::write("/proc/self/gid_map", format!("{gid} {outer_gid} 1")))
 }
 
-/// The kernel does not count root's processes, whatever root is called in a user namespace: root becomes somebody
-/// else first.
+/// Limits the number of processes. The kernel does not count root's, also not under another id of a user namespace,
+/// so root switches to another user first.
 pub(super) fn bound_processes(policy: &Policy) -> Result<(), String> {
     let Some(limit) = policy.bounds.n_processes else { return Ok(()) };
     let has_namespaces = policy.layers.contains(&crate::sandbox::Layer::Namespaces);
@@ -75,8 +75,8 @@ fn become_unprivileged(policy: &Policy, has_namespaces: bool) -> Result<(), Stri
         step(&format!("{} as an unprivileged user", path.display()), readable)?;
     }
     if has_namespaces {
-        // In a user namespace of its own each command has a count of its own. Where that is refused, the commands of
-        // all workers share one: as safe, and large enough.
+        // In a user namespace of its own each command has its own count. Where that is refused, the commands of all
+        // workers share one, which is as safe, and large enough.
         let _ = set_dumpable_behavior(DumpableBehavior::Dumpable)
             .map_err(|error| error.to_string())
             .and_then(|()| step("unshare", unshare(CloneFlags::CLONE_NEWUSER)))
@@ -85,7 +85,7 @@ fn become_unprivileged(policy: &Policy, has_namespaces: bool) -> Result<(), Stri
     Ok(())
 }
 
-/// Before 5.14 the limit was compared with everything the user runs, which may well exceed it.
+/// Before Linux 5.14 the limit applied to all processes of the user, which may exceed it already.
 fn counts_by_namespace() -> Result<(), String> {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
@@ -113,14 +113,14 @@ pub(super) fn limit(bounds: &Bounds) -> Result<(), String> {
     Ok(())
 }
 
-/// A limit that is lower already stays.
+/// Sets a limit, unless it is lower already.
 fn set(resource: Resource, bound: u64) -> Result<(), String> {
     let bound = rustix::process::getrlimit(resource).maximum.map_or(bound, |maximum| maximum.min(bound));
     let limit = Rlimit { current: Some(bound), maximum: Some(bound) };
     step(&format!("limit of {resource:?}"), setrlimit(resource, limit))
 }
 
-/// No capability now, and none to be had by starting a program.
+/// Drops all capabilities, and the ability to gain any by starting a program.
 pub(super) fn give_up_privileges() -> Result<(), String> {
     step("no new privileges", rustix::thread::set_no_new_privs(true))?;
     let _ = rustix::thread::clear_ambient_capability_set(); // refused only by kernels that have none

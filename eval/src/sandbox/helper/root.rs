@@ -19,7 +19,7 @@ const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 /// Makes it the root of this process and all that it starts.
 pub(super) fn change(policy: &Policy) -> Result<(), String> {
     let root = &policy.root_at;
-    // Nothing that is mounted here is seen outside.
+    // Mounts made here are not visible outside.
     step("mount propagation", mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC))?;
     memory(root, 1 << 20, "755")?;
     for path in &policy.read {
@@ -43,7 +43,7 @@ pub(super) fn change(policy: &Policy) -> Result<(), String> {
     let proc = placed(root, Path::new("/proc"));
     step("/proc", prepare(&proc, true))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    // Containers that mask parts of /proc refuse a fresh one: then there is none, which nothing here needs.
+    // Containers that mask parts of /proc refuse a fresh one. Then there is none; no command needs it.
     if mount("proc", &proc, "proc", flags, Some(c"subset=pid")).is_err() {
         let _ = mount("proc", &proc, "proc", flags, None);
     }
@@ -52,7 +52,7 @@ pub(super) fn change(policy: &Policy) -> Result<(), String> {
         mount_remount(root, MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV, ""),
     )?;
     step("root", std::env::set_current_dir(root))?;
-    // The old root lands on top of the new one, and is taken away.
+    // The old root is stacked on the new one; unmount it.
     step("pivot_root", rustix::process::pivot_root(".", "."))?;
     step("old root", unmount(".", UnmountFlags::DETACH))?;
     step("root", std::env::set_current_dir("/"))
@@ -80,7 +80,7 @@ fn prepare(at: &Path, is_folder: bool) -> io::Result<()> {
     fs::File::create(at).map(drop)
 }
 
-/// Read-only. Links, as `/bin` often is, become the same links; what they lead to is shown if it is listed too.
+/// Mounts a path read-only. Links, as `/bin` often is, are recreated; their targets are mounted if listed too.
 fn show(root: &Path, path: &Path) -> Result<(), String> {
     let at = placed(root, path);
     let what = path.display().to_string();
@@ -92,7 +92,7 @@ fn show(root: &Path, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     if at.exists() && fs::read_dir(&at).map_or(true, |mut entries| entries.next().is_some()) {
-        return Ok(()); // within a folder that is shown already
+        return Ok(()); // inside a folder that is mounted already
     }
     step(&what, prepare(&at, path.is_dir()))?;
     // Without what is mounted below where that is allowed; the kernel refuses to uncover what others mounted over.
@@ -100,7 +100,7 @@ fn show(root: &Path, path: &Path) -> Result<(), String> {
         step(&what, mount_bind_recursive(path, &at))?;
     }
     let mut flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    // A user namespace may add flags to a mount and take none away.
+    // A user namespace may add flags to a mount but not remove any.
     let now = step(&what, statvfs(&at))?.f_flag;
     for (is, keep) in [
         (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),

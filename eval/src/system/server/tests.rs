@@ -12,14 +12,14 @@ struct Request {
     body: Json,
 }
 
-/// Speaks just enough HTTP/1.1 to be asked by a real client: one connection after the other, one answer each.
+/// A stub with just enough HTTP/1.1 for a real client: one connection after the other, one response each.
 struct Stub {
     url: String,
     requests: Receiver<Request>,
 }
 
 impl Stub {
-    /// `answer` says (status, body) to each request.
+    /// `answer` returns (status, body) for each request.
     fn start(answer: impl Fn(&Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
