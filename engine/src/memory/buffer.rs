@@ -114,7 +114,7 @@ impl LiveBuffer {
             if occurrence.is_suffix {
                 tokens.push(END); // the file's end ends a line, the cursor does not
             }
-            out.extend(query.from_left(Tier::File, occurrence.len, &tokens));
+            out.extend(query.candidate_after(Tier::File, occurrence.len, &tokens));
         }
         for n in SUFFIX_LENS.into_iter().filter(|n| *n <= query.after.len()) {
             let occurrences = self.occurrences(&query.after[..n], ends, MOST_OCCURRENCES).into_iter();
@@ -123,7 +123,7 @@ impl LiveBuffer {
                 let side = self.half(occurrence.is_suffix);
                 tokens.clear();
                 tokens.extend(side.preceding(occurrence.at, occurrence.is_suffix).skip(n).take(2 * MOST_TOKENS));
-                out.extend(query.from_right(Tier::File, n, &tokens));
+                out.extend(query.candidate_before(Tier::File, n, &tokens));
             }
             if out.len() > n_before {
                 break;

@@ -50,7 +50,12 @@ pub struct InfillCandidate {
 
 impl InfillQuery<'_> {
     /// What follows an occurrence of the last `n_before` tokens before the cursor.
-    pub(super) fn from_left(&self, tier: Tier, n_before: usize, following: &[TokenId]) -> Option<InfillCandidate> {
+    pub(super) fn candidate_after(
+        &self,
+        tier: Tier,
+        n_before: usize,
+        following: &[TokenId],
+    ) -> Option<InfillCandidate> {
         let n_healed = self.healed.len();
         let mut n_bytes = 0;
         let mut best: Option<End> = None;
@@ -100,7 +105,12 @@ impl InfillQuery<'_> {
     }
 
     /// What precedes an occurrence of the first `n_after` tokens after the cursor; `preceding` has the nearest first.
-    pub(super) fn from_right(&self, tier: Tier, n_after: usize, preceding: &[TokenId]) -> Option<InfillCandidate> {
+    pub(super) fn candidate_before(
+        &self,
+        tier: Tier,
+        n_after: usize,
+        preceding: &[TokenId],
+    ) -> Option<InfillCandidate> {
         let mut best: Option<(usize, usize)> = None;
         let mut text = Vec::new();
         for (at, &token) in preceding.iter().enumerate() {

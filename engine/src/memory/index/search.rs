@@ -105,7 +105,7 @@ impl Index {
         reader.each_occurrence(query.before, excluded, |at, len| {
             tokens.clear();
             tokens.extend((at..at + 2 * MOST_TOKENS).map(|at| token(reader.tokens, at)));
-            out.extend(query.from_left(tier, len, &tokens));
+            out.extend(query.candidate_after(tier, len, &tokens));
         });
         // The position after the match is found; what precedes the match is wanted.
         for n in SUFFIX_LENS.into_iter().filter(|n| *n <= query.after.len()) {
@@ -115,7 +115,7 @@ impl Index {
                     n_found += 1;
                     tokens.clear();
                     tokens.extend((0..(at - n).min(2 * MOST_TOKENS)).map(|i| token(reader.tokens, at - n - 1 - i)));
-                    out.extend(query.from_right(tier, n, &tokens));
+                    out.extend(query.candidate_before(tier, n, &tokens));
                 }
             });
             if n_found > 0 {
