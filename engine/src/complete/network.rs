@@ -112,7 +112,9 @@ mod tests {
         assert_eq!(scores, [12.0, -2.0, -3.0]);
     }
 
-    const FEATURES: [Feature<fn(&[f32; 2]) -> f32>; 2] = [("first", |x| x[0]), ("second", |x| x[1])];
+    type Value = fn(&[f32; 2]) -> f32;
+
+    const FEATURES: [Feature<Value>; 2] = [("first", |x| x[0]), ("second", |x| x[1])];
 
     #[test]
     fn a_file_holds_two_networks_one_after_the_other() {
