@@ -127,7 +127,7 @@ fn of_folder(
     for (i, completer) in completers.iter_mut().enumerate() {
         let blend = Model::named(&format!("{} blend", i + 1), completer);
         let [mut model, mut memory] =
-            [Predictors::ModelOnly, Predictors::MemoryOnly].map(|voices| blend.ablation(voices));
+            [Predictors::ModelOnly, Predictors::MemoryOnly].map(|predictors| blend.ablation(predictors));
         let mut blend = blend;
         for system in [&mut blend, &mut model, &mut memory] {
             all.ask(system, &context, &holes)?;

@@ -120,7 +120,7 @@ pub enum Unfit {
         n_threads: usize,
     },
     /// It holds a figure that no measurement could have given.
-    #[error("it holds a figure that nobody measured")]
+    #[error("it holds an impossible figure")]
     Nonsense,
 }
 

@@ -266,7 +266,7 @@ compiled_per_isa! {
             absmax = x.mul(chunk.load(gain)).abs().max(absmax);
         });
         let rms = inverse_root(sum(squares), x.len(), norm.eps);
-        // What all entries share goes into the scale; the rounded numbers do not change with it.
+        // The factor that all entries share goes into the scale; the rounded numbers do not depend on it.
         quantize_with::<V>(x.len(), absmax.largest(), rms, values, sums, #[inline(always)] |chunk| {
             chunk.load::<V>(x).mul(chunk.load(gain))
         })

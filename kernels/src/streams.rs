@@ -75,7 +75,7 @@ pub struct Streams<'a> {
     pub x: &'a mut [f32],
     /// `[tokens, d]`: what the sublayer before gave; afterwards this sublayer's input before its norm.
     pub hidden: &'a mut [f32],
-    /// `[tokens, n + n·n]`: those of the sublayer before; afterwards this one's.
+    /// `[tokens, n + n·n]`: on entry those of the previous sublayer, on return those of this one.
     pub coefficients: &'a mut [f32],
 }
 

@@ -2,8 +2,8 @@
 """Copies what a base model learns from into one package: `gather.py OUT`, and then in OUT
 `cargo nanochat train --recipe base`.
 
-Fetches the packages that Cargo.lock beside this names. Left out are the crates of eval/suites/heldout.toml and their
-families (one repository, or a name that begins with theirs), bindings, all but the newest version of a crate, and of each
+Fetches the packages that the Cargo.lock next to this file names. Left out are the crates of eval/suites/heldout.toml and their
+families (one repository, or a name that starts with theirs), bindings, all but the newest version of a crate, and of each
 crate files of more than 200 kB and what is beyond 350 kB in all: a large crate shall not outvote small ones. Python 3.11.
 """
 
@@ -23,7 +23,7 @@ BINDINGS = ("windows", "winapi", "objc2", "icu_")
 
 
 def locked(folder):
-    """The packages of a lock file. Its manifest has no code beside it, which cargo wants."""
+    """The packages of a lock file. Cargo wants code next to its manifest, which has none."""
     with tempfile.TemporaryDirectory() as copy:
         copy = pathlib.Path(copy)
         for name in ["Cargo.toml", "Cargo.lock"]:

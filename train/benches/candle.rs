@@ -1,11 +1,13 @@
-//! The step of `step.rs` with candle as it is: `cargo bench -p nanochat-train --bench candle -- [SHAPE …] [--threads N] [--json]`.
+//! The step of `step.rs` with candle as it is:
+//! `cargo bench -p nanochat-train --bench candle -- [SHAPE …] [--threads N] [--json]`.
 //!
-//! The same model, masters, tokens, rates and flags, written with the tensor operations that candle-core has (`plain`): no
-//! operation of our own, candle's autograd, f32, glibc's allocator, candle's own threads. Rounded weights are the leaves of
-//! the graph, so that masters are rounded once per step, as ours are, and not once per micro-batch. The matrix product is
-//! the `gemm` crate's, with the AVX-512 routines that this workspace turns on: candle by itself would go without them.
+//! The same model, masters, tokens, rates and flags, written with the tensor operations that candle-core has (the
+//! candle backend): no operation of our own, candle's autograd, f32, glibc's allocator, candle's own threads. Rounded
+//! weights are the leaves of the graph, so that masters are rounded once per step, as ours are, and not once per
+//! micro-batch. The matrix product is the `gemm` crate's, with the AVX-512 routines that this workspace turns on:
+//! candle by itself would go without them.
 //!
-//! Before anything is timed, loss and gradients of one micro-batch are held against ours.
+//! Before anything is timed, loss and gradients of one micro-batch are compared with ours.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -72,8 +74,8 @@ fn measure(shape: &str, setting: &Setting) -> std::result::Result<(), Box<dyn Er
     Ok(())
 }
 
-/// Refuses to time a model that is not ours: both losses of a micro-batch are the same, and so are the directions of all
-/// gradients, but for the few activations that fall on the other side of a rounding.
+/// Refuses to time a model that is not ours: both losses of a micro-batch are the same, and so are the directions of
+/// all gradients, but for the few activations that fall on the other side of a rounding.
 fn compare(
     model: &CandleModel,
     masters: &[Master],

@@ -1,9 +1,10 @@
 //! How fast files become tokens: `cargo bench -p nanochat-train --bench corpus -- FOLDER [--threads N] [--show]`.
 //!
-//! Each folder in FOLDER with a `Cargo.toml` is a dependency (`~/.cargo/registry/src/*` is such a FOLDER); where there is
-//! none, FOLDER itself is. Files are read once before, so that the disk is not measured. Prints MB of source per second
-//! from the walk to the synced shards, by stage, by the clock and by processor time (what as many idle cores would give),
-//! and what was left out; with `--show` each file of it. The vocabulary is learned from a sample, which is not timed.
+//! Each folder in FOLDER with a `Cargo.toml` is a dependency (`~/.cargo/registry/src/*` is such a FOLDER); where there
+//! is none, FOLDER itself is. Files are read once before, so that the disk is not measured. Prints MB of source per
+//! second from the walk to the synced shards, by stage, by the clock and by processor time (what as many idle cores
+//! would give), and what was left out; with `--show` each file of it. The vocabulary is learned from a sample, which is
+//! not timed.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 

@@ -1,8 +1,10 @@
-//! What a training step costs, and where: `cargo bench -p nanochat-train --bench step -- [SHAPE …] [--threads N] [--json]`.
+//! What a training step costs, and where:
+//! `cargo bench -p nanochat-train --bench step -- [SHAPE …] [--threads N] [--json]`.
 //!
 //! Random tokens over random masters: the work does not depend on what they say. Prints tokens/s, 6·N·tokens/s per
-//! thread, tokens per second of CPU time, and the shares of a pass and of the rest of the step, medians over repeated steps.
-//! `candle.rs` measures the same step with candle as it is; `peers/step.py` runs PyTorch's, and both beside this one.
+//! thread, tokens per second of CPU time, and the shares of a pass and of the rest of the step, medians over repeated
+//! steps. `candle.rs` measures the same step with candle as it is; `peers/step.py` runs PyTorch's, and interleaves both
+//! with this one.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 

@@ -56,7 +56,7 @@ done
 
 export CUDA_HOME="$cuda" CUDA_PATH="$cuda" CUDA_ROOT="$cuda" CUDA_TOOLKIT_ROOT_DIR="$cuda"
 export PATH="$cuda/bin:$PATH"
-# Without a GPU nobody can ask it.
+# Without a GPU it cannot be detected.
 export CUDA_COMPUTE_CAP="${CUDA_COMPUTE_CAP:-90}"
 
 # 3. libcuda comes with the driver, which this machine need not have. Whoever links wants its names, so an empty library

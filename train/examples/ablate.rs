@@ -1,9 +1,9 @@
 //! What each choice of a recipe is worth at equal time: `ablate OUT.csv SECONDS SEEDS FOLDER… [--only GROUP]…`.
 //!
 //! Trains small models on one core, each as many steps as fit into the time. What a step of a variant takes is measured
-//! once, in turns with a step of the recipe that it varies, and the median of several quotients is taken: neighbours on the
-//! machine change little of how long a run is and nothing of what comes out of it. Appends a line per run; runs that are in the file already
-//! are left out, so that a killed one goes on. What was found is in `LOG.md`.
+//! once, in turns with a step of the recipe that it varies, and the median of several quotients is taken: neighbours on
+//! the machine change little of how long a run is and nothing of what comes out of it. Appends a line per run; runs
+//! that are in the file already are left out, so that a killed one can be continued. What was found is in `LOG.md`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -295,7 +295,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A line of each held-out file with what stands around it; only the line's own tokens are targets.
+/// A line of each held-out file with the text around it; only the line's own tokens are targets.
 fn holes(tokenizer: &Tokenizer, files: &[SourceFile]) -> Vec<Batch> {
     const BEFORE: usize = 500;
     const AFTER: usize = 200;
@@ -316,7 +316,7 @@ fn holes(tokenizer: &Tokenizer, files: &[SourceFile]) -> Vec<Batch> {
             let before = document(tokenizer, &[], &text[window.start..begin], begin - window.start);
             let after = tokenizer.encode(&text[end..window.end]).len();
             let mut batch = Batch::single(&tokens);
-            // The document of what stands before has as many tokens in front, and its end mark takes the place of one.
+            // The document of the text before has as many tokens in front, and its end mark takes the place of one.
             let first = before.len() + after - 1;
             let targets = Arc::make_mut(&mut batch.targets);
             for (i, target) in targets.iter_mut().enumerate().take(tokens.len() - 2).skip(first - 1) {

@@ -1,4 +1,5 @@
-//! The gradients of a step: micro-batches in lanes, lanes over workers, one sum; or one after the other on a device.
+//! The gradients of a step, by one of two backends: fused operations on the CPU (micro-batches in lanes, lanes spread
+//! over workers, one sum), or candle's operations on a device, one micro-batch after the other.
 
 pub mod error;
 pub mod device;
@@ -19,27 +20,27 @@ pub use device::Device;
 pub use error::BackendError;
 use fused::FusedPass;
 
-/// Sums that exist at the same time. A constant, not the number of workers: what is added in which order does not depend
-/// on how many there are. More workers than this are of no use.
+/// Number of gradient sums that exist at the same time. A constant, not the number of workers, so that the order of
+/// additions does not depend on how many there are. More workers than this do not help.
 const LANES: usize = 8;
-/// Numbers that a worker sums at a time, while they are in L2.
+/// Numbers that a worker sums at a time: they stay in L2.
 const PIECE: usize = 1 << 15;
 
-/// Buffers that are kept from step to step.
+/// Computes the gradients of steps; its buffers are kept from step to step.
 pub struct Backend {
     lanes: Vec<Mutex<Vec<Vec<f32>>>>,
-    /// Of workers that are not at work: there are as many as ever worked at once.
+    /// Passes not in use: as many as workers ever ran at once.
     passes: Mutex<Vec<FusedPass>>,
-    /// What takes them instead of the passes; there is one lane then.
+    /// Computes the gradients instead of the passes, in a single lane.
     candle: Option<CandleModel>,
-    /// Of the last step.
+    /// Rounded weights of the last step, kept for their memory.
     kept: Option<RoundedBuffers>,
-    /// What is taken off the loss for each nat of a prediction's entropy; 0: nothing.
+    /// Weight of the entropy bonus, subtracted from the loss per nat of a prediction's entropy; 0 turns it off.
     pub entropy: f32,
 }
 
 impl Backend {
-    /// For steps of `n_parts` micro-batches of sequences of `seq_len` tokens.
+    /// The backend of a device, for steps of `n_parts` micro-batches of sequences of `seq_len` tokens.
     pub fn for_device(
         device: Device,
         params: &Params,
@@ -52,7 +53,7 @@ impl Backend {
         }
     }
 
-    /// By the fused operations, for steps of `n_parts` micro-batches.
+    /// The fused backend, for steps of `n_parts` micro-batches.
     pub fn fused(params: &Params, n_parts: usize) -> Self {
         let zeros = || params.list.iter().map(|param| vec![0.0; param.values.len()]).collect();
         let n_lanes = n_parts.clamp(1, LANES);
@@ -65,13 +66,13 @@ impl Backend {
         }
     }
 
-    /// By candle's operations, on the model's device.
+    /// The candle backend, on the model's device.
     pub fn candle(params: &Params, model: CandleModel) -> Self {
         Self { candle: Some(model), ..Self::fused(params, 1) }
     }
 
-    /// Takes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `matmul` is what they are
-    /// made in on the CPU.
+    /// Computes the gradients of weight · Σ (−ln p − entropy · H) over all batches, and returns that loss. `matmul` is
+    /// what they are made in on the CPU.
     ///
     /// On a device, masters are uploaded once and gradients come back once per step, 8 bytes per parameter in all:
     /// 0.2 GB for a model of 24M. The optimizer works on the CPU. Nothing of a step stays on the device.
@@ -102,7 +103,7 @@ impl Backend {
         }
     }
 
-    /// The same by the fused operations, of masters that are rounded already.
+    /// As [`Backend::gradients`] of the fused backend, from masters that are already rounded.
     pub fn gradients_rounded(
         &self,
         graph: &Graph<'_>,
@@ -137,7 +138,7 @@ impl Backend {
         losses.into_iter().sum()
     }
 
-    /// The sum over all micro-batches that were taken.
+    /// The gradients of the last step, summed over all micro-batches, in the order of the parameters.
     pub fn sum(&mut self, pool: &Pool) -> &mut [Vec<f32>] {
         let [sum, others @ ..] = &mut self.lanes[..] else { unreachable!("there is at least one lane") };
         let sum = sum.get_mut().expect("no holder panics");

@@ -1,4 +1,4 @@
-//! How the loss fell, as a drawing.
+//! The loss curve of a run, as a drawing.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::state_dir::StateError;
 pub const FILE_NAME: &str = "curve.svg";
 
 const SIZE: (u32, u32) = (880, 440);
-/// Of the steps, how many a point of the smoothed line is the mean of.
+/// Number of steps that a point of the smoothed line averages.
 const WINDOW: usize = 50;
 
 /// Draws the steps of a run into its state folder. Returns the path of the drawing.
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn means_are_of_what_came_before() {
+    fn means_are_over_the_points_before() {
         let points: Vec<(f64, f64)> = (0..60).map(|i| (f64::from(i), f64::from(i))).collect();
         let means = smooth(&points);
         assert_eq!((means[0], means[9], means[59]), ((0.0, 0.0), (9.0, 4.5), (59.0, 34.5)));

@@ -1,5 +1,5 @@
-//! What a run has done, a line of JSON per step, beside its state: it outlives an interruption, and the loss curve is drawn
-//! from it.
+//! Log of a run's steps, a line of JSON each, in the state folder: it survives an interruption, and the loss curve is
+//! drawn from it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::state_dir::StateError;
 
-/// The lines.
+/// Name of the log in the state folder.
 pub const FILE_NAME: &str = "steps.jsonl";
 
-/// One step.
+/// One line: a step and its figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepEntry {
-    /// Steps done.
+    /// Number of steps done.
     pub step: usize,
-    /// Tokens seen so far.
+    /// Number of tokens seen so far.
     pub tokens: usize,
     /// Mean loss of the step, nats per token.
     pub loss: f64,
@@ -27,7 +27,7 @@ pub struct StepEntry {
     pub bits_per_byte: Option<f64>,
 }
 
-/// The file, as it grows.
+/// The log, as it grows.
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
@@ -36,13 +36,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Of the run whose state is in `folder`. Nothing is read or written yet.
+    /// The log of the run whose state is in `folder`. Nothing is read or written yet.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), entries: Vec::new(), file: None }
     }
 
-    /// Forgets what comes after `step`: a run goes on from there. Lines that cannot be read are left out, as a killed run
-    /// leaves half of one.
+    /// Drops all entries after `step`, from which the run continues. Lines that cannot be read are dropped too: a
+    /// killed run leaves half of one.
     pub fn start_at(&mut self, step: usize) -> Result<(), StateError> {
         self.file = None; // what is left to be written is
         let path = self.folder.join(FILE_NAME);
@@ -68,7 +68,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds a line.
+    /// Appends a step to the log.
     pub fn push(&mut self, entry: &StepEntry) -> Result<(), StateError> {
         self.entries.push(entry.clone());
         let Some(file) = &mut self.file else { return Ok(()) };
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_goes_on_from_a_step_and_survives_half_a_line() {
+    fn a_journal_continues_from_a_step_and_survives_half_a_line() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let mut journal = Journal::new(folder.path());
         journal.start_at(0).expect("writable");

@@ -5,9 +5,9 @@
 //!         → Outcome: a checkpoint to sign, with its held-out bits per byte
 //! ```
 //!
-//! Only this crate knows candle. The architecture is described by `engine::model::config`; [`model`] is the differentiable
-//! twin of the engine's, and a parity test compares the two. This crate knows no editor, no terminal and no cargo: progress
-//! is reported to the caller as [`Event`]s.
+//! Only this crate knows candle. The architecture is described by `engine::model::config`; [`model`] is the
+//! differentiable twin of the engine's, and a parity test compares the two. This crate knows no editor, no terminal and
+//! no cargo: progress is reported to the caller as [`Event`]s.
 
 // The interface: what a caller gives and gets.
 pub mod options;

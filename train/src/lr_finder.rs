@@ -3,39 +3,39 @@
 /// A range test (Smith 2015, arXiv 1506.01186): steps whose rate grows from far too small to far too large.
 #[derive(Debug, Default)]
 pub struct RangeTest {
-    /// Of each step, the loss as it would be without its noise.
+    /// Smoothed loss of each step.
     smooth: Vec<f64>,
-    /// What is smoothed, with the weight of its begin still in it.
+    /// Running mean of the loss, not yet corrected for its start at zero.
     mean: f64,
 }
 
 impl RangeTest {
-    /// Steps at most.
+    /// Upper bound of the number of steps.
     pub const STEPS: usize = 72;
-    /// Per step, in octaves.
+    /// Growth of the rate per step, in octaves.
     const OCTAVES: f64 = 0.125;
-    /// Of the first step, in octaves below the recipe's rates.
+    /// The first step's rate, in octaves below the recipe's.
     const BELOW: f64 = 6.0;
-    /// Weight of the past.
+    /// Decay of the running mean.
     const BETA: f64 = 0.85;
-    /// A fall by less than this many nats is none.
+    /// A fall of the loss by less than this many nats counts as noise.
     const NOISE: f64 = 0.01;
-    /// Steps on both sides that a slope is taken over.
+    /// Steps on each side over which a slope is measured.
     const REACH: usize = 4;
 
-    /// What the next step's rates are multiplied by; `None` at the end.
+    /// Factor on the recipe's rates in the next step; `None` when the test is over.
     pub fn next(&self) -> Option<f64> {
         let diverged = self.smooth.last().zip(self.least()).is_some_and(|(last, least)| *last > least + 1.0);
         (self.smooth.len() < Self::STEPS && !diverged).then(|| Self::factor(self.smooth.len()))
     }
 
-    /// The loss of a step that was made so.
+    /// Takes the loss of the step made at [`RangeTest::next`]'s rate.
     pub fn push(&mut self, loss: f64) {
         self.mean = Self::BETA * self.mean + (1.0 - Self::BETA) * loss;
         self.smooth.push(self.mean / (1.0 - Self::BETA.powi(self.smooth.len() as i32 + 1)));
     }
 
-    /// What the recipe's rates are to be multiplied by: where the loss fell fastest per octave. 1 if it never fell.
+    /// Factor on the recipe's rates at which the loss fell fastest per octave; 1 if it never fell.
     pub fn best(&self) -> f64 {
         let slopes = self.smooth.windows(2 * Self::REACH + 1).map(|part| part[2 * Self::REACH] - part[0]);
         let steepest = slopes.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));

@@ -1,4 +1,4 @@
-//! Held-out figures: quick ones by the training graph, final ones by the engine that will serve.
+//! Held-out figures: quick ones from the training graph, final ones from the engine that will serve the model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,24 @@ use crate::data::shards::{Shards, Split};
 use crate::model::Graph;
 use crate::pool::Pool;
 
-/// Held-out windows for measuring while training.
+/// Held-out text for measuring while training.
+///
+/// ```
+/// use nanochat_engine::Tokenizer;
+/// use nanochat_engine::workspace::sources::SourceFile;
+/// use nanochat_train::measure::ValidationSet;
+/// use nanochat_train::model::{Graph, Params};
+/// use nanochat_train::pool::Pool;
+///
+/// let text = "fn main() {}\n".to_owned();
+/// let file = SourceFile { name: "main.rs".into(), path: "main.rs".into(), text };
+/// let held_out = ValidationSet::new(&Tokenizer::bytes(), &[file], 32, 8);
+/// let params = Params::init(&"d32 l1 h1 kv1 ff32 v264 n1".parse()?, 1);
+/// let graph = Graph::new(&params, nanochat_kernels::Precision::F32);
+/// let bits = held_out.bits_per_byte(&graph, &Pool::new(1)?)?;
+/// assert!((bits - 8.0).abs() < 1.0, "fresh weights know nothing of bytes: {bits}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ValidationSet {
     batches: Vec<Batch>,
     n_bytes: usize,
@@ -31,15 +48,15 @@ impl ValidationSet {
         Self::of(tokenizer, all.into_iter().step_by(step).collect())
     }
 
-    /// The targets of these batches.
+    /// A set of these batches, whose targets are measured.
     pub fn of(tokenizer: &Tokenizer, batches: Vec<Batch>) -> Self {
         let targets = batches.iter().flat_map(|batch| batch.targets.iter().filter(|t| **t != NO_TARGET));
         let n_bytes = targets.map(|t| tokenizer.token_bytes(*t as TokenId).len()).sum();
         Self { batches, n_bytes }
     }
 
-    /// Bits per byte of the model alone. Windows but the first of a file begin without what stands before
-    /// them, so this is a little above what the engine scores.
+    /// Bits per byte of the model alone. Windows other than the first of a file start without the text before them, so
+    /// this is a little above what the engine scores.
     pub fn bits_per_byte(&self, graph: &Graph<'_>, pool: &Pool) -> candle_core::Result<f64> {
         let losses = pool.map(self.batches.len(), |idx| {
             let loss = graph.loss(&self.batches[idx], 1.0, false)?;
@@ -71,11 +88,11 @@ pub fn halves(held_out: &[SourceFile]) -> (Vec<SourceFile>, Vec<SourceFile>) {
     (calibrate, report)
 }
 
-/// No file is to be left out of [`memory`]: it holds none of the text that is scored, though in a workspace of one file
-/// that text has the name of the file that it holds.
+/// Name of the file to leave out of [`memory`] while scoring: none, as the memory holds no held-out text. In a
+/// workspace of one file the held-out part has the name of the part that the memory holds.
 const NO_FILE: &str = "";
 
-/// The memory over the files that are trained on, in the tiers that they have where it serves.
+/// The memory over the training files, in the same tiers as when serving.
 pub fn memory(shards: &Shards) -> Arc<Memory> {
     let streams = |splits: &[Split]| -> Vec<(String, Vec<TokenId>)> {
         let documents = shards.documents().iter().enumerate().filter(|(_, document)| splits.contains(&document.split));
@@ -89,7 +106,7 @@ pub fn memory(shards: &Shards) -> Arc<Memory> {
     })
 }
 
-/// The blend that serves `files` best, which neither model nor memory has seen. At most [`MAX_SCORED`] bytes.
+/// Calibrates the blend on `files`, which neither model nor memory has seen. At most [`MAX_SCORED`] bytes.
 pub fn calibrate(
     checkpoint: &Checkpoint,
     memory: &Arc<Memory>,
@@ -109,48 +126,49 @@ pub fn calibrate(
     Ok(blend)
 }
 
-/// Bits per byte of the held-out text that neither training nor the calibration of the blend has seen (half of the held-out
-/// files), as the engine scores it.
+/// Bits per byte of the held-out text that neither training nor the calibration of the blend has seen (half of the
+/// held-out files), as the engine scores it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HeldOut {
-    /// Of the model alone.
+    /// Bits per byte of the model alone.
     pub model: f64,
-    /// Of the memory alone, which indexes the training files.
+    /// Bits per byte of the memory alone, which indexes the training files.
     pub memory: f64,
-    /// Of the blend of both.
+    /// Bits per byte of the blend of model and memory.
     pub blend: f64,
-    /// Of the unigram distribution of the held-out tokens themselves: a lower bound for a model that has learned
-    /// nothing but token frequencies.
+    /// Bits per byte of the unigram distribution of the held-out tokens themselves: a lower bound for a model that has
+    /// learned nothing but token frequencies.
     pub unigram: f64,
-    /// Of the model alone on held-out files of dependencies, where dependencies are replayed.
+    /// Bits per byte of the model alone on held-out files of dependencies, where dependencies are replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub general: Option<f64>,
 }
 
-/// What a held-out file costs, in bits.
+/// Cost of a held-out file, in bits.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FileBits {
-    /// The file.
+    /// Name of the file in its workspace.
     pub name: String,
-    /// Bytes scored.
+    /// Number of bytes scored.
     pub n_bytes: usize,
-    /// Of the model alone.
+    /// Bits of the model alone.
     pub model: f64,
-    /// Of the blend.
+    /// Bits of the blend.
     pub blend: f64,
 }
 
 /// The figures of all files together, and of each.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Figures {
-    /// All together.
+    /// Bits per byte over all files together.
     pub total: HeldOut,
-    /// Each by itself.
+    /// Bits of each file.
     pub files: Vec<FileBits>,
 }
 
 impl Figures {
-    /// How much less `after` costs than this, with intervals over files; `None` where there are too few of them, or others.
+    /// How much less `after` costs than this, with intervals over files; `None` where there are too few of them, or
+    /// others.
     pub fn gain(&self, after: &Self) -> Option<Gain> {
         let pairs: Vec<_> = self.files.iter().zip(&after.files).filter(|(a, b)| a.name == b.name).collect();
         // One file says nothing of how files differ.
@@ -165,15 +183,15 @@ impl Figures {
     }
 }
 
-/// Of the resampling.
+/// Seed of the resampling.
 const GAIN_SEED: u64 = 1;
 
 /// Bits per byte that a run has saved on files that it held out, each with a 95 % interval over these files.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Gain {
-    /// Model alone.
+    /// Bits saved by the model alone.
     pub model: Value,
-    /// The blend.
+    /// Bits saved by the blend.
     pub blend: Value,
 }
 
@@ -215,7 +233,7 @@ pub fn held_out(
 /// Bytes that a figure is taken on, in some seconds.
 pub const MAX_SCORED: usize = 128 << 10;
 
-/// The begin of each file, in equal parts where all are more than [`MAX_SCORED`] bytes.
+/// The start of each file, in equal parts where all are more than [`MAX_SCORED`] bytes.
 fn scored(files: &[SourceFile]) -> impl Iterator<Item = &[u8]> {
     let total: usize = files.iter().map(|file| file.text.len()).sum();
     files.iter().map(move |file| {
@@ -284,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_counts_the_bytes_of_its_targets() {
+    fn a_validation_set_counts_the_bytes_of_its_targets() {
         let watch = ValidationSet::new(&Tokenizer::bytes(), &[file("a", "fn main() {}\n")], 8, 100);
         assert_eq!(watch.n_bytes, 13);
         assert_eq!(watch.batches.iter().map(Batch::n_targets).sum::<usize>(), 13);

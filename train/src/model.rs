@@ -1,7 +1,8 @@
-//! The differentiable twin of the engine's model, over packed sequences of many documents.
+//! The differentiable twin of the engine's model, over packed sequences of many documents. Files that have a
+//! counterpart in the engine's `model` have its name.
 //!
 //! ```text
-//! Params (f32 masters) → Graph (rounded once per step) → loss, gradients      export reads the same roundings
+//! Params (f32 masters) → Graph (rounded once per step) → loss, gradients      export writes the same rounded values
 //! ```
 
 pub mod params;
@@ -31,17 +32,18 @@ pub struct Graph<'a> {
     vars: OnceLock<Vec<Var>>,
     stacks: Vec<Option<Arc<TernaryStack>>>,
     head: Arc<Int8Head>,
-    /// What is taken off the loss of training for each nat of a prediction's entropy; 0: nothing.
+    /// Weight of the entropy bonus: subtracted from the training loss per nat of a prediction's entropy; 0 turns it
+    /// off.
     pub entropy: f32,
 }
 
-/// Memory that the next [`Graph`] takes over when this is dropped.
+/// Memory of rounded parameters that the next [`Graph`] takes over when this is dropped.
 pub struct RoundedBuffers {
     _stacks: Vec<Option<Arc<TernaryStack>>>,
     _head: Arc<Int8Head>,
 }
 
-/// What a parameter is rounded to.
+/// A parameter after rounding.
 enum Rounded {
     Hidden(TernaryStack),
     Embedding(Int8Head),
@@ -49,15 +51,14 @@ enum Rounded {
 }
 
 impl<'a> Graph<'a> {
-    /// Rounds the masters. The products that follow are made as `matmul` says; those of rounded numbers are exact
-    /// always.
+    /// Rounds the masters. Matrix products use the precision `matmul`; those of rounded numbers are always exact.
     pub fn new(params: &'a Params, matmul: impl Into<MatmulPrecision>) -> Self {
         let matmul = matmul.into();
         let rounded = (0..params.list.len()).map(|param_idx| Self::round(params, param_idx, matmul));
         Self::of(params, rounded.collect())
     }
 
-    /// The same, spread over workers.
+    /// As [`Graph::new`], spread over workers.
     pub fn with_pool(params: &'a Params, matmul: impl Into<MatmulPrecision>, pool: &Pool) -> Self {
         let matmul = matmul.into();
         Self::of(params, pool.map(params.list.len(), |param_idx| Self::round(params, param_idx, matmul)))
@@ -94,8 +95,8 @@ impl<'a> Graph<'a> {
         Self { params, layout: ParamLayout::of(&params.config), vars: OnceLock::new(), stacks, head, entropy: 0.0 }
     }
 
-    /// What the masters were rounded to. Whoever keeps it until the masters are rounded again gives that its memory: in
-    /// between, the allocator would give it back, and new pages cost more than the rounding.
+    /// The memory of the rounded masters. Keep it until the masters are rounded again: the allocator would otherwise
+    /// return it to the system, and new pages cost more than the rounding.
     pub fn into_rounded(self) -> RoundedBuffers {
         RoundedBuffers { _stacks: self.stacks, _head: self.head }
     }
@@ -110,17 +111,17 @@ impl<'a> Graph<'a> {
         &self.head
     }
 
-    /// What products are made in.
+    /// Precision of matrix products.
     pub fn precision(&self) -> Precision {
         self.head.precision()
     }
 
-    /// Sizes.
+    /// Architecture.
     pub fn config(&self) -> &Config {
         &self.params.config
     }
 
-    /// Where each parameter is in the list.
+    /// Index of each parameter.
     pub fn layout(&self) -> &ParamLayout {
         &self.layout
     }
@@ -141,8 +142,8 @@ impl<'a> Graph<'a> {
         streams.sum()
     }
 
-    /// weight · Σ −ln p over the targets, each as much as it counts, a scalar `[1]`; in training with what the entropy takes
-    /// off.
+    /// weight · Σ −ln p over the targets, each times its own weight, a scalar `[1]`; in training less the entropy
+    /// bonus.
     pub fn loss(&self, batch: &Batch, weight: f32, train: bool) -> Result<Tensor> {
         let (x, _) = self.hidden(batch)?;
         let mut op = CrossEntropy::new(self.head.clone(), batch.targets.clone(), weight, self.config().norm_eps, train);

@@ -1,9 +1,9 @@
-//! The hot steps for the CPU, each with its backward pass: as loops over slices, which [`crate::backend::fused`] strings together
-//! over buffers that it keeps, and as candle operations around the same loops.
+//! The hot operations for the CPU, each with its backward pass: as loops over slices, which [`crate::backend::fused`]
+//! chains over buffers that it keeps, and as candle operations around the same loops, which the model graph is made of.
 //!
 //! Products of rounded numbers are the kernels' own, in integers, so that a forward pass makes the same numbers as the
-//! engine. Rounding has a straight-through gradient (the identity). All state of a candle operation is in the operation,
-//! made anew each time.
+//! engine. Rounding has a straight-through gradient (the identity). All state of a candle operation is in the
+//! operation, which is created for each use.
 
 pub mod attention;
 pub mod embed;
@@ -15,18 +15,18 @@ pub mod simd;
 use candle_core::{CpuStorage, Device, Layout, Result, Storage, Tensor};
 use nanochat_kernels::{Int8Rows, Isa, PackBuffer, PackedMatrix, Panels, Pool, Precision};
 
-/// What the products of a step are made in.
+/// Precision of the matrix products of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatmulPrecision {
-    /// All but those below.
+    /// Of all products but those below.
     pub precision: Precision,
     /// Gradients of what goes into ternary matrices are made by integers, of rows of int8, where a row has one scale.
-    /// Gradients of weights, which are sums over all rows, are not (arXiv 2304.13013 parts them in the same way).
+    /// Gradients of weights, which are sums over all rows, are not (arXiv 2304.13013 divides them in the same way).
     pub int8_gradients: bool,
 }
 
 impl MatmulPrecision {
-    /// Whatever this CPU multiplies fastest.
+    /// The fastest on this CPU.
     pub fn fastest() -> Self {
         let precision = Precision::fastest();
         Self { precision, int8_gradients: !has_faster_tiles(precision) }
@@ -39,26 +39,26 @@ impl From<Precision> for MatmulPrecision {
     }
 }
 
-/// Whether tiles in this precision multiply faster than the integer instructions: AMX multiplies four times as many numbers as
-/// these, AVX512-BF16 half as many and f32 a quarter.
+/// Whether tiles in this precision multiply faster than the integer instructions: AMX multiplies four times as many
+/// numbers as these, AVX512-BF16 half as many and f32 a quarter.
 pub(crate) fn has_faster_tiles(precision: Precision) -> bool {
     precision == Precision::Bf16 && Precision::bf16_unit() == Some("amx")
 }
 
-/// What a worker needs beside its data, kept from one use to the next.
+/// Buffers of a worker, kept from one use to the next.
 pub struct Scratch {
     pub(crate) isa: Isa,
     /// One thread: a step is spread over cores by its sequences.
     pub(crate) pool: Pool,
     /// Left sides that a product lays out.
-    aside: PackBuffer,
+    pack: PackBuffer,
     /// Right sides that are used once: of attention, and of a gradient.
     panels: [Panels; 4],
     right: Panels,
     /// Left sides that are used twice.
     strips: PackedMatrix,
     rows: [Vec<f32>; 4],
-    /// Of a gradient.
+    /// Rows of a gradient, rounded to int8.
     quantized: Int8Rows,
 }
 
@@ -67,7 +67,7 @@ impl Default for Scratch {
         Self {
             isa: Isa::best(),
             pool: Pool::new(1),
-            aside: PackBuffer::default(),
+            pack: PackBuffer::default(),
             panels: Default::default(),
             right: Panels::default(),
             strips: PackedMatrix::default(),
@@ -92,7 +92,7 @@ pub(crate) fn transpose<T: Copy>(x: &[T], rows: usize, cols: usize, out: &mut [T
     }
 }
 
-/// `values` with `len` places that hold anything.
+/// The first `len` values, whatever they hold; grows the vector if needed.
 pub(crate) fn sized(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
     values.resize(len, 0.0);
     values

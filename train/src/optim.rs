@@ -10,13 +10,13 @@ pub mod muon;
 pub use groups::{Method, Optimizer};
 pub use moments::Moments;
 
-/// How a step is made.
+/// Settings of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// The rates' share of their top.
+    /// Factor on the peak learning rates.
     pub factor: f64,
-    /// What products are made in.
+    /// Precision of matrix products.
     pub precision: nanochat_kernels::Precision,
-    /// Which step it is, from 1.
+    /// Number of the step, from 1.
     pub step: usize,
 }

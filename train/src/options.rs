@@ -13,8 +13,8 @@ pub struct Options {
     pub sources: Sources,
     /// Name of a built-in recipe, or a path to a recipe file.
     pub recipe: String,
-    /// Folder of this workspace's training state (`state.nct` and others, written atomically). A run that was interrupted
-    /// is resumed from there, a finished one updated.
+    /// Folder of this workspace's training state (`state.nct` and others, written atomically). A run that was
+    /// interrupted is resumed from there, a finished one updated.
     pub state_dir: PathBuf,
     /// Start over even if there is a saved state.
     pub restart: bool,
@@ -37,12 +37,12 @@ pub struct Options {
     /// Train also on the locked dependencies whose licences these SPDX identifiers allow (see
     /// [`PERMISSIVE`](crate::data::licence::PERMISSIVE)); `None` trains on the workspace's members alone.
     pub dependencies: Option<Vec<String>>,
-    /// Find the learning rates first, by a range test, and scale the recipe's by the result. A resumed run keeps the rates
-    /// it has.
+    /// Find the learning rates first, by a range test, and scale the recipe's by the result. A resumed run keeps the
+    /// rates it has.
     pub find_lr: bool,
     /// Device that gradients are computed on. A run may be resumed on another one, but then ends with other bits.
     pub device: Device,
-    /// Train on the packed corpus in this file, written by [`pack`](crate::pack), in place of the sources. The tokenizer is
-    /// the file's own, unless there is a base.
+    /// Train on the packed corpus in this file, written by [`pack`](crate::pack), in place of the sources. The
+    /// tokenizer is the file's own, unless there is a base.
     pub packed: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! What a run, or a packing, ends with.
+//! Results of a run, and of packing a corpus.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,14 @@ pub struct Outcome {
     /// Held-out figures before training, of the base or of fresh weights; zeros if the run was interrupted before they
     /// were measured.
     pub before: HeldOut,
-    /// Held-out figures after training; equal to `before` where `finished` is false, as an interrupted run is not measured.
+    /// Held-out figures after training; equal to `before` where `finished` is false, as an interrupted run is not
+    /// measured.
     pub after: HeldOut,
-    /// Bits per byte saved since `before`; `None` for an interrupted run, and where the held-out files are fewer than two
-    /// or not the same as before.
+    /// Bits per byte saved since `before`; `None` for an interrupted run, and where the held-out files are fewer than
+    /// two or not the same as before.
     pub gain: Option<Gain>,
-    /// Files held out whole, relative to the workspace. Empty for a workspace of a single file, whose last part is held out
-    /// instead.
+    /// Files held out whole, relative to the workspace. Empty for a workspace of a single file, whose last part is held
+    /// out instead.
     pub held_out: Vec<PathBuf>,
     /// False if the run was interrupted: its state is saved, and the next run resumes it.
     pub finished: bool,

@@ -20,12 +20,12 @@ impl Pool {
         Ok(Self { workers: workers.collect::<Result<_, _>>()? })
     }
 
-    /// How many.
+    /// Number of workers.
     pub fn n_workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// `f(0), …, f(n − 1)`, in this order.
+    /// Computes `f(0), …, f(n − 1)` on all workers; the results are in this order.
     pub fn map<R: Send>(&self, n: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
         let next = AtomicUsize::new(0);
         let results: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();

@@ -1,6 +1,6 @@
-//! Masters to what a step multiplies by.
+//! Rounds hidden matrices to the format that a step computes with.
 //!
-//! The engine runs ternary weights only. The others are there to learn what ternary costs (`--example ablate`).
+//! The engine runs ternary weights only. The other formats show what ternary costs (`--example ablate`).
 
 use nanochat_kernels::{ScaleGroup, Shape};
 use serde::{Deserialize, Serialize};
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::ops::MatmulPrecision;
 use crate::ops::linear::TernaryStack;
 
-/// What hidden matrices are rounded to, symmetrically about zero; gradients go straight through. Activations are int8
-/// always.
+/// Number format that hidden matrices are rounded to, symmetric about zero, with straight-through gradients.
+/// Activations are always int8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightFormat {
@@ -20,7 +20,7 @@ pub enum WeightFormat {
     Int4,
     /// −127 to 127 times a 127th of the largest magnitude.
     Int8,
-    /// As they are, but for what products are made in.
+    /// Not rounded, but for the precision of matrix products.
     Full,
 }
 

@@ -1,4 +1,4 @@
-//! What a run does, every number stated. Recipes are TOML; unknown keys are refused.
+//! The description of a run, with every number stated. Recipes are TOML; unknown keys are refused.
 
 use std::path::Path;
 
@@ -11,47 +11,64 @@ use crate::optim::{Method, Optimizer};
 use crate::quantize::WeightFormat;
 use crate::schedule::Schedule;
 
-/// One run.
+/// Everything that decides what a run does, but for the code that it trains on.
+///
+/// ```
+/// use nanochat_train::Recipe;
+/// use nanochat_train::recipe::RecipeError;
+///
+/// let mut recipe = Recipe::load("default")?; // built in; a path to a file works too
+/// recipe.schedule.steps = 600;
+/// let text = toml::to_string(&recipe).expect("a recipe is numbers and text");
+/// assert_eq!(Recipe::parse("mine", &text)?, recipe);
+///
+/// let text = format!("dropout = 0.1\n{text}");
+/// let error = Recipe::parse("mine", &text).expect_err("there is no such key");
+/// assert!(matches!(error, RecipeError::Syntax { .. }));
+/// assert!(error.to_string().contains("unknown field `dropout`"));
+/// # Ok::<(), RecipeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Initial weights, batches and split follow from it.
+    /// Seed of the initial weights, the batches and the split.
     pub seed: u64,
-    /// What products are made in.
+    /// Precision of matrix products.
     pub precision: StepPrecision,
-    /// What hidden matrices are rounded to.
+    /// Format that hidden matrices are rounded to.
     pub weights: WeightFormat,
-    /// What is taken off the loss for each nat of a prediction's entropy (arXiv 1701.06548); 0: nothing.
+    /// Weight of the entropy bonus, subtracted from the loss per nat of a prediction's entropy (arXiv 1701.06548); 0
+    /// turns it off.
     pub entropy: f32,
     /// Architecture; `vocab_size` is an upper bound that a small workspace may not reach.
     pub model: Config,
-    /// What is shown to it.
+    /// Shape of a step, and the shares of its sequences.
     pub data: DataRecipe,
-    /// How long.
+    /// Number of steps, and the learning rate over them.
     pub schedule: Schedule,
-    /// How it learns.
+    /// Optimizers and their hyperparameters.
     pub optimizer: Optimizer,
-    /// How it is watched.
+    /// How often the run is measured and saved.
     pub measure: Measure,
 }
 
-/// What the products of a step are made in. Weights, gradients and all sums are f32 always, and products of
-/// rounded numbers exact.
+/// Precision of the matrix products of a step. Weights, gradients and all sums are always f32, and products of rounded
+/// numbers are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepPrecision {
-    /// The same bits on every CPU with as many threads.
+    /// 32-bit floats: the same bits on every CPU with the same number of threads.
     F32,
     /// Both sides rounded to bf16 before they are multiplied: the same bits on CPUs with the same bf16 instructions.
     Bf16,
     /// As bf16, but gradients of what goes into ternary matrices by integers, of rows rounded to int8.
     Int8,
-    /// Whichever of the three this CPU multiplies fastest.
+    /// The fastest of the three on this CPU.
     Fastest,
 }
 
 impl StepPrecision {
-    /// What it comes to on this CPU.
+    /// What this means on this CPU.
     pub fn resolve(self) -> MatmulPrecision {
         use nanochat_kernels::Precision;
         match self {
@@ -63,18 +80,18 @@ impl StepPrecision {
     }
 }
 
-/// How training is watched.
+/// How often a run is measured and saved, and when it stops early.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
-    /// Steps between measurements of held-out bits per byte.
+    /// Number of steps between measurements of held-out bits per byte.
     pub every: usize,
-    /// Held-out sequences measured, spread evenly.
+    /// Number of held-out sequences that are measured, spread evenly.
     pub sequences: usize,
-    /// Steps between saves of the state.
+    /// Number of steps between saves of the state.
     pub save_every: usize,
-    /// A run ends after so many measurements that are no better than the best before them, and the best masters are kept;
-    /// 0: it ends when its steps are made.
+    /// Early stopping: a run ends after this many measurements that are no better than the best before them, and keeps
+    /// the best masters. 0 turns it off.
     pub patience: usize,
 }
 
@@ -85,41 +102,41 @@ pub enum RecipeError {
     /// Neither a built-in name nor a file that can be read.
     #[error("no recipe `{name}`: built in are {}; a path to a file also works ({source})", BUILT_IN.map(|(name, _)| name).join(", "))]
     Missing {
-        /// What was asked for.
+        /// The name or path as given.
         name: String,
-        /// What reading it as a file said.
+        /// Why it cannot be read as a file.
         source: std::io::Error,
     },
     /// Not valid TOML, a missing number, or an unknown key.
     #[error("recipe {name}: {source}")]
     Syntax {
-        /// The recipe.
+        /// Name or path of the recipe.
         name: String,
-        /// Where and why.
+        /// The error with its position.
         source: Box<toml::de::Error>,
     },
     /// The architecture is not possible.
     #[error("recipe {name}: {source}")]
     Model {
-        /// The recipe.
+        /// Name or path of the recipe.
         name: String,
-        /// Why.
+        /// What is wrong with the architecture.
         source: nanochat_engine::model::config::ConfigError,
     },
     /// It can be trained but not served.
     #[error("recipe {name}: {reason}")]
     NotServed {
-        /// The recipe.
+        /// Name or path of the recipe.
         name: String,
-        /// Why.
+        /// What the engine lacks, and what to write instead.
         reason: &'static str,
     },
     /// A number is out of range.
     #[error("recipe {name}: {rule}")]
     Rule {
-        /// The recipe.
+        /// Name or path of the recipe.
         name: String,
-        /// The rule it breaks.
+        /// The rule that the number breaks.
         rule: &'static str,
     },
 }
@@ -133,7 +150,7 @@ const BUILT_IN: [(&str, &str); 5] = [
 ];
 
 impl Recipe {
-    /// A built-in recipe by its name, or a file by its path.
+    /// Loads a built-in recipe by its name, or a file by its path.
     pub fn load(name: &str) -> Result<Self, RecipeError> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Self::parse(name, text);
@@ -143,7 +160,7 @@ impl Recipe {
         Self::parse(name, &text)
     }
 
-    /// Reads and checks TOML.
+    /// Parses TOML and checks every number; `name` is for error messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, RecipeError> {
         let name = name.to_owned();
         let recipe: Self =
@@ -153,7 +170,7 @@ impl Recipe {
         let finite = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v >= 0.0);
         let rules = [
             (data.seq_len >= 32, "seq_len is at least 32"),
-            // Documents begin at position 0: what lies beyond a sequence has never been trained.
+            // Documents start at position 0: positions beyond a sequence are never trained.
             (model.context <= data.seq_len, "context is at most seq_len"),
             (data.sequences > 0 && data.sequences <= 4096, "sequences is within 1..=4096"),
             (
@@ -200,7 +217,7 @@ impl Recipe {
         }
     }
 
-    /// Refuses what the engine cannot run.
+    /// Refuses a recipe whose weights the engine cannot run.
     pub fn check_served(&self, name: &str) -> Result<(), RecipeError> {
         match self.weights {
             WeightFormat::Ternary => Ok(()),
@@ -212,8 +229,8 @@ impl Recipe {
         }
     }
 
-    /// Names a recipe: two runs with equal hashes do the same. How long it runs is not part of it, and over how much of that the
-    /// rate falls: a run that goes on may choose both anew.
+    /// Identifies a recipe: two runs with equal hashes do the same. The number of steps and the decay share are not
+    /// part of it: a resumed run may change both.
     pub fn hash(&self) -> String {
         let mut recipe = self.clone();
         // States hold hashes over these two numbers.
@@ -250,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_without_its_numbers_is_refused() {
+    fn an_optimizer_without_its_hyperparameters_is_refused() {
         let text = BUILT_IN[2].1.replace("rest = \"lion\"", "rest = \"adamw\"");
         let error = Recipe::parse("x", &text).expect_err("it has no numbers").to_string();
         assert!(error.contains("optimizer.adamw"), "{error}");

@@ -41,8 +41,8 @@ pub fn train(options: &Options, events: &mut dyn FnMut(Event), cancel: &Cancel) 
     }
 }
 
-/// Writes the tokens of the corpus to a file of its own, for [`Options::packed`] on another machine. The tokenizer is learned
-/// as for a fresh run, or is the base's.
+/// Writes the tokens of the corpus to a file of its own, for [`Options::packed`] on another machine. The tokenizer is
+/// learned as for a fresh run, or is the base's.
 pub fn pack(options: &Options, path: &Path, events: &mut dyn FnMut(Event)) -> Result<PackedCorpus, TrainError> {
     prepare::pack(options, path, events)
 }

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The schedule's numbers.
+/// The `[schedule]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: usize,
-    /// Steps over which the rate rises.
+    /// Number of steps over which the rate rises linearly from zero.
     pub warmup_steps: usize,
-    /// Share of the steps over which the rate falls to zero.
+    /// Share of the steps, at the end, over which the rate falls linearly to zero.
     pub decay_share: f64,
 }
 
@@ -20,13 +20,13 @@ impl Schedule {
         self.steps - (self.steps as f64 * self.decay_share).round() as usize
     }
 
-    /// What the top rates are multiplied by at `step`, counted from 0.
+    /// Factor on the peak learning rates at `step`, counted from 0.
     pub fn factor(&self, step: usize) -> f64 {
         let left = (self.steps as f64 - step as f64) / (self.steps - self.decay_start()).max(1) as f64;
         self.warmup(step) * left.clamp(0.0, 1.0)
     }
 
-    /// The same when the end is a time: `done` is the share of it that has passed.
+    /// As [`Schedule::factor`] for a run that ends by the wall clock: `done` is the share of its time that has passed.
     pub fn factor_at(&self, step: usize, done: f64) -> f64 {
         self.warmup(step) * ((1.0 - done) / self.decay_share.max(1e-9)).clamp(0.0, 1.0)
     }

@@ -1,4 +1,4 @@
-//! The training state on disk: what a killed run goes on from.
+//! The training state on disk: what an interrupted run is resumed from.
 //!
 //! ```text
 //! "NCTRAIN3" · u64 length of header · header (JSON: shapes, progress, hashes) · payload, little-endian
@@ -18,9 +18,9 @@ use crate::measure::Figures;
 use crate::optim::Moments;
 use crate::state_dir::StateError;
 
-/// Where a run is, inside the state folder.
+/// Name of the present state in the state folder.
 pub const FILE_NAME: &str = "state.nct";
-/// Where it was at a step that follows from the recipe alone: what a run that runs away goes back to.
+/// Name of an earlier state, at a step that follows from the recipe alone: a diverging run goes back to it.
 pub const EARLIER_NAME: &str = "earlier.nct";
 
 const MAGIC: &[u8; 8] = b"NCTRAIN3";
@@ -29,26 +29,26 @@ const MAX_HEADER: u64 = 16 << 20;
 /// Masters and moments at one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Steps done.
+    /// Number of steps done.
     pub step: usize,
-    /// Tokens seen.
+    /// Number of tokens seen.
     pub tokens: usize,
-    /// One per parameter.
+    /// Masters of each parameter.
     pub values: Vec<Vec<f32>>,
-    /// Their running average, one per parameter; none where the recipe takes none.
+    /// Running average of each parameter's masters; empty where the recipe takes none.
     pub averages: Vec<Vec<f32>>,
-    /// What the optimizers remember.
+    /// Moments of the optimizers.
     pub moments: Moments,
 }
 
-/// What a snapshot of a recipe's model looks like: what is read is held against it before anything is allocated.
+/// Shapes of a snapshot of a recipe's model: a file is compared with them before anything is allocated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shapes {
-    /// Numbers of each parameter.
+    /// Number of values of each parameter.
     pub lengths: Vec<usize>,
-    /// Whether there is an average of them.
+    /// Whether there are running averages of them.
     pub has_averages: bool,
-    /// Without anything remembered.
+    /// Moments of zeros, of the optimizers' shapes.
     pub moments: Moments,
 }
 
@@ -58,41 +58,41 @@ impl Shapes {
     }
 }
 
-/// The best masters that were measured, where a run stops by what it measures.
+/// The best masters that were measured, where the recipe stops early.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
-    /// Steps done then.
+    /// Number of steps done at that measurement.
     pub step: usize,
-    /// Held-out bits per byte then.
+    /// Held-out bits per byte of these masters.
     pub bits_per_byte: f64,
-    /// What was measured: one per parameter.
+    /// Masters of each parameter.
     pub values: Vec<Vec<f32>>,
 }
 
-/// All that a run needs to go on.
+/// Everything that a run needs to continue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Hash of the recipe without its length.
+    /// Hash of the recipe without its length; see [`Recipe::hash`](crate::Recipe::hash).
     pub recipe: String,
     /// Hash of the corpus and its split.
     pub corpus: String,
-    /// Hash of the weights it started from; empty for fresh ones.
+    /// Hash of the base's manifest; empty for fresh weights.
     pub base: String,
-    /// The tokenizer.
+    /// Merges of the tokenizer.
     pub merges: Vec<(TokenId, TokenId)>,
-    /// Whether the run came to its end and its figures were taken.
+    /// Whether the run reached its end and its final figures were measured.
     pub finished: bool,
     /// Held-out figures before training.
     pub before: Figures,
-    /// What the recipe's rates are multiplied by.
+    /// Factor on the recipe's learning rates.
     pub rate: f64,
-    /// Where it is.
+    /// Masters and moments at the present step.
     pub now: Snapshot,
-    /// Where the decay began, once it has: a longer run goes on from there.
+    /// The step at which the decay of the learning rate started, once it has: a longer run continues from there.
     pub stable: Option<Snapshot>,
-    /// The best that was measured, where the recipe stops by it.
+    /// The best masters so far, where the recipe stops early.
     pub best: Option<Best>,
-    /// Hash of the corpus that the weights had learned when this run began, where it goes on from a finished one.
+    /// Hash of the corpus of the finished run that this one updates.
     pub since: Option<String>,
 }
 

@@ -6,38 +6,38 @@ use nanochat_engine::workspace::store::write_durably;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Why a state cannot be read or written.
+/// Why a file of the state folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
-    /// The file system said no.
+    /// The file system refused.
     #[error("training state {path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The bytes are not a state of this version.
-    #[error("training state {path} is damaged ({reason}); pass --restart to begin afresh")]
+    /// The bytes are not what this version writes.
+    #[error("training state {path} is damaged ({reason}); pass --restart to start over")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the bytes.
         reason: &'static str,
     },
-    /// Another process trains there.
+    /// Another process is training in the folder.
     #[error("this workspace is being trained by another process ({folder}); wait for it, or stop it with Ctrl-C")]
     Busy {
-        /// The folder.
+        /// Path of the state folder.
         folder: PathBuf,
     },
-    /// It belongs to another run.
-    #[error("training state {path} is of another {what}; pass --restart to begin afresh")]
+    /// The state belongs to another run.
+    #[error("training state {path} is of another {what}; pass --restart to start over")]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// `recipe`, `corpus` or `base`.
+        /// What differs: `recipe`, `corpus` or `base`.
         what: &'static str,
     },
 }
@@ -47,7 +47,7 @@ pub enum StateError {
 pub struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
 
 impl Lock {
-    /// Takes the folder, which is made if there is none. The system frees it when the process ends, however it ends.
+    /// Locks the folder, which is created if there is none. The system frees it when the process ends, however it ends.
     pub fn take(folder: &Path) -> Result<Self, StateError> {
         let path = folder.join("lock");
         let open = || {
@@ -68,7 +68,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, S
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|_| StateError::Damaged { path: path.to_owned(), reason: "it is not what this version writes" }),
+            .map_err(|_| StateError::Damaged { path: path.to_owned(), reason: "not what this version writes" }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StateError::Io { path: path.to_owned(), source }),
     }

@@ -180,9 +180,9 @@ fn the_initial_loss_is_that_of_guessing() {
     }
 }
 
-/// Both call the same loops. What differs is the order of sums: of the residual's two gradients in each of 4 sublayers, of
-/// the embedding's from both ends, and of micro-batches. A rounding in the residual is carried on by every product after
-/// it, so each of the about 16 steps back may add a few units of 2⁻²⁴ of the largest.
+/// Both call the same loops. What differs is the order of sums: of the residual's two gradients in each of 4 sublayers,
+/// of the embedding's from both ends, and of micro-batches. A rounding in the residual is carried on by every product
+/// after it, so each of the about 16 steps back may add a few units of 2⁻²⁴ of the largest.
 #[test]
 fn a_pass_takes_the_gradients_that_candle_takes() {
     for scales in [ScaleGroup::Matrix, ScaleGroup::Row, ScaleGroup::Columns(32)] {
@@ -213,9 +213,9 @@ fn a_pass_takes_the_gradients_that_candle_takes() {
     }
 }
 
-/// A factor that is rounded to bf16 is off by at most 2⁻⁹ of itself, in a direction of its own: a sum of products of two
-/// such is off by about 2⁻⁹ of its norm, and a gradient that came through the about 20 products of two layers by √20 times
-/// as much, about 0.01. The forward pass but for attention is exact.
+/// A factor that is rounded to bf16 is off by at most 2⁻⁹ of itself, in a direction of its own: a sum of products of
+/// two such is off by about 2⁻⁹ of its norm, and a gradient that came through the about 20 products of two layers by
+/// √20 times as much, about 0.01. The forward pass but for attention is exact.
 #[test]
 fn a_pass_in_bf16_takes_nearly_the_same_gradients() {
     let trained = trained(1, ScaleGroup::Matrix, 4);
@@ -265,17 +265,17 @@ fn every_parameter_has_a_gradient_except_those_that_cannot() {
         // The first sublayer's streams are copies of each other: mixing them changes nothing, and scaling them
         // is undone by the norm. The last one's mixing is undone by the sum. Rounding in f32 is what is left.
         if first || param.name.starts_with(&last) {
-            assert!(res <= 1e-4 * scale, "{}: res has the gradient {res:e} beside {scale:e}", param.name);
+            assert!(res <= 1e-4 * scale, "{}: res has the gradient {res:e}, compared with {scale:e}", param.name);
         } else {
             assert!(res > 0.0, "{}: res has no gradient", param.name);
         }
         if first {
-            // ε = 1e-5 beside an embedding of mean square 4e-4 leaves a few per cent of the scale to be seen. Beside
-            // `b` alone: `alpha` and `w` meet numbers of both signs, and which sum is small depends on the text; so does
-            // the largest of `b`, hence a quarter.
+            // ε = 1e-5 next to an embedding of mean square 4e-4 leaves a few per cent of the scale to be seen. Next to
+            // `b` alone: `alpha` and `w` meet numbers of both signs, and which sum is small depends on the text; so
+            // does the largest of `b`, hence a quarter.
             assert!(
                 !param.name.ends_with('b') || pre <= 0.25 * scale,
-                "{}: pre has the gradient {pre:e} beside {scale:e}",
+                "{}: pre has the gradient {pre:e}, compared with {scale:e}",
                 param.name
             );
         } else {

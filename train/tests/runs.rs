@@ -116,7 +116,7 @@ fn a_run_that_was_interrupted_ends_with_the_same_weights() {
     assert_eq!(straight.after.model, second.after.model);
 }
 
-/// The test recipe with lines replaced; a line is named by what stands before it and itself.
+/// The test recipe with lines replaced; a line is given with enough of the text before it.
 fn recipe_with(folder: &Path, changes: &[(&str, &str)]) -> String {
     let mut text = include_str!("../recipes/test.toml").to_owned();
     for (line, other) in changes {
@@ -347,7 +347,7 @@ fn rates_that_nothing_saves_are_an_error_that_says_what_to_do() {
     let (sources, _) = random_crate(&folder.path().join("w"), 7);
     let options =
         Options { recipe: recipe_at(folder.path(), "1e9"), ..options(&sources, &folder.path().join("a"), 12) };
-    let error = train(&options, &mut |_| {}, &Cancel::new()).expect_err("it runs away");
+    let error = train(&options, &mut |_| {}, &Cancel::new()).expect_err("it diverges");
     assert!(matches!(error, TrainError::Diverged { .. }) && error.to_string().contains("--find-lr"), "{error}");
 }
 
@@ -449,7 +449,7 @@ fn a_time_budget_goes_on_from_before_the_decay() {
     let (sources, _) = random_crate(&folder.path().join("w"), 8);
     let by_steps = options(&sources, &folder.path().join("s"), 10);
     assert!(run(&by_steps).finished); // decays from step 6 on
-    // By steps this schedule would have ended long ago; by the clock it begins.
+    // By steps this schedule would have ended long ago; by the clock it starts.
     let by_time = Options { time_budget_s: Some(0.2), ..options(&sources, &folder.path().join("s"), 1) };
     let (outcome, events) = interrupt_after(&by_time, usize::MAX);
     assert!(outcome.finished);
@@ -499,7 +499,7 @@ fn the_memory_of_a_single_file_is_its_begin() {
     std::fs::create_dir(&src).expect("a folder can be made");
     std::fs::write(src.join("lib.rs"), [begin.as_str(), &rest, &begin].concat()).expect("writable");
     let outcome = run(&options(&sources, &folder.path().join("s"), 1));
-    // The end is found in the begin alone; to a memory without it, letters drawn at random are what they are.
+    // The end is found in the start alone; to a memory without it, letters drawn at random are what they are.
     assert!(outcome.after.memory < outcome.after.unigram / 2.0, "{:?}", outcome.after);
 }
 

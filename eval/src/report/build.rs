@@ -24,8 +24,8 @@ impl Report {
         let results = Results::of(findings);
         let systems = &findings.systems;
         let mut dropped = Dropped::default();
-        for (_, gate) in &findings.filtered {
-            match gate {
+        for (_, outcome) in &findings.filtered {
+            match outcome {
                 FilterOutcome::Passed => {}
                 FilterOutcome::TruthDegenerate => dropped.truth_degenerate += 1,
                 FilterOutcome::TruthFails => dropped.truth_fails += 1,

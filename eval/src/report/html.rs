@@ -185,7 +185,7 @@ fn tables(out: &mut String, report: &Report) {
             "answered %",
             "parses %",
             "tests %",
-            "fillers",
+            "degenerate",
             "p50 ms",
             "p95 ms",
             "p99 ms",
@@ -225,7 +225,7 @@ fn row(report: &Report, system: &SystemScores) -> Vec<String> {
 fn about(out: &mut String, report: &Report) {
     let d = report.dropped;
     let dropped = format!(
-        "{} tried; dropped: {} compile when empty, {} with garbage, {} not with the truth, {} are fillers themselves, {} were known before",
+        "{} tried; dropped: {} compile when empty, {} with garbage, {} not with the truth, {} with a degenerate truth, {} seen in training",
         report.tried, d.empty_compiles, d.canary_compiles, d.truth_fails, d.truth_degenerate, d.leaks
     );
     let mut entries = vec![

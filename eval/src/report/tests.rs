@@ -44,7 +44,7 @@ pub(crate) fn findings(seed: u64) -> Findings {
             suffix_hash: String::new(),
             truth_hash: String::new(),
         };
-        let gate = match i {
+        let outcome = match i {
             60 => FilterOutcome::TruthDegenerate,
             61 => FilterOutcome::TruthFails,
             62 => FilterOutcome::CanaryCompiles,
@@ -52,7 +52,7 @@ pub(crate) fn findings(seed: u64) -> Findings {
             64.. => FilterOutcome::EmptyCompiles,
             _ => FilterOutcome::Passed,
         };
-        findings.filtered.push((hole, gate));
+        findings.filtered.push((hole, outcome));
     }
     let holes: Vec<Hole> = findings.holes().cloned().collect();
     for system in findings.systems.clone() {

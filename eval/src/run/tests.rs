@@ -330,7 +330,7 @@ fn an_audit_finds_the_same_verdicts_alone() {
 }
 
 #[test]
-fn errors_in_company_are_blamed_on_their_own_fillers() {
+fn errors_in_one_run_are_blamed_on_their_own_completions() {
     let text = "pub fn shown() -> impl Iterator<Item = u32> + Send {\n    let all = vec![1, 2, 3];\n    \
                 all.into_iter().filter(|n| *n > 1)\n}\n\npub fn sends() -> usize {\n    \
                 let thread = std::thread::spawn(|| shown().count());\n    thread.join().unwrap_or_default()\n}\n\n\
@@ -345,16 +345,16 @@ fn errors_in_company_are_blamed_on_their_own_fillers() {
     let shown = hole("all.into_iter().filter(|n| *n > 1)");
     let sends = hole("let thread = std::thread::spawn(|| shown().count());");
     let plain = hole("let twice = n * 2;");
-    let judge = |fillers: &[(&Hole, &str)]| {
-        let fillers: Vec<_> = fillers.iter().map(|(hole, text)| crate::check::FilledHole { hole, text }).collect();
-        checker.judge(&fillers, &mut |_| {}, &Cancel::new()).expect("verdicts").0
+    let judge = |filled: &[(&Hole, &str)]| {
+        let filled: Vec<_> = filled.iter().map(|(hole, text)| crate::check::FilledHole { hole, text }).collect();
+        checker.judge(&filled, &mut |_| {}, &Cancel::new()).expect("verdicts").0
     };
     // The first is not `Send` any more, which is an error of the first alone; the second is as good as the truth.
     let local = "all.into_iter().filter({ let local = std::rc::Rc::new(1); move |n| *n > *local })";
     let fine = "let thread = std::thread::spawn(move || shown().count());";
-    let fillers = [(&shown, local), (&sends, fine), (&plain, "let twice = n * 3;"), (&plain, "let once = n;")];
-    let verdicts = judge(&fillers);
-    let alone: Vec<Verdict> = fillers.iter().map(|filler| judge(&[*filler])[0]).collect();
+    let filled = [(&shown, local), (&sends, fine), (&plain, "let twice = n * 3;"), (&plain, "let once = n;")];
+    let verdicts = judge(&filled);
+    let alone: Vec<Verdict> = filled.iter().map(|one| judge(&[*one])[0]).collect();
     assert_eq!(verdicts, alone);
     assert_eq!(verdicts, [Verdict::Fails, Verdict::Compiles, Verdict::Compiles, Verdict::Fails]);
 }
@@ -379,8 +379,8 @@ fn each_gate_drops_what_it_is_for() {
     let folder = workspace.records("leaking");
     let leaking = Plan { trained_on: Some(&trained_on), ..plan(&suite, &folder) };
     assert!(matches!(with_controls(&leaking, &mut []), Err(EvalError::NoHoles)));
-    let gates = Findings::load(&folder).expect("gates").filtered;
-    assert!(gates.iter().filter(|(_, gate)| *gate == FilterOutcome::Leaks).count() > 5);
+    let filtered = Findings::load(&folder).expect("records").filtered;
+    assert!(filtered.iter().filter(|(_, outcome)| *outcome == FilterOutcome::Leaks).count() > 5);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn gates_are_kept_where_a_build_script_makes_code() {
         let folder = workspace.records(name);
         let plan = Plan { cache: Some(cache.as_path()), ..plan(&suite, &folder) };
         with_controls(&plan, &mut []).expect("findings");
-        std::fs::read_dir(cache.join("gates")).expect("gates are kept").count()
+        std::fs::read_dir(cache.join("gates")).expect("outcomes are kept").count()
     };
     assert_eq!((n_kept("first"), n_kept("second")), (1, 1));
     std::fs::write(near.path().join("made.txt"), "pub const MADE: u8 = 2;\n").expect("a file");
@@ -470,7 +470,7 @@ fn bombs_are_contained_and_leave_nothing_behind() {
     #[cfg(target_os = "linux")]
     {
         let tree = checker.sandbox().tree(0);
-        let folder = tree.parent().expect("trees lie in a folder").to_string_lossy().into_owned();
+        let folder = tree.parent().expect("trees are in a folder").to_string_lossy().into_owned();
         for process in std::fs::read_dir("/proc").expect("Linux").flatten() {
             let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
             assert!(!String::from_utf8_lossy(&line).contains(&folder), "{process:?} is left");

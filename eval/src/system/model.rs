@@ -18,7 +18,7 @@ pub const PRODUCT: &str = "nanochat";
 #[derive(Debug)]
 pub struct Model<'a> {
     name: String,
-    voices: Predictors,
+    predictors: Predictors,
     shared: Rc<RefCell<Shared<'a>>>,
 }
 
@@ -49,18 +49,18 @@ impl<'a> Model<'a> {
     /// The same under another name, for example for a base checkpoint.
     pub fn named(name: &str, completer: &'a mut Completer) -> Self {
         let shared = Rc::new(RefCell::new(Shared { completer, observed: HashMap::new() }));
-        Self { name: name.to_owned(), voices: Predictors::Blend, shared }
+        Self { name: name.to_owned(), predictors: Predictors::Blend, shared }
     }
 
     /// The same checkpoint and memory, with one of the two switched off.
-    pub fn ablation(&self, voices: Predictors) -> Self {
-        let suffix = match voices {
+    pub fn ablation(&self, predictors: Predictors) -> Self {
+        let suffix = match predictors {
             Predictors::Blend => "",
             Predictors::ModelOnly => "-without-memory",
             Predictors::MemoryOnly => "-without-model",
         };
         let name = format!("{}{suffix}", self.name);
-        Self { name, voices, shared: Rc::clone(&self.shared) }
+        Self { name, predictors, shared: Rc::clone(&self.shared) }
     }
 }
 
@@ -86,7 +86,7 @@ impl System for Model<'_> {
         let super::CompletionLimits { max_tokens, max_lines } = limits(task.kind);
         let limits = Limits { max_tokens, max_lines, ..Limits::default() };
         let completer = &mut self.shared.borrow_mut().completer;
-        completer.set_predictors(self.voices);
+        completer.set_predictors(self.predictors);
         let completion = completer.complete(&prompt, &limits, cancel)?;
         Ok(completion.map_or_else(Completion::default, |completion| Completion {
             tokens: Some(completion.n_generated),
@@ -100,16 +100,16 @@ impl System for Model<'_> {
         cancel.check()?;
         let mut shared = self.shared.borrow_mut();
         let bits = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).log2();
-        let costs: Vec<(usize, f64)> = match self.voices {
+        let costs: Vec<(usize, f64)> = match self.predictors {
             Predictors::MemoryOnly => {
                 shared.observe(text, Predictors::MemoryOnly).into_iter().map(|seen| (seen.end, bits(seen.p))).collect()
             }
-            voices => {
+            predictors => {
                 if !shared.observed.contains_key(text.file) {
                     let observed = shared.observe(text, Predictors::Blend);
                     shared.observed.insert(text.file.to_owned(), observed);
                 }
-                let p = |seen: &Observed| if voices == Predictors::ModelOnly { seen.p_model } else { seen.p };
+                let p = |seen: &Observed| if predictors == Predictors::ModelOnly { seen.p_model } else { seen.p };
                 shared.observed[text.file].iter().map(|seen| (seen.end, bits(p(seen)))).collect()
             }
         };
@@ -118,8 +118,8 @@ impl System for Model<'_> {
 }
 
 impl Shared<'_> {
-    fn observe(&mut self, text: &FileText<'_>, voices: Predictors) -> Vec<Observed> {
-        self.completer.set_predictors(voices);
+    fn observe(&mut self, text: &FileText<'_>, predictors: Predictors) -> Vec<Observed> {
+        self.completer.set_predictors(predictors);
         let tokenizer = Arc::clone(self.completer.tokenizer());
         let (mut end, mut observed) = (0, Vec::new());
         self.completer.observe(text.file, text.to_last_hole().as_bytes(), &mut |observation| {

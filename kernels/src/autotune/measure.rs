@@ -212,7 +212,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// At least one layer, whatever `max_bytes` allows.
+    /// As many layers as fit into `max_bytes`, but at least one.
     fn new(
         workload: &Workload,
         max_bytes: usize,

@@ -23,10 +23,11 @@ use crate::isa::{Isa, compiled_per_isa};
 use crate::lanes::LANES;
 use crate::output::Write;
 
-/// Rows of the left side that stay in L2 meanwhile; a multiple of a tile's 32.
+/// Rows of the left side, in L2 at the same time; a multiple of a tile's 32.
 const M_BLOCK: usize = 128;
 
-/// As [`Gemm::write`] with a right side in bf16; what is added to takes part in the sums' order.
+/// As [`Gemm::write`] with a right side in bf16; with [`Write::Add`], each unit adds the old
+/// output at its own place in the sum.
 pub(super) fn write(
     product: &Gemm<'_>,
     unit: Unit,

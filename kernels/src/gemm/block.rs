@@ -7,6 +7,7 @@ use super::pack::bf16::{Bf16Line, WIDTH};
 use crate::lanes::{F32x16, LANES};
 use crate::output::Write;
 
+/// `m` rows of the left side times rows `k` and columns `n` of the right side; rows of the output are `stride` apart.
 pub(super) struct Block<'a> {
     pub(super) m: usize,
     pub(super) rhs: &'a Panels,

@@ -1,5 +1,5 @@
 //! What the benchmarks of a training step share: flags, random tokens, clocks and what is printed. A folder with a
-//! `mod.rs`, because cargo takes each file beside it for a benchmark of its own.
+//! `mod.rs`, because cargo takes each file next to it for a benchmark of its own.
 
 pub(crate) mod cpu;
 
@@ -21,7 +21,8 @@ const SHAPES: [&str; 2] = ["d256 l5 h4 kv1 ff768 v8192 n1", "d384 l9 h6 kv2 ff11
 /// Share of the recipe's top rates that each step is made with.
 pub(crate) const RATE: f64 = 0.1;
 
-/// What is measured: `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--precision f32|bf16|int8] [--json]`.
+/// What is measured:
+/// `[SHAPE …] [--threads N] [--seq N] [--sequences N] [--micro N] [--steps N] [--precision f32|bf16|int8] [--json]`.
 pub(crate) struct Setting {
     pub(crate) shapes: Vec<String>,
     pub(crate) n_threads: usize,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A training step beside PyTorch's and candle's, interleaved in one run on the same cores.
+"""A training step compared with PyTorch's and candle's, interleaved in one run on the same cores.
 
     python3 train/benches/peers/step.py [SHAPE ...] [--threads 2] [--peers torch,candle] [--eager] [--fp32] [--micro 2,8]
 
@@ -9,7 +9,7 @@ autocast (torch_step.py says how) and, if asked for, eager, in f32, and with lar
 steps; a busy machine slows all. Medians of the rounds are compared. A peer whose loss goes another way than ours is
 refused.
 
-bf16 is not the faster everywhere: beside f32, Zen 4's product makes twice as much in it, that of an Intel Xeon with
+bf16 is not the faster everywhere: compared with f32, Zen 4's product makes twice as much in it, that of an Intel Xeon with
 avx512_bf16 and without AMX half as much. So the fastest peer may need --fp32 to be found.
 
 The first run installs PyPI's torch, which brings some gigabytes of CUDA, into a virtual environment in target/peers;
@@ -144,7 +144,7 @@ def torch_settings(shape, args):
 
 
 def medians(runs):
-    """Of each figure, with the tokens/s of every run beside them."""
+    """Of each figure, together with the tokens/s of every run."""
     figures = ["tokens_per_s", "tokens_per_cpu_s", "peak_kib"]
     report = {figure: round(statistics.median(run[figure] for run in runs), 1) for figure in figures}
     report["parts_ms"] = {

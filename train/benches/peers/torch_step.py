@@ -4,7 +4,7 @@ It gets what to build as JSON in its argument and warms up. Then each line on st
 line of JSON on stdout. Masters and tokens are drawn as in the benchmarks in Rust, so that losses can be compared.
 
 The model and the optimizers are those of train/src, with what suits PyTorch: weights are rounded once per step and then
-are the leaves of the graph, products take dequantised numbers, in bf16 where that is asked for, and what stands between
+are the leaves of the graph, products take dequantised numbers, in bf16 where that is asked for, and what is between
 products is left to the compiler to fuse.
 """
 

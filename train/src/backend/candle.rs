@@ -1,5 +1,5 @@
-//! A step's gradients by candle's tensor operations alone: on any device that candle knows, and what
-//! `benches/candle.rs` measures the fused operations against.
+//! The candle backend: a step's gradients by candle's tensor operations alone. Runs on any device that candle supports,
+//! and is what `benches/candle.rs` compares the fused operations with.
 //!
 //! ```text
 //! masters → leaves (rounded, once per step) → x [N, d] ─┬→ rows with a target, some at a time → loss, dx, gradients
@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Rounded weights are the leaves of candle's graph, so that the gradient of what is rounded is taken for that of its
-//! master. Logits exist for some rows at a time: their loss is taken back to x at once, and what reaches x goes on from
-//! there. Products may be made in 16 bits; masters, norms, softmax, losses and sums of gradients are f32. The fused
-//! operations' forward products are exact; those in 16 bits are not, as both sides and the result are rounded.
+//! master. Logits exist for some rows at a time: their loss is taken back to x at once, and what reaches x continues
+//! from there. Products may be made in 16 bits; masters, norms, softmax, losses and sums of gradients are f32. The
+//! fused operations' forward products are exact; those in 16 bits are not, as both sides and the result are rounded.
 //!
 //! The model has one residual stream.
 
@@ -26,13 +26,13 @@ use crate::quantize::WeightFormat;
 /// Rows whose logits exist at the same time: 50 MB of them at 12,288 tokens, and some such buffers on the way back.
 const CHUNK_ROWS: usize = 1024;
 
-/// What does not change from step to step.
+/// The model in candle's operations; it holds what does not change from step to step.
 pub struct CandleModel {
     config: Config,
     layout: ParamLayout,
     seq_len: usize,
     device: Device,
-    /// What products are made in.
+    /// Type of the operands of matrix products.
     matmul_dtype: DType,
     /// Rows whose logits exist at the same time.
     chunk_rows: usize,
@@ -41,7 +41,7 @@ pub struct CandleModel {
     causal: Tensor, // [1, 1, seq_len, seq_len], −∞ where a query does not see
 }
 
-/// What a step reads, in the order of the parameters; matrices over the same input are apart.
+/// Rounded weights of a step, in the order of the parameters; matrices over the same input are separate.
 pub type Leaves = Vec<Vec<Var>>;
 
 impl CandleModel {
@@ -70,7 +70,7 @@ impl CandleModel {
         })
     }
 
-    /// The masters on the device, matrices over the same input apart.
+    /// The masters on the device, matrices over the same input separately.
     pub fn masters(&self, param: &Param) -> Result<Vec<Tensor>> {
         let whole = Tensor::from_slice(&param.values, param.shape.clone(), &self.device)?;
         let ParamKind::Hidden { part_rows } = &param.kind else { return Ok(vec![whole]) };
@@ -82,7 +82,7 @@ impl CandleModel {
         part_rows.iter().map(part).collect()
     }
 
-    /// What a step reads in place of a master.
+    /// The rounded weights that a step reads in place of a master.
     pub fn leaf(&self, kind: &ParamKind, master: &Tensor) -> Result<Var> {
         match kind {
             ParamKind::Hidden { .. } => Var::from_tensor(&ternary(master, self.config.scales)?),
@@ -100,8 +100,8 @@ impl CandleModel {
         params.list.iter().map(leaves).collect()
     }
 
-    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, each as much as it counts, and its gradients, each
-    /// of its leaf's shape.
+    /// weight · Σ (−ln p − entropy · H) over the targets of all batches, each as much as it counts, and its gradients,
+    /// each of its leaf's shape.
     pub fn gradients(
         &self,
         leaves: &Leaves,
@@ -213,7 +213,8 @@ impl CandleModel {
         Ok((loss, dx))
     }
 
-    /// weight · Σ (−ln p − entropy · H) of targets `[n, 1]`, each as much as it counts, after the residuals `x` `[n, d]`.
+    /// weight · Σ (−ln p − entropy · H) of targets `[n, 1]`, each as much as it counts, after the residuals `x`
+    /// `[n, d]`.
     fn cross_entropy(
         &self,
         leaves: &Leaves,
@@ -248,7 +249,7 @@ impl CandleModel {
         let q = (self.rotate(&split(self.linear(normed, wq)?, n_heads)?)? * (1.0 / (hd as f64).sqrt()))?;
         let k = self.rotate(&split(self.linear(normed, wk)?, n_kv_heads)?)?;
         let v = split(self.linear(normed, wv)?, n_kv_heads)?;
-        // Heads that share keys stand one below the other: keys and values are not copied for each.
+        // Heads that share keys are stacked by rows: keys and values are not copied for each.
         let (n_shared, rows) = (n_sequences * n_kv_heads, n_heads / n_kv_heads * t);
         let q = q.reshape((n_shared, rows, hd))?;
         let k = k.reshape((n_shared, t, hd))?;
@@ -291,11 +292,11 @@ impl CandleModel {
 struct DeviceBatch {
     tokens: Tensor, // [N]
     mask: Tensor,   // [n_sequences or 1, 1, seq_len, seq_len], −∞ where a query does not see
-    /// `None` where there is nothing to learn.
+    /// `None` if no row has a target.
     targets: Option<TargetRows>,
 }
 
-/// What should follow which rows.
+/// Rows with a target.
 struct TargetRows {
     rows: Tensor,   // [n]
     tokens: Tensor, // [n, 1]

@@ -1,15 +1,15 @@
-//! Where the gradients of a step are taken.
+//! The devices that gradients can be computed on.
 
 use super::error::BackendError;
 
-/// Where the gradients of a step are taken. Weights and momenta lie in memory, and held-out figures are the CPU's, on
-/// either.
+/// Device that the gradients of a step are computed on. With either, weights and moments are kept in main memory, and
+/// held-out figures are computed on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// By the fused operations, on the cores of this machine.
+    /// The cores of this machine, by the fused operations.
     #[default]
     Cpu,
-    /// By candle's operations on the first NVIDIA GPU; in binaries that are built with the feature `cuda`.
+    /// The first NVIDIA GPU, by candle's operations; in binaries built with the feature `cuda`.
     Cuda,
 }
 
@@ -22,7 +22,7 @@ impl Device {
         }
     }
 
-    /// candle's name of it; fails where there is no such device.
+    /// Opens the device for candle; fails where there is none.
     pub(crate) fn open(self) -> Result<candle_core::Device, BackendError> {
         self.check()?;
         match self {

@@ -1,4 +1,4 @@
-//! One pass over a micro-batch, forward and back, over buffers that are kept: what a step spends its time in.
+//! The fused backend: one pass over a micro-batch, forward and back, over buffers that are kept from pass to pass.
 //!
 //! ```text
 //! x ← embed[token]
@@ -6,10 +6,10 @@
 //! loss, dx ← head;  then the layers in reverse, dx growing in place;  embed gradient ← dx
 //! ```
 //!
-//! It calls the same loops as the candle operations do, and a test holds it against candle's own backward pass. What it
-//! saves beside that: no tensor is allocated, cleared or copied, gradients of all micro-batches are added where they are
-//! made, the residual's gradient has one buffer, and what a gate needs again is made again in the row where it is needed.
-//! Measured in `LOG.md`. For a plain residual; with several streams the graph runs.
+//! It calls the same loops as the candle operations do, and a test compares it with candle's own backward pass. What it
+//! saves in addition: no tensor is allocated, cleared or copied, gradients of all micro-batches are added where they
+//! are made, the residual's gradient has one buffer, and what the gated unit needs again is recomputed in the row where
+//! it is needed. Measured in `LOG.md`. For a plain residual; with several streams the graph runs.
 
 use std::sync::Arc;
 
@@ -37,13 +37,13 @@ pub struct FusedPass {
     da: Vec<f32>,
     d_out: Vec<f32>,
     d_qkv: Vec<f32>,
-    /// Of the last batch's model and length.
+    /// Rotary table of the last batch, with the length, head width and θ that it is for.
     rope: Option<((usize, usize, u32), Rope)>,
 }
 
 type Rope = Arc<(Vec<f32>, Vec<f32>)>;
 
-/// What a layer's backward pass needs.
+/// What the forward pass of a layer keeps for its backward pass.
 struct LayerBuffers {
     before_qkv: Int8Rows,
     qkv: Vec<f32>,
@@ -71,8 +71,8 @@ impl LayerBuffers {
 }
 
 impl FusedPass {
-    /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or adds
-    /// its gradients, in the order of the parameters.
+    /// weight · Σ −ln p over the targets, each as much as it counts, less what the graph's entropy takes off; writes or
+    /// adds its gradients, in the order of the parameters.
     ///
     /// # Panics
     /// If the model has several residual streams or `gradients` does not have the parameters' lengths.
@@ -86,7 +86,7 @@ impl FusedPass {
         write: Write,
     ) -> f64 {
         let config = graph.config();
-        assert_eq!(config.n_streams, 1, "a pass knows one residual stream");
+        assert_eq!(config.n_streams, 1, "the fused pass supports one residual stream");
         let (d, d_ff, n_rows) = (config.d_model, config.d_ff, batch.tokens.len());
         while self.layers.len() < config.n_layers {
             self.layers.push(LayerBuffers::new(d, d_ff));
@@ -94,7 +94,7 @@ impl FusedPass {
         self.residuals.resize_with(2 * config.n_layers + 1, Vec::new);
         self.residuals.iter_mut().for_each(|x| _ = sized(x, n_rows * d));
         if write == Write::Store {
-            // Of the others, each is one product.
+            // All other gradients are single products, which store.
             let gains = params.list.iter().zip(&mut *gradients).filter(|(param, _)| param.kind == ParamKind::Norm);
             gains.for_each(|(_, gradient)| gradient.fill(0.0));
         }
@@ -212,7 +212,7 @@ impl FusedPass {
     }
 }
 
-/// What all parts of a pass look things up in.
+/// Inputs of a pass that all its parts read.
 struct PassContext<'a> {
     graph: &'a Graph<'a>,
     params: &'a Params,

@@ -1,5 +1,4 @@
-//! What is trained on: files read, those that nobody wrote or that say what others say left out, secrets taken out,
-//! whole files split off for validation.
+//! The corpus of a run: files read, generated and duplicate ones left out, secrets removed, whole files held out.
 //!
 //! ```text
 //! packages → list → read → filter → scrub → sketch → dedup → split → tokens (shards)
@@ -54,15 +53,15 @@ pub struct Corpus {
     pub dependencies: Vec<SourceFile>,
     /// Members' files that are held out, by name.
     pub held_out: Vec<SourceFile>,
-    /// Of dependencies, trained on beside the others so that what a base knows is not forgotten.
+    /// Dependencies' files that are replayed, so that what a base knows is not forgotten.
     pub replay: Vec<SourceFile>,
-    /// Of dependencies, held out: whether it is forgotten is judged by them.
+    /// Dependencies' files that are held out: they show whether what a base knows is forgotten.
     pub general: Vec<SourceFile>,
     /// Whether the held-out text is part of a file that is also trained on.
     pub within_one_file: bool,
-    /// What was left out, with a reason, by path.
+    /// Files left out, each with the reason, by path.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Secrets that stand in no file here, neither in one that is trained on nor in one that is held out.
+    /// Number of secrets removed from the files, both training and held-out ones.
     pub n_scrubbed: usize,
     /// blake3 of the sorted (path, content hash) list of all files, with the split.
     pub hash: String,
@@ -70,10 +69,10 @@ pub struct Corpus {
     pub licences: Vec<String>,
 }
 
-/// What a corpus is to be made of.
+/// What to collect a corpus from.
 #[derive(Clone, Copy, Debug)]
 pub struct CollectRequest<'a> {
-    /// Whose code.
+    /// The packages of a workspace.
     pub sources: &'a Sources,
     /// Licences whose dependencies are trained on too; `None`: members alone.
     pub dependencies: Option<&'a Allowed>,
@@ -81,20 +80,20 @@ pub struct CollectRequest<'a> {
     pub forgotten: &'a Forgotten,
     /// Share of the members' bytes that is held out, in whole files.
     pub held_out_share: f64,
-    /// Seed of the split.
+    /// Seed of the split into training and held-out files.
     pub seed: u64,
 }
 
 /// Files that may be trained on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GatheredFiles {
-    /// Members', by name.
+    /// Members' files, by name.
     pub members: Vec<SourceFile>,
-    /// Dependencies', by name.
+    /// Dependencies' files, by name.
     pub dependencies: Vec<SourceFile>,
-    /// What was left out, with a reason, by path.
+    /// Files left out, each with the reason, by path.
     pub skipped: Vec<(PathBuf, String)>,
-    /// Secrets that were taken out.
+    /// Number of secrets removed.
     pub n_scrubbed: usize,
     /// SPDX expressions of the members, and of the dependencies with a file among these, sorted.
     pub licences: Vec<String>,
@@ -238,7 +237,7 @@ impl Corpus {
     /// Takes the dependencies' files for what reminds a base of what it knows: at most 8 MiB of them, some
     /// held out. Fewer than two files are none.
     pub fn replayed(mut self, sources: &Sources, seed: u64) -> Self {
-        // Of the dependencies few files are taken: why others are not is nothing that a user asked for.
+        // Few of the dependencies' files are taken, and the user did not ask for them: why others are not is no news.
         self.skipped.retain(|(path, _)| sources.members().any(|package| path.starts_with(&package.folder)));
         let mut files = std::mem::take(&mut self.dependencies);
         files.sort_by_cached_key(|file| order_key(file, seed));
@@ -254,7 +253,7 @@ impl Corpus {
         Self { hash: self.hashed(), ..self }
     }
 
-    /// The same files, on other sides.
+    /// The same files with another split.
     pub(crate) fn with_sides(self, mut train: Vec<SourceFile>, mut held_out: Vec<SourceFile>) -> Self {
         for side in [&mut train, &mut held_out] {
             side.sort_by(|a, b| a.name.cmp(&b.name));
@@ -285,12 +284,12 @@ impl Corpus {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Bytes trained on.
+    /// Number of bytes of all training files.
     pub fn train_bytes(&self) -> usize {
         self.trained().map(|file| file.text.len()).sum()
     }
 
-    /// Bytes held out.
+    /// Number of bytes of all held-out files.
     pub fn held_out_bytes(&self) -> usize {
         self.held_out.iter().map(|file| file.text.len()).sum()
     }

@@ -1,19 +1,19 @@
-//! Files that say what others say already: exact copies, and other versions of the same file.
+//! Leaves out duplicates: exact copies, and other versions of the same file.
 //!
 //! ```text
 //! in a fixed order, each file:
 //!   a copy         its text is that of a kept file
-//!   nearly a copy  of its lines, 80 % or more stand in one kept file
+//!   nearly a copy  of its lines, 80 % or more occur in one kept file
 //!   kept           otherwise
 //! ```
 //!
-//! Lines are compared without indentation; those of few letters, which stand in every file, do not count, nor does how
-//! often a line occurs. A file of few lines is kept unless it is a copy: its lines may be alike by chance.
+//! Lines are compared without indentation; those of few letters, which occur in every file, do not count, nor does how
+//! often a line occurs. A file of few lines is kept unless it is a copy: its lines may be the same by chance.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// Of the lines of a file, so many hundredths in one other file make it nearly a copy.
+/// Percentage of the lines of a file that, found in one other file, makes it nearly a copy.
 const SHARE: usize = 80;
 /// Letters and digits of a line that counts.
 const LEAST_WORD_BYTES: usize = 8;
@@ -22,7 +22,7 @@ const LEAST_LINES: usize = 24;
 /// Kept files whose lines are compared with a file's: those that share most with it.
 const N_CANDIDATES: usize = 4;
 
-/// What decides which of two files is kept: the lesser.
+/// Order that decides which of two duplicates is kept: the lesser.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence {
     is_dependency: bool,
@@ -55,7 +55,7 @@ impl Version {
     }
 }
 
-/// What a file is compared by.
+/// Hashes by which a file is compared with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sketch {
     text: blake3::Hash,
@@ -64,7 +64,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// Of a text.
+    /// Sketches a text.
     pub fn new(text: &str) -> Self {
         let counts = |line: &&str| line.bytes().filter(u8::is_ascii_alphanumeric).take(LEAST_WORD_BYTES).count();
         let lines = text.lines().map(str::trim).filter(|line| counts(line) == LEAST_WORD_BYTES);
@@ -87,24 +87,26 @@ impl Sketch {
     }
 }
 
-/// What becomes of a file; the number is that of a kept file.
+/// What is done with a file; the number is the index of the kept file that it duplicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Trained on.
+    /// Not a duplicate.
     Kept,
-    /// The same text.
+    /// The same text as a kept file.
     Copy(usize),
-    /// Most of its lines.
+    /// Most of its lines are in a kept file.
     NearCopy(usize),
 }
 
-/// A verdict on each file, by its rank and what it holds; the same whatever order they are in, if no two ranks are equal.
+/// A verdict on each file, by its rank and what it holds; the same whatever order they are in, if no two ranks are
+/// equal.
 pub fn verdicts(files: &[(Precedence, Sketch)]) -> Vec<Verdict> {
     let mut order: Vec<usize> = (0..files.len()).collect();
     order.sort_by(|a, b| files[*a].0.cmp(&files[*b].0));
     let mut verdicts = vec![Verdict::Kept; files.len()];
     let mut texts: HashMap<blake3::Hash, usize> = HashMap::new();
-    // The first kept file that has a line: where versions follow each other, a file's own lines lead to its newest version.
+    // The first kept file that has a line: where versions follow each other, a file's own lines lead to its newest
+    // version.
     let mut holders: HashMap<u64, u32> = HashMap::new();
     let mut votes: HashMap<u32, u32> = HashMap::new();
     for idx in order {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn few_lines_are_alike_by_chance() {
+    fn few_lines_may_be_the_same_by_chance() {
         let files = [file(false, "a", "1.0.0", &lines(0..20)), file(false, "b", "1.0.0", &lines(0..19))];
         assert_eq!(verdicts(&files), [Verdict::Kept; 2]);
     }

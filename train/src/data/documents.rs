@@ -1,9 +1,9 @@
 //! Files to packed training sequences, in the engine's prompt format.
 //!
-//! What sequence `i` of step `s` holds follows from (seed, s, i) alone, so a resumed run sees the same text.
-//! Documents share a sequence but do not see each other. Some holes come behind what a prompt puts there: a snippet of
-//! another file of the package, and what the types nearby have. Their tokens are targets like any others; what stands just
-//! before a suffix counts more.
+//! What sequence `i` of step `s` holds follows from (seed, s, i) alone, so a resumed run sees the same text. Documents
+//! share a sequence but do not see each other. Some holes follow what a prompt puts before them: a snippet of another
+//! file of the package, and the declarations of the types used nearby. Their tokens are targets like any others; the
+//! tokens at the end of a hole count more.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,8 +26,8 @@ pub struct Documents {
     tokenizer: Arc<Tokenizer>,
     texts: Texts,
     packages: Arc<Packages>,
-    /// Where each file begins in the concatenation of all.
-    begins: Vec<usize>,
+    /// Byte offset of each file in the concatenation of all.
+    offsets: Vec<usize>,
     n_bytes: usize,
     bytes_per_token: f64,
     seq_len: usize,
@@ -40,7 +40,7 @@ pub struct Documents {
 /// Where the text is.
 enum Texts {
     Files(Vec<SourceFile>),
-    /// Those of its documents that stand at these places.
+    /// The documents of the shards with these indices.
     Shards(Arc<Shards>, Vec<usize>),
 }
 
@@ -64,9 +64,9 @@ impl Documents {
         Self::over(tokenizer, Texts::Files(files.to_vec()), packages, &lengths, n_tokens, (data, seed))
     }
 
-    /// Over the documents at these places of shards, at least one of them not empty; `packages` numbers them as the shards
-    /// do. Each is turned back into text where it is drawn from, whole: cuts are at characters and lines, which no token
-    /// border stands for.
+    /// Over the documents of shards with these indices, at least one of them not empty; `packages` numbers them as the
+    /// shards do. Each is turned back into text where it is drawn from, whole: cuts are at characters and lines, which
+    /// token borders do not follow.
     pub fn from_shards(
         tokenizer: Arc<Tokenizer>,
         shards: Arc<Shards>,
@@ -90,9 +90,9 @@ impl Documents {
         (data, seed): (&DataRecipe, u64),
     ) -> Self {
         let mut n_bytes = 0;
-        let mut begins = Vec::with_capacity(lengths.len());
+        let mut offsets = Vec::with_capacity(lengths.len());
         for len in lengths {
-            begins.push(n_bytes);
+            offsets.push(n_bytes);
             n_bytes += len;
         }
         let bytes_per_token = n_bytes as f64 / n_tokens.max(1) as f64;
@@ -101,7 +101,7 @@ impl Documents {
             tokenizer,
             texts,
             packages,
-            begins,
+            offsets,
             n_bytes,
             bytes_per_token,
             seq_len,
@@ -165,10 +165,10 @@ impl Documents {
     /// A document of about `room` tokens, perhaps more.
     fn draw(&self, rng: &mut Rng, room: usize) -> PromptDocument {
         let at = rng.below(self.n_bytes);
-        let file_idx = self.begins.partition_point(|begin| *begin <= at) - 1;
+        let file_idx = self.offsets.partition_point(|offset| *offset <= at) - 1;
         let doc_idx = self.doc_idx(file_idx);
         let text = self.text(doc_idx);
-        let at = at - self.begins[file_idx];
+        let at = at - self.offsets[file_idx];
         let budget = self.bytes_of(room);
         if rng.uniform() >= self.fim_rate {
             return PromptDocument { tokens: self.stretch(text.as_bytes(), at, budget), is_hole: false };
@@ -199,8 +199,8 @@ impl Documents {
         (n_tokens as f64 * self.bytes_per_token) as usize
     }
 
-    /// Whole lines of another file of the package and its name, of an eighth to a quarter of a sequence; `None` if there is
-    /// none.
+    /// Whole lines of another file of the package and its name, of an eighth to a quarter of a sequence; `None` if
+    /// there is none.
     fn snippet(&self, rng: &mut Rng, doc_idx: usize) -> Option<(&str, String)> {
         let package = self.packages.of_file(doc_idx)?;
         let others = || package.files.iter().copied().filter(|other| *other != doc_idx);
@@ -219,26 +219,26 @@ impl Documents {
         Some((self.name(other), window.to_owned()))
     }
 
-    /// What the types have that are named near a line of the later half of what stands before the cut: in a prompt they are
-    /// named before the cursor, and what is written there is not known.
+    /// Declarations of the types named near a line in the later half of the text before the cut: in a prompt they are
+    /// named before the cursor, and the text at the cursor is not known.
     fn declared(&self, rng: &mut Rng, doc_idx: usize, text: &str, hole: HoleWindow, most_bytes: usize) -> String {
         let Some(package) = self.packages.of_file(doc_idx).filter(|_| most_bytes > 0) else { return String::new() };
         let HoleWindow { start, cut, .. } = hole;
         let at = cut - ((cut - start) as f32 * 0.5 * rng.uniform()) as usize;
         let before = &text[..line_start(text.as_bytes(), at)];
-        let behind = &text[char_boundary(text.as_bytes(), cut)..];
-        declarations(&package.symbols, self.name(doc_idx), before, behind, most_bytes)
+        let after = &text[char_boundary(text.as_bytes(), cut)..];
+        declarations(&package.symbols, self.name(doc_idx), before, after, most_bytes)
     }
 
     /// Text from the line around `at` on, as if there were nothing after the cursor.
     fn stretch(&self, text: &[u8], at: usize, budget: usize) -> Vec<TokenId> {
-        // Near its begin a file is read from its begin, as the engine scores it.
+        // Near its start a file is read from its start, as the engine scores it.
         let start = if at < budget / 2 { 0 } else { line_start(text, at) };
         let end = (start + budget * 5 / 4).min(text.len());
         let window = &text[start..end];
         let mut tokens = document(&self.tokenizer, &[], window, window.len());
         if end < text.len() && tokens.last() == Some(&END) {
-            tokens.pop(); // the file goes on
+            tokens.pop(); // the file continues
         }
         tokens
     }
@@ -267,12 +267,12 @@ fn hole(rng: &mut Rng, text: &[u8], at: usize, budget: usize) -> HoleWindow {
     HoleWindow { start, cut, end }
 }
 
-/// The begin of the line that holds `at`.
+/// The start of the line that holds `at`.
 fn line_start(text: &[u8], at: usize) -> usize {
     text[..at].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1)
 }
 
-/// The nearest begin of a character at or before `at`.
+/// The nearest start of a character at or before `at`.
 fn char_boundary(text: &[u8], mut at: usize) -> usize {
     while at > 0 && at < text.len() && text[at] & 0xC0 == 0x80 {
         at -= 1;
@@ -283,13 +283,13 @@ fn char_boundary(text: &[u8], mut at: usize) -> usize {
 /// A text in the prompt's format.
 struct PromptDocument {
     tokens: Vec<TokenId>,
-    /// Whether it ends where the text behind a cursor begins.
+    /// Whether it ends at a cursor, with the text after that given first.
     is_hole: bool,
 }
 
 impl PromptDocument {
-    /// How much the token at `idx` counts as a target. What stands just before the suffix counts more: there prompts end, and
-    /// of a hole's tokens it is few.
+    /// How much the token at `idx` counts as a target. The last tokens before the cursor count more: prompts
+    /// end there, and they are few of a hole's tokens.
     fn weight(&self, idx: usize) -> f32 {
         match self.is_hole {
             true => 1.0 + MORE * (-((self.tokens.len() - 1 - idx) as f32) / REACH).exp(),
@@ -307,7 +307,7 @@ struct PackedRows {
 }
 
 impl PackedRows {
-    /// Appends at most `room` tokens of a document that begins at `start` of its sequence; returns how many.
+    /// Appends at most `room` tokens of a document that starts at `start` of its sequence; returns how many.
     fn push(&mut self, document: &PromptDocument, start: usize, room: usize) -> usize {
         let PromptDocument { tokens, .. } = document;
         let len = tokens.len().min(room);
@@ -330,7 +330,7 @@ impl PackedRows {
 }
 
 /// A text as sequences that together have each of its tokens as a target once.
-/// The first begins as a whole document, the others in the middle of the text.
+/// The first starts as a whole document, the others in the middle of the text.
 pub fn windows(tokenizer: &Tokenizer, text: &[u8], seq_len: usize) -> Vec<Batch> {
     let tokens = document(tokenizer, &[], text, text.len());
     let mut batches = Vec::new();
@@ -483,7 +483,7 @@ mod tests {
                 continue;
             }
             n_snippets += 1;
-            assert!(tokens.len() <= 512 + 120, "a hole begins with its line: {}", tokens.len());
+            assert!(tokens.len() <= 512 + 120, "a hole starts with its line: {}", tokens.len());
             let snippet = text(&tokens[..suffix]);
             let (path, lines) = snippet.split_once('\n').expect("a path line");
             let files = files();
@@ -509,7 +509,7 @@ mod tests {
         let mut n_declared = 0;
         for _ in 0..200 {
             let tokens = documents.draw(&mut rng, 512).tokens;
-            assert!(tokens.len() <= 512 + 60, "a hole begins with its line: {}", tokens.len());
+            assert!(tokens.len() <= 512 + 60, "a hole starts with its line: {}", tokens.len());
             if tokens[0] == SNIPPET {
                 let text = String::from_utf8(documents.tokenizer.decode(&tokens)).expect("whole characters");
                 assert!(text.starts_with("types\nStore .root: u8\n"), "{text}");

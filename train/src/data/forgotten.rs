@@ -18,34 +18,34 @@ const FILE_NAME: &str = "forgotten.json";
 pub struct Forgotten(BTreeSet<String>);
 
 impl Forgotten {
-    /// What has been said for `folder`.
+    /// Reads the forgotten paths of the state folder `folder`.
     pub fn load(folder: &Path) -> Result<Self, StateError> {
         Ok(state_dir::read_json(&folder.join(FILE_NAME))?.unwrap_or_default())
     }
 
-    /// Keeps it for the next run.
+    /// Writes them for the next run.
     pub fn save(&self, folder: &Path) -> Result<(), StateError> {
         state_dir::write_json(&folder.join(FILE_NAME), self)
     }
 
-    /// Adds a path, which may be absolute; false if it lies outside `root`.
+    /// Adds a path, which may be absolute; false if it is outside `root`.
     pub fn add(&mut self, root: &Path, path: &Path) -> bool {
         name_of(root, path).map(|name| self.0.insert(name)).is_some()
     }
 
-    /// Takes a path out again; false if it was not in.
+    /// Removes a path; false if it was not forgotten.
     pub fn remove(&mut self, root: &Path, path: &Path) -> bool {
         name_of(root, path).is_some_and(|name| self.0.remove(&name))
     }
 
-    /// Whether a file is one of them.
+    /// Whether a file is forgotten, itself or with its folder.
     pub fn contains(&self, name: &str) -> bool {
         self.0
             .iter()
             .any(|path| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 
-    /// The paths, sorted.
+    /// All forgotten paths, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_stands_for_a_file_or_a_folder_and_nothing_that_begins_alike() {
+    fn a_path_means_a_file_or_a_folder_and_nothing_else_that_starts_with_its_name() {
         let (mut forgotten, root) = (Forgotten::default(), Path::new("/w"));
         assert!(forgotten.add(root, Path::new("/w/src/keys")));
         assert!(forgotten.add(root, Path::new("./src/a.rs")));

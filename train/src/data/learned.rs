@@ -1,11 +1,8 @@
-//! What a finished run has learned and what its user wants forgotten, beside its state.
+//! The corpus of the last finished run, in the state folder.
 //!
-//! A run over the same workspace after some of it has changed goes on from the finished weights: each file keeps its side
-//! of the split, so that what was held out still is, and most sequences come from what changed. Where more than half has
-//! changed, it begins afresh.
-//!
-//! A path that is to be forgotten takes no part in any later run; the run that forgets it begins afresh, without it, and
-//! ends with the weights of a run that never saw it.
+//! When part of a workspace has changed since, the next run is an update: it starts from the finished weights, each
+//! file stays on its side of the split, so that held-out files stay held out, and most sequences come from what
+//! changed. Where more than half has changed, the run starts over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,53 +15,53 @@ use crate::state_dir::{self, StateError};
 
 const LEARNED_NAME: &str = "learned.json";
 
-/// The share of the bytes that may have changed since a run that another one goes on from.
+/// The largest share of the bytes that may have changed since a run that is updated.
 const MOST_CHANGED: f64 = 0.5;
 
 /// The corpus of a finished run: each file's name and hash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Learned {
-    /// Its hash.
+    /// Hash of the corpus.
     pub corpus: String,
     train: BTreeMap<String, String>,
     held_out: BTreeMap<String, String>,
 }
 
-/// What is in a corpus now and was not, or was something else.
+/// The files of a corpus that are new or have changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
-    /// Names of files that are trained on.
+    /// Names of the changed training files.
     pub changed: BTreeSet<String>,
-    /// Their share of the bytes that are trained on.
+    /// Their share of the training bytes.
     pub share: f64,
 }
 
 impl Changes {
-    /// Nothing has changed.
+    /// The changes between two equal corpora: none.
     pub fn none() -> Self {
         Self { changed: BTreeSet::new(), share: 0.0 }
     }
 }
 
 impl Learned {
-    /// Of a corpus.
+    /// The names and hashes of a corpus.
     pub fn of(corpus: &Corpus) -> Self {
         let hashes = |files: &[SourceFile]| files.iter().map(|file| (file.name.clone(), hash(&file.text))).collect();
         Self { corpus: corpus.hash.clone(), train: hashes(&corpus.train), held_out: hashes(&corpus.held_out) }
     }
 
-    /// What the last finished run of `folder` left; `None` if there was none.
+    /// Reads what the last finished run of `folder` left; `None` if there was none.
     pub fn load(folder: &Path) -> Result<Option<Self>, StateError> {
         state_dir::read_json(&folder.join(LEARNED_NAME))
     }
 
-    /// Leaves it for the next run.
+    /// Writes it for the next run.
     pub fn save(&self, folder: &Path) -> Result<(), StateError> {
         state_dir::write_json(&folder.join(LEARNED_NAME), self)
     }
 
-    /// Puts every file that is known on the side where it was.
+    /// Puts every known file on the side of the split where it was.
     pub fn keep_sides(&self, corpus: Corpus) -> Corpus {
         if corpus.within_one_file {
             return corpus;
@@ -86,7 +83,7 @@ impl Learned {
         corpus.with_sides(now_train, now_held_out)
     }
 
-    /// What `corpus` has that this had not; `None` where that is too much to go on from.
+    /// What is new in `corpus`; `None` where that is too much for an update.
     pub fn changes(&self, corpus: &Corpus) -> Option<Changes> {
         let is_known = |file: &&SourceFile| self.train.get(&file.name).is_some_and(|known| *known == hash(&file.text));
         let new: Vec<&SourceFile> = corpus.train.iter().filter(|file| !is_known(file)).collect();

@@ -1,7 +1,7 @@
-//! Whose code may be trained on: an SPDX expression against a list of licences.
+//! Which code may be trained on: an SPDX expression against a list of licences.
 //!
 //! A choice (`OR`, and the `/` of old manifests) needs one of its licences on the list, a sum (`AND`) all of them. What
-//! stands behind `WITH` only permits more, so the licence before it decides. An expression that cannot be read, and a
+//! follows `WITH` only permits more, so the licence before it decides. An expression that cannot be read, and a
 //! package without one, are not allowed.
 
 use spdx::{Expression, LicenseReq, Licensee, ParseMode};
@@ -10,11 +10,11 @@ use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 pub const PERMISSIVE: &[&str] =
     &["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense", "0BSD", "CC0-1.0", "MIT-0"];
 
-/// What is not the name of a licence.
+/// An entry of the list is not the identifier of a licence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no SPDX licence identifier; write them like MIT,Apache-2.0 (https://spdx.org/licenses)")]
+#[error("`{name}` is not an SPDX licence identifier; write them like MIT,Apache-2.0 (https://spdx.org/licenses)")]
 pub struct UnknownLicence {
-    /// As it was given.
+    /// The entry as given.
     pub name: String,
 }
 
@@ -23,10 +23,10 @@ pub struct UnknownLicence {
 pub struct Allowed(Vec<Licensee>);
 
 impl Allowed {
-    /// A list of SPDX identifiers.
+    /// Parses a list of SPDX identifiers.
     pub fn new(names: &[impl AsRef<str>]) -> Result<Self, UnknownLicence> {
         let parse = |name: &str| {
-            let is_plain = !name.contains(char::is_whitespace); // no exception behind it
+            let is_plain = !name.contains(char::is_whitespace); // and so without an exception
             let licensee = if is_plain { Licensee::parse_mode(name, MODE).ok() } else { None };
             licensee.ok_or_else(|| UnknownLicence { name: name.to_owned() })
         };

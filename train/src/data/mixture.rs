@@ -15,7 +15,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Parts with their weights, which need not sum to 1. There is at least one part.
+    /// A mixture of corpora with their weights, which need not sum to 1.
     ///
     /// # Panics
     /// If there is none.
@@ -24,7 +24,8 @@ impl Mixture {
         Self { parts, seed }
     }
 
-    /// Sequences of a step. Which corpus one comes from, and what is drawn there, follows from its place alone.
+    /// Sequences of a step. Which corpus one comes from, and what is drawn there, follows from its step and index
+    /// alone.
     pub fn batch(&self, step: usize, sequences: Range<usize>) -> Batch {
         if let [(_, only)] = &self.parts[..] {
             return only.batch(step, sequences);

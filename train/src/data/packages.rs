@@ -1,4 +1,4 @@
-//! Which files belong together, and what their types have: where snippets come from.
+//! Which files are of one package, and the symbols of each package: the sources of snippets and declarations.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,27 +9,27 @@ use nanochat_engine::workspace::sources::SourceFile;
 
 use crate::pool::Pool;
 
-/// Folders within a package that hold code; what stands before is the package.
+/// Folders within a package that hold code; the path before it is the package.
 const CODE_FOLDERS: [&str; 4] = ["src", "tests", "examples", "benches"];
 
 /// Files by package.
 #[derive(Default)]
 pub struct Packages {
-    /// The package of each file.
+    /// Index of each file's package.
     of_file: Vec<Option<usize>>,
     packages: Vec<Package>,
 }
 
-/// Files that belong together.
+/// The files of a package.
 pub struct Package {
-    /// The numbers of its files.
+    /// Indices of its files.
     pub files: Vec<usize>,
-    /// What their types have, in the tier of a workspace.
+    /// Its symbols, in the workspace tier.
     pub symbols: [Symbols; N_TIERS],
 }
 
 impl Packages {
-    /// Of files by their names; of those without a name none is seen from another. `text` gives the text of one.
+    /// Groups files by their names; a file without a name belongs to no package. `text` gives the text of one.
     pub fn of<'a>(
         names: impl Iterator<Item = Option<&'a str>>,
         text: impl Fn(usize) -> String + Sync,
@@ -61,13 +61,13 @@ impl Packages {
         Self { of_file, packages }
     }
 
-    /// The one that a file is of.
+    /// The package of a file.
     pub fn of_file(&self, idx: usize) -> Option<&Package> {
         self.of_file.get(idx).copied().flatten().map(|package| &self.packages[package])
     }
 }
 
-/// The folder of the package that a file is of, by its name.
+/// The folder of a file's package, by the file's name.
 fn package(name: &str) -> &str {
     let mut at = 0;
     for part in name.split('/') {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_is_of_no_package() {
+    fn a_file_without_a_name_is_in_no_package() {
         let names = [Some("a/src/a.rs"), None, Some("a/src/b.rs"), Some("b/src/a.rs")];
         let pool = Pool::new(2).expect("threads start");
         let packages = Packages::of(names.into_iter(), |idx| format!("struct S{idx} {{ a: u8 }}\n"), &pool);

@@ -8,8 +8,8 @@
 //! [`unpack`].
 //!
 //! All numbers are little-endian. Documents follow each other without gaps, in the order of the corpus. Written to a
-//! temporary file, synced, then renamed. Reading checks every length against what is left, the hash, and that the tokens of
-//! each document are as many bytes as it says; a file that fails is made anew from the text.
+//! temporary file, synced, then renamed. Reading checks every length against what is left, the hash, and that the
+//! tokens of each document are as many bytes as it says; a file that fails is rebuilt from the text.
 //!
 //! ```text
 //! same tokenizer and corpus  mapped as it is
@@ -42,7 +42,7 @@ const HASH: usize = blake3::OUT_LEN;
 /// Text of one piece of work: enough to fill a tokenizer's cache, and there are many pieces.
 const PIECE: usize = 2 << 20;
 
-/// What a document is for.
+/// Side of the split that a document is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
@@ -52,7 +52,7 @@ pub enum Split {
     Dependency,
     /// A dependency's file that reminds a base of what it knows.
     Replay,
-    /// Held out.
+    /// A member's file that is held out.
     HeldOut,
     /// A dependency's file that is held out.
     General,
@@ -71,15 +71,15 @@ impl Split {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardDocument {
-    /// As [`SourceFile::name`].
+    /// Name of the file, as [`SourceFile::name`].
     pub name: String,
-    /// What it is for.
+    /// Side of the split.
     pub split: Split,
-    /// Its first token.
+    /// Index of its first token.
     pub first: usize,
-    /// Its tokens.
+    /// Number of its tokens.
     pub n_tokens: usize,
-    /// Bytes of its text.
+    /// Number of bytes of its text.
     pub n_bytes: usize,
     /// blake3 of its text, in hex.
     content: String,
@@ -107,37 +107,37 @@ pub struct Shards {
     bytes: Mapped,
     corpus: String,
     documents: Vec<ShardDocument>,
-    /// Where the tokens lie in the file, two bytes each.
+    /// Range of the tokens in the file, two bytes each.
     tokens: Range<usize>,
 }
 
-/// How [`Shards::of`] came by the tokens.
+/// Where [`Shards::of`] got the tokens from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenizeStats {
-    /// Documents that were tokenised; the others were there.
+    /// Number of documents tokenised now; the others had stored tokens.
     pub n_tokenised: usize,
-    /// Why an older file could not be used, where it was damaged.
+    /// What is wrong with the older file, if it was damaged.
     pub damaged: Option<&'static str>,
 }
 
-/// Why there are no tokens.
+/// Why shards cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardError {
-    /// The file system said no.
+    /// The file system refused.
     #[error("token shards {path}: {source}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The bytes are not what was written.
-    #[error("token shards {path} are damaged ({reason}); delete the file, which the next run makes anew")]
+    #[error("token shards {path} are damaged ({reason}); delete the file; the next run rebuilds it")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the bytes.
         reason: &'static str,
     },
     /// A file that was carried here is not what was written there.
@@ -145,9 +145,9 @@ pub enum ShardError {
         "{path} is not a packed corpus ({reason}); copy it once more, or make one with `cargo nanochat train --pack FILE`"
     )]
     Packed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the bytes.
         reason: &'static str,
     },
 }
@@ -189,7 +189,8 @@ fn unpacked(bytes: &[u8]) -> Result<(Corpus, Tokenizer), &'static str> {
 }
 
 impl Shards {
-    /// The tokens of a corpus, from `folder` as far as they are there, and kept there. Nobody else may write to the folder.
+    /// The tokens of a corpus, from `folder` as far as they are there, and kept there. Nobody else may write to the
+    /// folder.
     pub fn of(
         folder: &Path,
         corpus: &Corpus,
@@ -250,7 +251,7 @@ impl Shards {
         &self.documents
     }
 
-    /// The places of the documents that are trained on.
+    /// Indices of the documents that are trained on.
     pub fn trained(&self) -> Range<usize> {
         0..self.documents.iter().take_while(|document| document.split.is_trained()).count()
     }
@@ -282,7 +283,7 @@ fn token_ids(bytes: &[u8]) -> impl Iterator<Item = TokenId> {
     bytes.as_chunks::<2>().0.iter().map(|token| TokenId::from_le_bytes(*token))
 }
 
-/// The header, what stands behind it, and all but the hash of both.
+/// The header, the bytes after it, and all bytes but the hash.
 fn stated(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), &'static str> {
     let (stated, hash) = bytes.split_last_chunk::<HASH>().ok_or("too short")?;
     let (magic, rest) = stated.split_first_chunk::<8>().ok_or("too short")?;
@@ -302,7 +303,7 @@ fn stated(bytes: &[u8]) -> Result<(Header, &[u8], &[u8]), &'static str> {
     Ok((header, tokens, stated))
 }
 
-/// The header and where the tokens lie; `None` for those of another tokenizer.
+/// The header and the range of the tokens; `None` for those of another tokenizer.
 fn parse(bytes: &[u8], tokenizer: &Tokenizer) -> Result<Option<(Header, Range<usize>)>, &'static str> {
     let (header, tokens, stated) = stated(bytes)?;
     if header.tokenizer != hex(tokenizer) {
@@ -528,7 +529,7 @@ mod tests {
         let (header, tokens, _) = stated(&whole).expect("it is whole");
         let header = serde_json::to_string(&header).expect("it was json").replace("b.rs", "c.rs");
         std::fs::write(&path, forged(&header, tokens)).expect("writable");
-        let error = unpack(&path).expect_err("it lies").to_string();
+        let error = unpack(&path).expect_err("its hash is wrong").to_string();
         assert!(error.contains("not the corpus that it says"), "{error}");
     }
 

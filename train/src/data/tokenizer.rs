@@ -56,7 +56,7 @@ pub fn learn<'a>(texts: impl Iterator<Item = &'a str> + Send, vocab_size: usize)
     Tokenizer::from_merges(pairs).map_err(|e| TokenizerError { reason: e.to_string() })
 }
 
-/// Ours, not GPT-2's: nothing outside this file sees it.
+/// One character per byte. The mapping is our own, not GPT-2's: it is not used outside this file.
 fn to_char(byte: u8) -> char {
     char::from_u32(0x100 + u32::from(byte)).expect("0x100..0x200 are characters")
 }

@@ -1,4 +1,4 @@
-//! mHC-lite residual mixing; the formulas stand at `engine::weights::MhcWeights`.
+//! mHC-lite residual mixing; the formulas are at `engine::model::weights::MhcWeights`.
 
 use candle_core::{D, Device, Result, Tensor};
 use nanochat_engine::model::weights::n_permutations;
@@ -73,7 +73,7 @@ impl Mixing {
         }
     }
 
-    /// The residual after the sublayer said `f` `[N, d]`.
+    /// The residual after a sublayer with output `f` `[N, d]`.
     pub(super) fn mix_out(&self, streams: Streams, f: &Tensor) -> Result<Streams> {
         let x = match &self.0 {
             None => (&streams.x + f)?,

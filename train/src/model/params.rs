@@ -1,4 +1,4 @@
-//! The f32 masters: names, kinds, shapes, how they begin.
+//! The f32 masters: names, kinds, shapes and initial values.
 
 use nanochat_engine::Config;
 use nanochat_engine::model::weights::{self, MhcWeights, n_permutations};
@@ -7,109 +7,109 @@ use nanochat_kernels::TernaryMatrix;
 
 use crate::quantize::WeightFormat;
 
-/// What a parameter is; decides its optimizer.
+/// Kind of a parameter; decides how it is rounded and which optimizer updates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParamKind {
-    /// Ternary matrices over the same input, one below the other; each is rounded and updated by itself.
+    /// Ternary matrices over the same input, stacked by rows; each is rounded and updated on its own.
     Hidden {
-        /// Rows of each.
+        /// Number of rows of each matrix.
         part_rows: Vec<usize>,
     },
     /// The tied embedding and head.
     Embedding,
-    /// The gain of a norm.
+    /// Gain of an RMSNorm.
     Norm,
-    /// mHC-lite's coefficients.
+    /// Coefficients of mHC-lite.
     Mhc,
 }
 
-/// One named array.
+/// A named parameter array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
-    /// Such as `block.0.attn.qkv`.
+    /// Unique name, such as `block.0.attn.qkv`.
     pub name: String,
-    /// What it is.
+    /// Decides rounding and optimizer.
     pub kind: ParamKind,
-    /// Row-major.
+    /// Dimensions, in row-major order.
     pub shape: Vec<usize>,
-    /// The numbers.
+    /// The f32 masters.
     pub values: Vec<f32>,
 }
 
 /// All parameters of a model, in one fixed order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
-    /// Sizes.
+    /// Architecture.
     pub config: Config,
-    /// What hidden matrices are rounded to.
+    /// Format that hidden matrices are rounded to.
     pub weights: WeightFormat,
-    /// In the order that [`ParamLayout`] states.
+    /// All parameters, in the order that [`ParamLayout`] states.
     pub list: Vec<Param>,
 }
 
-/// Where each parameter stands in the list.
+/// Index of each parameter in [`Params::list`].
 #[derive(Clone, Debug)]
 pub struct ParamLayout {
     /// Tied embedding `[V, d]`.
     pub embed: usize,
-    /// Last gain.
+    /// Gain of the final norm.
     pub norm_final: usize,
-    /// One per layer.
+    /// Indices of each layer.
     pub blocks: Vec<BlockLayout>,
 }
 
-/// See [`ParamLayout`].
+/// Indices of one layer.
 #[derive(Clone, Debug)]
 pub struct BlockLayout {
-    /// Attention half.
+    /// Attention sublayer.
     pub attn: AttentionLayout,
-    /// MLP half.
+    /// MLP sublayer.
     pub mlp: MlpLayout,
 }
 
-/// See [`ParamLayout`].
+/// Indices of an attention sublayer.
 #[derive(Clone, Debug)]
 pub struct AttentionLayout {
-    /// Mixing, if there are several streams.
+    /// Mixing of the residual streams, if there are several.
     pub mhc: Option<MhcLayout>,
-    /// Gain before q, k and v.
+    /// Gain of the norm before q, k and v.
     pub norm: usize,
-    /// `[d + 2·kv_dim, d]`.
+    /// Queries, keys and values, `[d + 2·kv_dim, d]`.
     pub qkv: usize,
-    /// Gain before o.
+    /// Gain of the norm before o.
     pub norm_out: usize,
-    /// `[d, d]`.
+    /// Output projection, `[d, d]`.
     pub o: usize,
 }
 
-/// See [`ParamLayout`].
+/// Indices of an MLP sublayer.
 #[derive(Clone, Debug)]
 pub struct MlpLayout {
-    /// Mixing, if there are several streams.
+    /// Mixing of the residual streams, if there are several.
     pub mhc: Option<MhcLayout>,
-    /// Gain before gate and up.
+    /// Gain of the norm before gate and up.
     pub norm: usize,
-    /// `[2·d_ff, d]`.
+    /// Gate and up projection, `[2·d_ff, d]`.
     pub gate_up: usize,
-    /// Gain before down.
+    /// Gain of the norm before down.
     pub norm_down: usize,
-    /// `[d, d_ff]`.
+    /// Down projection, `[d, d_ff]`.
     pub down: usize,
 }
 
-/// See [`ParamLayout`]. Columns of `w` and entries of `b`: n of pre, n of post, n! of res.
+/// Indices of a sublayer's mHC-lite. Columns of `w` and entries of `b`: n of pre, n of post, n! of res.
 #[derive(Clone, Debug)]
 pub struct MhcLayout {
-    /// `[3]`: pre, post, res.
+    /// Scales of pre, post and res, `[3]`.
     pub alpha: usize,
-    /// `[n·d, 2n + n!]`.
+    /// Weights, `[n·d, 2n + n!]`.
     pub w: usize,
-    /// `[2n + n!]`.
+    /// Biases, `[2n + n!]`.
     pub b: usize,
 }
 
 impl ParamLayout {
-    /// The order for an architecture.
+    /// The order of the parameters of an architecture.
     pub fn of(config: &Config) -> Self {
         let mut next = 0..;
         let mut take = || next.next().expect("the range has no end");
@@ -214,7 +214,7 @@ impl Params {
         params
     }
 
-    /// Numbers in all.
+    /// Total number of values.
     pub fn n_values(&self) -> usize {
         self.list.iter().map(|param| param.values.len()).sum()
     }
@@ -231,7 +231,7 @@ fn push_mhc(list: &mut Vec<Param>, config: &Config, layer: usize, half: &str) {
     }
     let p = n_permutations(n);
     let width = 2 * n + p;
-    // Streams begin as copies of each other: only the signs here tell them apart.
+    // Streams start as copies of each other: only the signs here distinguish them.
     let signs = (0..n).map(|i| if i == layer % n { 1.0 } else { -1.0 });
     let identity = (0..p).map(|k| if k == 0 { 0.0 } else { -8.0 });
     let b = signs.clone().chain(signs).chain(identity).collect();

@@ -26,11 +26,11 @@ pub struct Attention {
     pub n_heads: usize,
     /// Key and value heads.
     pub n_kv_heads: usize,
-    /// Width of one head.
+    /// Number of columns of one head.
     pub head_dim: usize,
     /// Rows in one sequence; divides N.
     pub seq_len: usize,
-    /// For each row, where in its sequence its document begins.
+    /// For each row, the position in its sequence at which its document starts.
     pub starts: Arc<Vec<u32>>,
     /// cos and sin, `[seq_len, head_dim / 2]` each.
     pub rope: Arc<(Vec<f32>, Vec<f32>)>,
@@ -38,7 +38,7 @@ pub struct Attention {
     pub precision: Precision,
 }
 
-/// What the backward pass needs beside the result.
+/// What the backward pass needs in addition to the result.
 #[derive(Default)]
 pub struct LogSums {
     /// log Σ exp of the scores, `[N, n_heads]`.
@@ -84,7 +84,7 @@ impl Attention {
             #[inline(always)]
             || {
                 for (row_idx, row) in rows.chunks_exact_mut(self.width()).enumerate() {
-                    // Positions count from the document's begin, as in the engine.
+                    // Positions count from the document's start, as in the engine.
                     let position = row_idx % self.seq_len - self.starts[row_idx] as usize;
                     let cos = &self.rope.0[position * half..][..half];
                     let sin = &self.rope.1[position * half..][..half];
@@ -130,7 +130,7 @@ impl Attention {
         let q = &qkv[block.rows.start * self.width() + block.head * self.head_dim..];
         let left = Lhs::Rows(q, self.width());
         let product = Gemm { m: block.rows.len(), lhs: left, rhs: keys, k: 0..self.head_dim, n: block.keys.clone() };
-        product.write(scratch.isa, out, block.keys.len(), Write::Store, scratch.aside);
+        product.write(scratch.isa, out, block.keys.len(), Write::Store, scratch.pack);
     }
 
     /// Rotates queries and keys of `qkv` in place and writes `out` `[N, d]`.
@@ -139,8 +139,8 @@ impl Attention {
         let n_rows = qkv.len() / width;
         self.rotate(qkv, 1.0);
         let log_sums = sized(&mut kept.log_sums, n_rows * self.n_heads);
-        let Scratch { isa, aside, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
-        let mut aside = GemmScratch { isa: *isa, aside };
+        let Scratch { isa, pack, panels: [keys, values, ..], rows: [scores, ..], .. } = scratch;
+        let mut gemm = GemmScratch { isa: *isa, pack };
         for panels in [&mut *keys, values] {
             panels.set_precision(self.precision);
         }
@@ -153,13 +153,13 @@ impl Attention {
                 for block in self.blocks(sequence.clone(), kv) {
                     let n_keys = block.keys.len();
                     let scores = sized(scores, block.rows.len() * n_keys);
-                    self.scores(&block, qkv, keys, scores, &mut aside);
+                    self.scores(&block, qkv, keys, scores, &mut gemm);
                     let mut inverses = [0.0; BLOCK];
                     self.weigh(&block, scores, &mut inverses, log_sums);
                     let out = &mut out[block.rows.start * d + block.head * hd..];
                     let left = Lhs::Rows(scores, n_keys);
                     let product = Gemm { m: block.rows.len(), lhs: left, rhs: values, k: block.keys.clone(), n: 0..hd };
-                    product.write(aside.isa, out, d, Write::Store, aside.aside);
+                    product.write(gemm.isa, out, d, Write::Store, gemm.pack);
                     for (out, inverse) in out.chunks_mut(d).zip(&inverses[..block.rows.len()]) {
                         out[..hd].iter_mut().for_each(|o| *o *= inverse);
                     }
@@ -198,9 +198,8 @@ impl Attention {
         let (width, hd, d) = (self.width(), self.head_dim, self.n_heads * self.head_dim);
         let BackwardInputs { qkv, d_out, .. } = *given;
         let n_rows = qkv.len() / width;
-        let Scratch { isa, aside, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } =
-            scratch;
-        let mut aside = GemmScratch { isa: *isa, aside };
+        let Scratch { isa, pack, panels: [keys, values, key_rows, block_rows], rows: [p, d_s, d_k, d_v], .. } = scratch;
+        let mut gemm = GemmScratch { isa: *isa, pack };
         for panels in [&mut *keys, values, key_rows, block_rows] {
             panels.set_precision(self.precision);
         }
@@ -217,22 +216,22 @@ impl Attention {
                 for block in self.blocks(sequence.clone(), kv) {
                     let (m, n_keys) = (block.rows.len(), block.keys.len());
                     let (p, d_s) = (sized(p, m * n_keys), sized(d_s, m * n_keys));
-                    self.scores(&block, qkv, keys, p, &mut aside);
+                    self.scores(&block, qkv, keys, p, &mut gemm);
                     let d_o = &d_out[block.rows.start * d + block.head * hd..];
                     let left = Lhs::Rows(d_o, d);
                     let product = Gemm { m, lhs: left, rhs: values, k: 0..hd, n: block.keys.clone() };
-                    product.write(aside.isa, d_s, n_keys, Write::Store, aside.aside);
+                    product.write(gemm.isa, d_s, n_keys, Write::Store, gemm.pack);
                     self.weigh_back(&block, given, p, d_s);
 
                     let d_q = &mut d_qkv[block.rows.start * width + block.head * hd..];
                     let left = Lhs::Rows(d_s, n_keys);
                     let product = Gemm { m, lhs: left, rhs: key_rows, k: block.keys.clone(), n: 0..hd };
-                    product.write(aside.isa, d_q, width, Write::Store, aside.aside);
+                    product.write(gemm.isa, d_q, width, Write::Store, gemm.pack);
                     let q = &qkv[block.rows.start * width + block.head * hd..];
                     for (left, right, stride, out) in [(&*d_s, q, width, &mut *d_k), (&*p, d_o, d, &mut *d_v)] {
                         block_rows.fill_rows(m, hd, right, stride);
                         let product = Gemm::new(n_keys, Lhs::Columns(left, n_keys), block_rows);
-                        product.write(aside.isa, &mut out[block.keys.start * hd..], hd, Write::Add, aside.aside);
+                        product.write(gemm.isa, &mut out[block.keys.start * hd..], hd, Write::Add, gemm.pack);
                     }
                 }
                 let rows = d_qkv[sequence.start * width..sequence.end * width].chunks_exact_mut(width);
@@ -273,7 +272,7 @@ impl Attention {
     }
 }
 
-/// What [`Attention::backward`] reads.
+/// Inputs of [`Attention::backward`].
 #[derive(Clone, Copy)]
 pub(crate) struct BackwardInputs<'a> {
     /// Queries and keys are rotated.
@@ -283,10 +282,10 @@ pub(crate) struct BackwardInputs<'a> {
     pub(crate) d_out: &'a [f32],
 }
 
-/// What a product needs beside its sides.
+/// What a matrix product needs in addition to its operands.
 struct GemmScratch<'a> {
     isa: Isa,
-    aside: &'a mut PackBuffer,
+    pack: &'a mut PackBuffer,
 }
 
 /// The candle operation: an [`Attention`] that keeps what its backward pass needs.
@@ -296,7 +295,7 @@ pub struct AttentionOp {
 }
 
 impl AttentionOp {
-    /// One use.
+    /// An operation for one use.
     pub fn new(attention: Attention) -> Self {
         Self { attention, saved: OnceLock::new() }
     }

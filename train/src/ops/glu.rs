@@ -1,4 +1,4 @@
-//! The gates of the MLP over `[N, 2·d_ff]` (gate beside up): m = f(gate) ∘ up.
+//! The gated linear unit of the MLP over `[N, 2·d_ff]` (gate columns, then up columns): m = f(gate) ∘ up.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use nanochat_kernels::{Activation, Int8Rows, Isa, Norm};
@@ -8,7 +8,7 @@ use super::{matrix, simd, slice, with_slice};
 
 /// An activation with its derivative.
 trait ActivationFn {
-    /// What is shared by both, computed once per entry.
+    /// Subexpression that value and slope share, computed once per entry.
     fn shared(x: f32) -> f32;
     /// f(x).
     fn value(x: f32, shared: f32) -> f32;
@@ -84,8 +84,8 @@ pub(crate) fn norm_quantize(gate_up: &[f32], f: Activation, norm: Norm<'_>, out:
     }
 }
 
-/// Through the norm that follows and the gates: turns `[gate | up]` into its gradient, given that of the normed rows
-/// `[N, d_ff]`, and adds that of the norm's gain.
+/// Backward through the norm that follows and the unit: turns `[gate | up]` into its gradient, given that of the normed
+/// rows `[N, d_ff]`, and adds that of the norm's gain.
 pub(crate) fn norm_backward(gate_up: &mut [f32], f: Activation, norm: Norm<'_>, da: &[f32], d_gain: &mut [f32]) {
     match f {
         Activation::Silu => norm_backward_of::<Silu>(gate_up, norm, da, d_gain),
@@ -122,7 +122,7 @@ fn norm_backward_of<F: ActivationFn>(gate_up: &mut [f32], norm: Norm<'_>, da: &[
     );
 }
 
-/// The operation; it keeps nothing.
+/// The candle operation, with its activation f; it saves nothing for the backward pass.
 pub struct Glu(pub Activation);
 
 impl CustomOp1 for Glu {

@@ -1,11 +1,12 @@
 //! Final norm → int8 → tied int8 head → cross-entropy, some rows at a time.
 //!
-//! The gradient is taken in the forward pass: dlogits = (softmax − one-hot) · weight. Logits exist for some columns at a
-//! time; what is kept of them are their exponentials, laid out for both products that follow. These are multiplied as they
-//! are: what makes them sum to the weight is applied to their d-wide products, and the one-hot part is a row taken off.
+//! The gradient is taken in the forward pass: dlogits = (softmax − one-hot) · weight. Logits exist for some columns at
+//! a time; what is kept of them are their exponentials, laid out for both products that follow. These are multiplied as
+//! they are: what makes them sum to the weight is applied to their d-wide products, and the one-hot part is a row taken
+//! off.
 //!
-//! An exponential is of the distance to the largest of a row's first logits, since the largest of all is not known yet. Any
-//! number in its place gives the same quotients; it has to be near enough for f32.
+//! An exponential is of the distance to the largest of a row's first logits, since the largest of all is not known yet.
+//! Any number in its place gives the same quotients; it has to be near enough for f32.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -20,8 +21,8 @@ use super::linear::norm_backward_tensors;
 use super::{Scratch, has_faster_tiles, matrix, simd, sized, slice, with_slice};
 use crate::data::batch::NO_TARGET;
 
-/// Rows whose exponentials exist at the same time: whole tiles of 12 rows, and nearly of 32. Each time, the gradient of the
-/// embedding is read and written once.
+/// Rows whose exponentials exist at the same time: whole tiles of 12 rows, and nearly of 32. Each time, the gradient of
+/// the embedding is read and written once.
 const CHUNK_ROWS: usize = 252;
 /// Columns of them whose logits exist: half a megabyte, which stays in L2.
 const CHUNK_COLS: usize = 2 * PackedMatrix::COLUMNS;
@@ -31,7 +32,7 @@ const FAR: f32 = 60.0;
 /// The tied head, rounded once per step.
 #[derive(Debug)]
 pub struct Int8Head {
-    /// What export writes.
+    /// The rounded embedding, which export writes.
     pub rows: Arc<Int8Matrix>,
     forward: Forward,
     /// `[V, d]`, times their scale.
@@ -41,7 +42,7 @@ pub struct Int8Head {
 /// Two ways to the same bits.
 #[derive(Debug)]
 enum Forward {
-    /// As the engine multiplies.
+    /// Integer products, as in the engine.
     Integers(PreparedHead),
     /// `[d, V]`, whole numbers, which tiles of bf16 hold exactly, as f32 does their sums.
     Tiles(Panels),
@@ -114,8 +115,8 @@ impl Int8Head {
         Ok(all)
     }
 
-    /// Logits of `rows` of q, some columns of all of them at a time: calls `f` with which these are, and rows of them that
-    /// begin a stride apart.
+    /// Logits of `rows` of q, some columns of all of them at a time: calls `f` with which these are, and rows of them
+    /// that start a stride apart.
     fn columns(
         &self,
         q: &Int8Rows,
@@ -123,10 +124,10 @@ impl Int8Head {
         scratch: &mut Scratch,
         mut f: impl FnMut(Range<usize>, &mut [f32], usize),
     ) {
-        // Rows that begin a power of two apart fall into the same few sets of a cache.
+        // Rows that start a power of two apart fall into the same few sets of a cache.
         const STRIDE: usize = CHUNK_COLS + 16;
         let (vocab_size, d) = (self.rows.rows, self.rows.cols);
-        let Scratch { isa, aside, quantized, rows: [logits, whole, ..], .. } = scratch;
+        let Scratch { isa, pack, quantized, rows: [logits, whole, ..], .. } = scratch;
         let logits = sized(logits, rows.len() * STRIDE);
         match &self.forward {
             Forward::Integers(_) => quantized.gather(q, rows),
@@ -143,7 +144,7 @@ impl Int8Head {
                 Forward::Tiles(transposed) => {
                     let left = Lhs::Rows(whole, d);
                     let product = Gemm { m: rows.len(), lhs: left, rhs: transposed, k: 0..d, n: n.clone() };
-                    product.write(*isa, logits, STRIDE, Write::Store, aside);
+                    product.write(*isa, logits, STRIDE, Write::Store, pack);
                     self.scale(q, rows, n.clone(), logits.chunks_exact_mut(STRIDE));
                 }
             }
@@ -245,7 +246,7 @@ impl Int8Head {
     }
 }
 
-/// What the logits of a row come to.
+/// Sums over the logits of a row.
 #[derive(Clone, Copy, Debug, Default)]
 struct RowSums {
     /// Taken off each logit.
@@ -269,7 +270,7 @@ impl RowSums {
     }
 }
 
-/// What the loss is taken of.
+/// Targets of the loss, and their weights.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadTargets<'a> {
     /// One per row, [`NO_TARGET`] where there is none.
@@ -278,12 +279,12 @@ pub(crate) struct HeadTargets<'a> {
     pub(crate) counts: &'a [f32],
     /// Weight of the loss of a row that counts once.
     pub(crate) weight: f32,
-    /// What is taken off a row's loss for each nat of its entropy, so that predictions do not collapse
+    /// Weight of the entropy bonus, subtracted per nat of a row's entropy so that predictions do not collapse
     /// (arXiv 1701.06548).
     pub(crate) entropy: f32,
 }
 
-/// What rows cost, in nats, as much as they count.
+/// The loss of rows in nats, each row times its own weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeadLoss {
     /// Σ −ln p(target).
@@ -293,7 +294,7 @@ pub(crate) struct HeadLoss {
 }
 
 impl Int8Head {
-    /// What normed rows cost. With gradients, writes that of the normed rows, `[N, d]`, and
+    /// The loss of normed rows. With gradients, writes that of the normed rows, `[N, d]`, and
     /// writes or adds that of the embedding.
     pub(crate) fn loss(
         &self,
@@ -327,10 +328,10 @@ impl Int8Head {
             for ((factor, sum), row) in factors.iter_mut().zip(&*sums).zip(rows) {
                 *factor = targets.weight * targets.counts[*row] / sum.exponentials;
             }
-            let Scratch { isa, aside, right, rows: [_, _, part, _], .. } = scratch;
+            let Scratch { isa, pack, right, rows: [_, _, part, _], .. } = scratch;
             right.set_precision(self.precision());
             let part = sized(part, rows.len() * d);
-            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, aside);
+            Gemm::new(rows.len(), strips.as_is(), &self.values).write(*isa, part, d, Write::Store, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -347,7 +348,7 @@ impl Int8Head {
                     );
                 },
             );
-            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, aside);
+            Gemm::new(vocab_size, strips.transposed(), right).write(*isa, d_embed, d, *write, pack);
             *write = Write::Add;
             simd::dispatch(
                 #[inline(always)]
@@ -375,7 +376,7 @@ impl Int8Head {
 /// The operation: `x [N, d]`, gain `[d]`, master embedding `[V, d]` → loss `[1]` =
 /// weight · Σ (−ln p(target) − entropy · H(p)).
 pub struct CrossEntropy {
-    /// The head, rounded.
+    /// The rounded head.
     pub head: Arc<Int8Head>,
     /// `[N]`, [`NO_TARGET`] where there is none.
     pub targets: Arc<Vec<u32>>,
@@ -383,9 +384,9 @@ pub struct CrossEntropy {
     pub weights: Arc<Vec<f32>>,
     /// Weight of the loss of a row that counts once.
     pub weight: f32,
-    /// What is taken off a row's loss for each nat of its entropy.
+    /// Weight of the entropy bonus, subtracted per nat of a row's entropy.
     pub entropy: f32,
-    /// Added under the root.
+    /// ε of the norm, added under the root.
     pub eps: f32,
     /// Whether a backward pass follows.
     pub train: bool,

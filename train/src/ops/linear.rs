@@ -1,4 +1,4 @@
-//! RMSNorm → int8 → ternary product: what stands before every hidden matrix.
+//! RMSNorm → int8 → ternary product: every hidden matrix with the norm before it.
 //!
 //! ```text
 //! x̂ = x / √(mean x² + ε)      a = x̂ ∘ g      q, s = int8(a)      y = s · γ · (q·tᵀ)
@@ -17,7 +17,7 @@ use nanochat_kernels::{
 
 use super::{MatmulPrecision, Scratch, has_faster_tiles, matrix, simd, sized, slice, transpose, with_slice};
 
-/// Master weights rounded to ternary once per step: several matrices over the same input, one below the other.
+/// Master weights rounded to ternary once per step: several matrices over the same input, stacked by rows.
 #[derive(Debug)]
 pub struct TernaryStack {
     /// The matrices; what export writes. None where they are not ternary.
@@ -32,20 +32,20 @@ pub struct TernaryStack {
 /// Two ways to the same bits, and one for weights that the engine does not have.
 #[derive(Debug)]
 enum Forward {
-    /// As the engine multiplies.
+    /// Integer products, as in the engine.
     Integers(Prepared),
     /// By tiles of bf16, which hold whole numbers up to 256 exactly, as f32 does their sums.
     Tiles {
         /// `[cols, rows]`, without their scale.
         trits: Panels,
-        /// Of each row.
+        /// Scale of each row.
         scales: Vec<f32>,
     },
     /// By the weights as they are, `[cols, rows]`.
     Values(Panels),
 }
 
-/// For the input's gradient.
+/// Operands of the input's gradient.
 #[derive(Debug)]
 enum Backward {
     /// `[rows, cols]`, times their scale.
@@ -136,7 +136,8 @@ impl TernaryStack {
         Self::from_parts(parts, matmul)
     }
 
-    /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in `precision`.
+    /// Takes `weights` `[Σ rows, cols]` that are rounded already, not to ternary. Both products are made in
+    /// `precision`.
     pub fn from_values(weights: &[f32], cols: usize, precision: Precision) -> Self {
         let rows = weights.len() / cols;
         let [mut transposed, mut values] = [(); 2].map(|()| Panels::new(precision));
@@ -167,7 +168,7 @@ impl TernaryStack {
             Forward::Tiles { trits, scales } => (trits, scales),
         };
         let (rows, cols) = self.dims();
-        let Scratch { isa, aside, rows: [sums, whole, ..], .. } = scratch;
+        let Scratch { isa, pack, rows: [sums, whole, ..], .. } = scratch;
         for (first, y) in (0..x.n_rows()).step_by(TILE_ROWS).zip(y.chunks_mut(TILE_ROWS * rows)) {
             let n = y.len() / rows;
             let (sums, whole) = (sized(sums, n * rows), sized(whole, n * cols));
@@ -179,7 +180,7 @@ impl TernaryStack {
                     }
                 },
             );
-            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, aside);
+            Gemm::new(n, Lhs::Rows(whole, cols), trits).write(*isa, sums, rows, Write::Store, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -203,7 +204,7 @@ impl TernaryStack {
         match &self.backward {
             Backward::Values(values) => {
                 let product = Gemm::new(dy.len() / rows, Lhs::Rows(dy, rows), values);
-                product.write(scratch.isa, da, cols, Write::Store, &mut scratch.aside);
+                product.write(scratch.isa, da, cols, Write::Store, &mut scratch.pack);
             }
             Backward::Integers { transposed, scales } => {
                 let q = &mut scratch.quantized;
@@ -230,13 +231,13 @@ impl TernaryStack {
 /// y `[N, rows]` = x · weights `[cols, rows]`, or is increased by it.
 fn by_values(weights: &Panels, x: &Int8Rows, y: &mut [f32], write: Write, scratch: &mut Scratch) {
     let (cols, rows) = weights.shape();
-    let Scratch { isa, aside, rows: [values, ..], .. } = scratch;
+    let Scratch { isa, pack, rows: [values, ..], .. } = scratch;
     let values = sized(values, x.n_rows() * cols);
     for (row_idx, values) in values.chunks_exact_mut(cols).enumerate() {
         let scale = x.scales()[row_idx];
         values.iter_mut().zip(x.row(row_idx)).for_each(|(value, q)| *value = f32::from(*q) * scale);
     }
-    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, aside);
+    Gemm::new(x.n_rows(), Lhs::Rows(values, cols), weights).write(*isa, y, rows, write, pack);
 }
 
 fn weight_gradient(
@@ -268,15 +269,15 @@ fn weight_gradient(
         },
     );
     let product = Gemm::new(rows, Lhs::Columns(dy, rows), panels);
-    product.write(scratch.isa, d_weights, cols, write, &mut scratch.aside);
+    product.write(scratch.isa, d_weights, cols, write, &mut scratch.pack);
 }
 
 /// The operation: `x [N, k]`, gain `[k]`, master weights `[rows, k]` → `[N, rows]`. The master weights are only
 /// there to receive their gradient: the values come from the stack.
 pub struct NormLinear {
-    /// The weights, rounded.
+    /// The rounded weights.
     pub stack: Arc<TernaryStack>,
-    /// Added under the root.
+    /// ε of the norm, added under the root.
     pub eps: f32,
     saved: OnceLock<Int8Rows>,
 }

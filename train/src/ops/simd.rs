@@ -1,7 +1,7 @@
 //! Plain loops compiled for what the CPU has: `dispatch` picks AVX2 or AVX-512 at run time.
 
-/// Runs `f` compiled for the best instructions this CPU has. It and what it calls must be `#[inline(always)]`: a closure
-/// that is not is compiled for the oldest CPU, and its `mul_add` calls a function.
+/// Runs `f` compiled for the best instructions this CPU has. It and what it calls must be `#[inline(always)]`: a
+/// closure that is not is compiled for the oldest CPU, and its `mul_add` calls a function.
 #[inline]
 pub(crate) fn dispatch<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)

@@ -127,7 +127,7 @@ fn norm_linear_has_the_straight_through_gradient() {
 }
 
 #[test]
-fn gates_have_their_gradients() {
+fn gated_units_have_their_gradients() {
     let (n, ff) = (3, 19);
     let mut rng = Rng::new(5);
     let (x, c) = (normals(&mut rng, n * 2 * ff), normals(&mut rng, n * ff));
@@ -325,11 +325,11 @@ fn entropy_regularisation_keeps_predictions_from_collapsing() {
     let (n, v, d) = (4, 40, 16);
     let mut rng = Rng::new(8);
     let gain = vec![1.0; d];
-    let (begin, mut start) = (normals(&mut rng, n * d), normals(&mut rng, v * d));
+    let (start_x, mut start) = (normals(&mut rng, n * d), normals(&mut rng, v * d));
     start.iter_mut().for_each(|e| *e *= 0.1);
     let targets = vec![3u32, 39, 0, 7];
     let mean_entropy = |entropy: f32| -> f64 {
-        let (mut x, mut embed) = (begin.clone(), start.clone());
+        let (mut x, mut embed) = (start_x.clone(), start.clone());
         let scratch = &mut Scratch::default();
         let mut last = 0.0;
         for _ in 0..400 {

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), to compare with:
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), with decoupled decay:
 //!
 //! ```text
 //! m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
@@ -9,37 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::simd;
 
-/// AdamW's numbers.
+/// Hyperparameters of AdamW: the `[optimizer.adamw]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamW {
-    /// η of matrices at the top of the schedule.
+    /// Peak learning rate η of matrices.
     pub lr: f64,
-    /// η of norms and mHC-lite.
+    /// Peak learning rate η of norms and mHC-lite.
     pub lr_gains: f64,
-    /// Weight of the past in the mean of gradients.
+    /// Decay β₁ of the running mean of gradients.
     pub beta1: f64,
-    /// Weight of the past in the mean of their squares.
+    /// Decay β₂ of the running mean of squared gradients.
     pub beta2: f64,
-    /// Added to the root.
+    /// ε, added to the root in the denominator.
     pub eps: f32,
-    /// λ, of matrices only.
+    /// Decoupled weight decay λ, on matrices only.
     pub weight_decay: f32,
 }
 
-/// What a step is made with beside the gradient.
+/// Learning rate and decay of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// η.
+    /// Learning rate η of this step.
     pub lr: f32,
-    /// λ.
+    /// Weight decay λ.
     pub decay: f32,
-    /// t, from 1.
+    /// Step t, counted from 1: corrects the bias of the first steps.
     pub step: usize,
 }
 
 impl AdamW {
-    /// One step.
+    /// Updates weights `w`, first moments `m` and second moments `v` by gradients `g`, all of one length.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], rate: Rate) {
         let t = i32::try_from(rate.step).unwrap_or(i32::MAX);
         let (by_m, by_v) = ((1.0 / (1.0 - self.beta1.powi(t))) as f32, (1.0 / (1.0 - self.beta2.powi(t))) as f32);

@@ -1,4 +1,4 @@
-//! Which parameter is updated how.
+//! Which optimizer updates which parameter, and the step over all of them.
 
 use std::sync::Mutex;
 
@@ -13,47 +13,47 @@ use super::muon::Muon;
 use crate::model::{Param, ParamKind, Params};
 use crate::pool::Pool;
 
-/// The optimizers' numbers.
+/// The `[optimizer]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// Longest joint gradient.
+    /// Upper bound of the norm of all gradients together; longer ones are scaled down.
     pub clip_norm: f64,
-    /// What updates hidden matrices.
+    /// Optimizer of the hidden matrices.
     pub hidden: Method,
-    /// What updates everything else; not Muon.
+    /// Optimizer of everything else; not Muon.
     pub rest: Method,
-    /// What moments are kept in.
+    /// Number format of the moments.
     pub moments: MomentFormat,
-    /// Weight of the past in the running average of the masters, which is what is measured and exported; 0: the masters
-    /// themselves are.
+    /// Decay of the running average of the masters, which is measured and exported in their place; 0 turns it off.
     pub ema: f64,
-    /// Muon's numbers.
+    /// Hyperparameters of Muon.
     pub muon: Muon,
-    /// Lion's numbers, where it is used.
+    /// Hyperparameters of Lion, required where it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lion: Option<Lion>,
-    /// AdamW's numbers, where it is used.
+    /// Hyperparameters of AdamW, required where it is named.
     #[serde(default)]
     pub adamw: Option<AdamW>,
 }
 
-/// A way to update.
+/// An optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// See [`super::muon`].
+    /// Muon, for hidden matrices only; see [`super::muon`].
     Muon,
-    /// See [`super::lion`].
+    /// Lion; see [`super::lion`].
     Lion,
-    /// See [`super::adamw`].
+    /// AdamW; see [`super::adamw`].
     AdamW,
 }
 
 /// Rows of the embedding that a worker updates at a time.
 const EMBED_ROWS: usize = 256;
 
-/// Matrices over the same input are updated each by itself; rows of the embedding know nothing of each other.
+/// Rows of each part of a parameter that is updated independently: matrices over the same input, and any rows of the
+/// embedding.
 fn parts(param: &Param) -> Vec<usize> {
     match &param.kind {
         ParamKind::Hidden { part_rows } => part_rows.clone(),
@@ -65,7 +65,7 @@ fn parts(param: &Param) -> Vec<usize> {
     }
 }
 
-/// Numbers in a row of a part.
+/// Length of a row of a part.
 fn width(param: &Param) -> usize {
     match &param.kind {
         ParamKind::Hidden { .. } | ParamKind::Embedding => param.shape[1],
@@ -74,7 +74,7 @@ fn width(param: &Param) -> usize {
 }
 
 impl Optimizer {
-    /// Nothing remembered yet.
+    /// Moments before the first step: zeros.
     pub fn moments(&self, params: &Params) -> Moments {
         let orders = |method| match method {
             Method::Muon | Method::Lion => &[MomentOrder::First][..],
@@ -93,10 +93,11 @@ impl Optimizer {
         if matches!(param.kind, ParamKind::Hidden { .. }) { self.hidden } else { self.rest }
     }
 
-    /// One step. Returns the norm of the gradients before clipping; where that is no number, nothing else was changed.
+    /// Updates all parameters and their moments. Returns the norm of the gradients before clipping; where that is not
+    /// finite, nothing was changed.
     ///
     /// # Panics
-    /// If `moments` are of other parameters or of another optimizer, or a method is used without its numbers.
+    /// If `moments` belong to other parameters or another optimizer, or a method is used without its hyperparameters.
     pub fn step(
         &self,
         params: &mut Params,
@@ -137,12 +138,12 @@ impl Optimizer {
         match (method, moments) {
             (Method::Muon, [m]) => m.update(|m| self.muon.step(w, m, g, rows, update)),
             (Method::Lion, [m]) => {
-                let lion = self.lion.as_ref().expect("a recipe that names it has its numbers");
+                let lion = self.lion.as_ref().expect("a recipe that names it has its hyperparameters");
                 let (lr, decay) = (lr(lion.lr, lion.lr_gains), decay(lion.weight_decay));
                 m.update(|m| lion.step(w, m, g, lr, decay));
             }
             (Method::AdamW, [m, v]) => {
-                let adamw = self.adamw.as_ref().expect("a recipe that names it has its numbers");
+                let adamw = self.adamw.as_ref().expect("a recipe that names it has its hyperparameters");
                 let rate =
                     Rate { lr: lr(adamw.lr, adamw.lr_gains), decay: decay(adamw.weight_decay), step: update.step };
                 m.update(|m| v.update(|v| adamw.step(w, m, v, g, rate)));
@@ -152,10 +153,10 @@ impl Optimizer {
     }
 }
 
-/// What is updated by itself.
+/// A part of a parameter that one worker updates.
 struct UpdateSlice<'a> {
     method: Method,
-    /// Of norms and mHC-lite, whose entries are of order 1.
+    /// Whether it belongs to a norm or to mHC-lite, whose entries are of order 1.
     has_gain: bool,
     rows: usize,
     w: &'a mut [f32],
@@ -190,7 +191,7 @@ mod tests {
             let pairs = params.list.iter().zip(&goal.list).flat_map(|(p, g)| p.values.iter().zip(&g.values));
             pairs.map(|(p, g)| f64::from(p - g).powi(2)).sum()
         };
-        let begin = height(&params);
+        let start = height(&params);
         for step in 1..=300 {
             let mut gradients: Vec<Vec<f32>> = params
                 .list
@@ -201,7 +202,7 @@ mod tests {
             let update = Update { factor: 1.0 - step as f64 / 301.0, precision: Precision::F32, step };
             optimizer.step(&mut params, &mut moments, &mut gradients, update, &pool);
         }
-        height(&params) / begin
+        height(&params) / start
     }
 
     #[test]

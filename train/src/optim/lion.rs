@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::simd;
 
-/// Lion's numbers.
+/// Hyperparameters of Lion: the `[optimizer.lion]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lion {
-    /// η of the embedding at the top of the schedule.
+    /// Peak learning rate η of the embedding.
     pub lr: f64,
-    /// η of norms and mHC-lite: their entries are of order 1, the embedding's of order 0.02.
+    /// Peak learning rate η of norms and mHC-lite: their entries are of order 1, the embedding's of order 0.02.
     pub lr_gains: f64,
-    /// Weight of the past in the step.
+    /// Interpolation β₁ of momentum and gradient in the update.
     pub beta1: f32,
-    /// Weight of the past in the momentum.
+    /// Decay β₂ of the momentum.
     pub beta2: f32,
-    /// λ, of the embedding only.
+    /// Decoupled weight decay λ, on the embedding only.
     pub weight_decay: f32,
 }
 
 impl Lion {
-    /// One step; `decay` is λ.
+    /// Updates weights `w` and momentum `m` by gradients `g`, all of one length; `decay` is λ.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], lr: f32, decay: f32) {
         simd::dispatch(
             #[inline(always)]

@@ -1,4 +1,4 @@
-//! What an optimizer remembers of the gradients: one or two running means per weight, in f32 or in 8 bits.
+//! Moments of the gradients: one or two running means per weight, in f32 or in 8 bits.
 //!
 //! In 8 bits, 64 numbers share a scale, the largest magnitude among them (arXiv 2110.02861 has the blocks; the codes
 //! here are roots, not a table): a mean of gradients is ±(c / 127)² of it, a mean of squares (c / 127)⁴. Small numbers
@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::ops::simd;
 
-/// What moments are kept in.
+/// Number format of stored moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentFormat {
-    /// Four bytes a number.
+    /// 32-bit floats.
     F32,
-    /// A byte a number, and a scale for every 64.
+    /// One byte per number, and an f32 scale per 64 of them.
     Int8,
 }
 
-/// What a number is a mean of.
+/// Which moment an array holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MomentOrder {
-    /// Of gradients.
+    /// Running mean of gradients.
     First,
-    /// Of their squares.
+    /// Running mean of squared gradients.
     Second,
 }
 
@@ -34,21 +34,21 @@ const BLOCK: usize = 64;
 /// Moments of one order of some neighbouring weights.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MomentArray {
-    /// As they are.
+    /// Stored as 32-bit floats.
     F32(Vec<f32>),
-    /// In 8 bits.
+    /// Stored in 8 bits.
     Int8 {
-        /// One per number.
+        /// One code per number.
         codes: Vec<i8>,
-        /// One per block.
+        /// Largest magnitude of each block.
         scales: Vec<f32>,
-        /// Which root the codes are of.
+        /// Decides the root that the codes are of.
         order: MomentOrder,
     },
 }
 
 impl MomentArray {
-    /// Zeros.
+    /// An array of `len` zeros.
     pub fn new(len: usize, order: MomentOrder, format: MomentFormat) -> Self {
         match format {
             MomentFormat::F32 => Self::F32(vec![0.0; len]),
@@ -83,7 +83,7 @@ impl MomentArray {
         }
     }
 
-    /// Appends it, little-endian.
+    /// Appends the stored bytes to `out`, little-endian.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut floats = |values: &[f32]| out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
         match self {
@@ -145,7 +145,7 @@ impl Moments {
         self.parts.iter().flatten().map(MomentArray::n_bytes).sum()
     }
 
-    /// Appends them.
+    /// Appends the stored bytes of all arrays to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.parts.iter().flatten().for_each(|array| array.write(out));
     }
@@ -156,7 +156,7 @@ impl Moments {
     }
 }
 
-/// average ← β average + (1 − β) values, β smaller in the first steps, so that what it began with is soon forgotten.
+/// average ← β average + (1 − β) values, β smaller in the first steps, so that the initial values are soon forgotten.
 pub fn average(averages: &mut [f32], values: &[f32], beta: f64, step: usize) {
     let warm = (1.0 + step as f64) / (10.0 + step as f64);
     let share = (1.0 - beta.min(warm)) as f32;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_average_forgets_what_it_began_with() {
+    fn an_average_forgets_its_initial_values() {
         let mut averages = [100.0f32];
         for step in 0..2000 {
             average(&mut averages, &[1.0], 0.99, step);

@@ -16,17 +16,17 @@ use serde::{Deserialize, Serialize};
 use super::Update;
 use crate::ops::{simd, sized, transpose};
 
-/// Muon's numbers.
+/// Hyperparameters of Muon: the `[optimizer.muon]` section of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Muon {
-    /// η at the top of the schedule.
+    /// Peak learning rate η.
     pub lr: f64,
-    /// Weight of the past.
+    /// Decay β of the momentum.
     pub beta: f32,
-    /// Newton–Schulz iterations.
+    /// Number of Newton–Schulz iterations.
     pub ns_steps: usize,
-    /// λ.
+    /// Decoupled weight decay λ.
     pub weight_decay: f32,
 }
 
@@ -34,7 +34,8 @@ pub struct Muon {
 const QUINTIC: (f32, f32, f32) = (3.4445, -4.7750, 2.0315);
 
 impl Muon {
-    /// One step of a `[rows, cols]` matrix at the rate `update.factor` · η. Its products are made in `update.precision`.
+    /// Updates a `[rows, cols]` matrix `w` and its momentum `m` by the gradient `g`, at the rate `update.factor` · η.
+    /// Matrix products use `update.precision`.
     pub fn step(&self, w: &mut [f32], m: &mut [f32], g: &[f32], rows: usize, update: Update) {
         thread_local! {
             // Memory that is new in each step costs as much as the products do.
@@ -66,23 +67,23 @@ impl Muon {
     }
 }
 
-/// What one worker needs.
+/// Buffers of one worker, kept from step to step.
 #[derive(Default)]
 struct Buffers {
-    /// The update, then the answer if it is taller than wide.
+    /// The update; then the result, for a matrix that is taller than wide.
     u: Vec<f32>,
     x: Vec<f32>,
     next: Vec<f32>,
     a: Vec<f32>,
     b: Vec<f32>,
     panels: Panels,
-    aside: PackBuffer,
+    pack: PackBuffer,
 }
 
 impl Buffers {
     /// A matrix with the singular vectors of `u` `[rows, cols]` and singular values near 1.
     fn orthogonalize(&mut self, rows: usize, ns_steps: usize, precision: Precision) -> &[f32] {
-        let Self { u, x, next, a, b, panels, aside } = self;
+        let Self { u, x, next, a, b, panels, pack } = self;
         let cols = u.len() / rows;
         let norm = simd::square_sum(u).sqrt();
         let inverse = (1.0 / (norm + 1e-7)) as f32; // 1e-7: a gradient of zeros gives zeros
@@ -101,9 +102,9 @@ impl Buffers {
         let (mut x, mut next) = (x, next);
         for _ in 0..ns_steps {
             panels.fill_columns(n, m, x, n);
-            symmetric(x, n, panels, a, aside);
+            symmetric(x, n, panels, a, pack);
             panels.fill_rows(m, m, a, m);
-            symmetric(a, m, panels, b, aside);
+            symmetric(a, m, panels, b, pack);
             simd::dispatch(
                 #[inline(always)]
                 || {
@@ -112,7 +113,7 @@ impl Buffers {
                 },
             );
             panels.fill_rows(m, n, x, n);
-            Gemm::new(m, Lhs::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, aside);
+            Gemm::new(m, Lhs::Rows(b, m), panels).write(Isa::best(), next, n, Write::Add, pack);
             std::mem::swap(&mut x, &mut next);
         }
         if is_tall {
@@ -125,13 +126,13 @@ impl Buffers {
 }
 
 /// left `[m, k]` · right `[k, m]` where that is symmetric: the part below the diagonal is copied.
-fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], aside: &mut PackBuffer) {
+fn symmetric(left: &[f32], k: usize, right: &Panels, out: &mut [f32], pack: &mut PackBuffer) {
     const ROWS: usize = 96; // whole tiles of 12 or of 32
     let m = left.len() / k;
     for first in (0..m).step_by(ROWS) {
         let rows = ROWS.min(m - first);
         let product = Gemm { m: rows, lhs: Lhs::Rows(&left[first * k..], k), rhs: right, k: 0..k, n: first..m };
-        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, aside);
+        product.write(Isa::best(), &mut out[first * m + first..], m, Write::Store, pack);
     }
     for row in 1..m {
         let (above, below) = out.split_at_mut(row * m);

@@ -12,14 +12,14 @@ use crate::measure::{self, Figures};
 use crate::{TrainError, export};
 
 impl Trainer {
-    /// The base's mixing weights of model and memory, or the built-in ones: what is used until those of this workspace are
-    /// calibrated.
+    /// The base's mixing weights of model and memory, or the built-in ones: what is used until those of this workspace
+    /// are calibrated.
     pub(super) fn initial_blend(&self) -> Blend {
         self.task.base.as_ref().map_or_else(Blend::default, |base| base.blend.clone())
     }
 
-    /// A checkpoint of the weights as they are, and its figures on the half of the held-out text that no calibration has
-    /// seen. `None` where it was cancelled.
+    /// A checkpoint of the weights as they are, and its figures on the half of the held-out text that no calibration
+    /// has seen. `None` where it was cancelled.
     pub(super) fn measure(&self, blend: Blend, cancel: &Cancel) -> Result<Option<(Checkpoint, Figures)>, TrainError> {
         let checkpoint = self.checkpoint(blend)?;
         let Task { corpus, shards, settings, .. } = &self.task;

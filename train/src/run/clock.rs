@@ -1,4 +1,5 @@
-//! How far a run is between its start and its end, by its steps or by the wall clock, and the learning rate that follows.
+//! How far a run is between its start and its end, by its steps or by the wall clock, and the learning rate that
+//! follows.
 
 use std::time::Instant;
 
@@ -30,7 +31,8 @@ pub(super) struct Pace {
 }
 
 impl Clock {
-    /// Starts now, after `step` steps and `tokens` tokens. With a time budget in seconds, the run ends by the wall clock.
+    /// Starts now, after `step` steps and `tokens` tokens. With a time budget in seconds, the run ends by the wall
+    /// clock.
     pub(super) fn start(schedule: &Schedule, time_budget_s: Option<f64>, step: usize, tokens: usize) -> Self {
         Self {
             schedule: schedule.clone(),
@@ -41,13 +43,13 @@ impl Clock {
         }
     }
 
-    /// Counts steps and tokens anew from these, as after a rollback.
+    /// Restarts the count of steps and tokens here, as after a rollback.
     pub(super) fn count_from(&mut self, step: usize, tokens: usize) {
         (self.first_step, self.first_token) = (step, tokens);
     }
 
-    /// Whether a run still has steps at the full rate to make after `decay_start`, where a decay once started. One by the
-    /// wall clock always has: it has its whole time again.
+    /// Whether a run still has steps at the full rate to make after `decay_start`, where a decay once started. One by
+    /// the wall clock always has: it has its whole time again.
     pub(super) fn goes_beyond(decay_start: usize, schedule: &Schedule, time_budget_s: Option<f64>) -> bool {
         time_budget_s.is_some() || decay_start < schedule.decay_start()
     }

@@ -8,7 +8,8 @@ use super::trainer::Trainer;
 use crate::{Outcome, TrainError, curve, measure, state};
 
 impl Trainer {
-    /// Calibrates and measures. Only then is the state that of a finished run, which one over another corpus may replace.
+    /// Calibrates and measures. Only then is the state that of a finished run, which one over another corpus may
+    /// replace.
     pub(super) fn finish(mut self, cancel: &Cancel) -> Result<Outcome, TrainError> {
         self.take_best();
         let Task { corpus, shards, settings, .. } = &self.task;

@@ -126,7 +126,7 @@ fn report(corpus: &Corpus, events: &mut dyn FnMut(Event)) {
 /// The files of a run.
 struct Collected {
     corpus: Corpus,
-    /// Of a packed corpus.
+    /// The tokenizer of a packed corpus.
     tokenizer: Option<Tokenizer>,
     /// Whether a path is to be forgotten that no earlier run was to forget.
     forgets: bool,
@@ -176,7 +176,8 @@ fn collect_sources(options: &Options, recipe: &Recipe, workers: &Pool) -> Result
     };
     let corpus = Corpus::collect(&request, workers)?;
     if forgets {
-        // No later run may continue from weights that have learned it, even if this one is stopped before its first save.
+        // No later run may continue from weights that have learned it, even if this one is stopped before its first
+        // save.
         state::remove(&options.state_dir)?;
     }
     if !options.forget.is_empty() || !options.remember.is_empty() {

@@ -78,8 +78,8 @@ pub(super) fn plan(
         let changes = state.since.is_some().then(Changes::none);
         return Ok(Plan { corpus: kept, since: state.since.clone(), start: Start::Resume(state), changes });
     }
-    let is_alike = state.recipe == recipe.hash() && state.base == base_hash;
-    Ok(match learned.changes(&kept).filter(|_| is_alike) {
+    let has_same_recipe = state.recipe == recipe.hash() && state.base == base_hash;
+    Ok(match learned.changes(&kept).filter(|_| has_same_recipe) {
         Some(changes) => {
             let since = Some(state.corpus.clone());
             Plan { corpus: kept, start: Start::Update(state), since, changes: Some(changes) }
@@ -93,8 +93,8 @@ const LEAST_UPDATE: usize = 12;
 /// How much longer than its share of a whole run the changed text is trained on: little text needs more passes.
 const UPDATE_GAIN: f64 = 4.0;
 
-/// Number of steps of an update, by the options or by the share of the corpus that has changed; `steps` is that of a whole
-/// run.
+/// Number of steps of an update, by the options or by the share of the corpus that has changed; `steps` is that of a
+/// whole run.
 pub(super) fn update_steps(asked: Option<usize>, steps: usize, changes: &Changes) -> usize {
     match (asked, changes.changed.is_empty()) {
         (_, true) => 0,
@@ -106,8 +106,8 @@ pub(super) fn update_steps(asked: Option<usize>, steps: usize, changes: &Changes
 }
 
 impl Trainer {
-    /// Takes over the weights that the run starts from. A run that is not resumed is measured first, and its learning rates
-    /// are found if the options ask for it. False if it was cancelled.
+    /// Takes over the weights that the run starts from. A run that is not resumed is measured first, and its learning
+    /// rates are found if the options ask for it. False if it was cancelled.
     pub(super) fn start(
         &mut self,
         start: Start,
@@ -132,8 +132,8 @@ impl Trainer {
         Ok(!self.task.settings.find_lr || self.find_rate(events, cancel)?)
     }
 
-    /// Continues from a state. One that is in the decay of a shorter run goes back to where that decay started: raising the
-    /// rate again from a decayed model would throw away what the decay gained.
+    /// Continues from a state. One that is in the decay of a shorter run goes back to where that decay started: raising
+    /// the rate again from a decayed model would throw away what the decay gained.
     fn resume(&mut self, state: State) {
         let State { now, stable, best, before, rate, .. } = state;
         (self.before, self.rate, self.best) = (before, rate, best);

@@ -12,8 +12,8 @@ use crate::{Event, TrainError};
 const LEAST_RATE: f64 = 1.0 / 64.0;
 
 impl Trainer {
-    /// Makes the remaining steps. False if it was cancelled; the state is saved either way, as unfinished: its final figures
-    /// are not yet measured.
+    /// Makes the remaining steps. False if it was cancelled; the state is saved either way, as unfinished: its final
+    /// figures are not yet measured.
     pub(super) fn steps(&mut self, events: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<bool, TrainError> {
         let time_budget_s = self.task.settings.time_budget_s;
         let mut clock = Clock::start(&self.task.recipe.schedule, time_budget_s, self.step, self.tokens);

@@ -26,7 +26,7 @@ pub(super) struct Task {
     pub(super) corpus: Corpus,
     /// The corpus as tokens.
     pub(super) shards: Arc<Shards>,
-    /// Of the texts that are trained on.
+    /// Fingerprint of the training texts.
     pub(super) fingerprint: Fingerprint,
     /// Names and hashes of the corpus's files, for a later update of this run.
     pub(super) learned: Learned,

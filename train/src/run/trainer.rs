@@ -88,8 +88,8 @@ impl Trainer {
         })
     }
 
-    /// Forward, backward, update, with `factor` on the recipe's learning rates. Returns the mean loss in nats; `None` where
-    /// it diverged, and nothing was updated.
+    /// Forward, backward, update, with `factor` on the recipe's learning rates. Returns the mean loss in nats; `None`
+    /// where it diverged, and nothing was updated.
     pub(super) fn one_step(&mut self, factor: f64) -> Result<Option<f64>, TrainError> {
         let recipe = &self.task.recipe;
         let data = &recipe.data;

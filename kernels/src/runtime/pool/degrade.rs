@@ -21,7 +21,8 @@ const N_WITHOUT_HELP: u32 = 256;
 /// Ticks that any wait may take: 20 to 50 µs of the time-stamp counter.
 const GRACE: u64 = if cfg!(target_arch = "x86_64") { 100_000 } else { 30_000 };
 
-/// Written by whoever holds the pool; the others' slips between two loads would only change who computes what.
+/// Written only by the caller that holds the pool. Others may read values that do not match each other, which changes
+/// only which thread computes a piece.
 #[derive(Debug, Default)]
 pub(super) struct Degrade {
     alone_left: AtomicU32,

@@ -73,13 +73,14 @@ fn furthest(params: &Params, a: &[Vec<f32>], b: &[Vec<f32>]) -> (f64, String) {
 }
 
 /// How far a gradient may be from the fused one, as a share of its norm, where every activation is rounded to the same
-/// int8: sums are taken in other orders, each within about 8 units of 2⁻²⁴ of its result, in some 20 steps forth and back.
+/// int8: sums are taken in other orders, each within about 8 units of 2⁻²⁴ of its result, in some 20 steps forth and
+/// back.
 const ROUNDED: f64 = 20.0 * 8.0 * f32::EPSILON as f64 / 2.0;
 
 /// The same where some are not. One that rounds the other way moves what follows in its row and in later ones of its
 /// document, so that others do, too; at worst all roundings of a row are independent ones. Each is off by 1/127 of the
-/// row's largest over √12 on either side, about 1 % of the root mean square; there are 9, which act on a gradient on its
-/// way forth and back: √18 · 1 % = 4.3 %.
+/// row's largest over √12 on either side, about 1 % of the root mean square; there are 9, which act on a gradient on
+/// its way forth and back: √18 · 1 % = 4.3 %.
 const FLIPPED: f64 = 0.05;
 
 #[test]
@@ -138,9 +139,9 @@ fn a_row_without_a_target_adds_nothing() {
     assert_eq!(taken(&model, &params, &[empty, one.clone()], 0.0), taken(&model, &params, &[one], 0.0));
 }
 
-/// In f16, which stands in for the bf16 that candle multiplies on a GPU only. It rounds both sides of a product and its
-/// result, each by up to 2⁻¹¹ of itself: with about 40 products forth and back, √120 · 2⁻¹¹ = 5e-3 of the norm, which is
-/// enough for the activations of all rows to round as they will.
+/// In f16, in place of the bf16 that candle multiplies on a GPU only. It rounds both sides of a product and its result,
+/// each by up to 2⁻¹¹ of itself: with about 40 products forth and back, √120 · 2⁻¹¹ = 5e-3 of the norm, which is enough
+/// for the activations of all rows to round as they will.
 #[test]
 fn products_in_16_bits_give_nearly_the_same() {
     let params = params(ScaleGroup::Matrix);
