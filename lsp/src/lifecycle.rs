@@ -16,7 +16,7 @@ use crate::request::execute_command::STATUS;
 use crate::state::ServerState;
 use crate::uri;
 
-/// Takes in what the editor says about itself, starts loading, and announces what the server can do.
+/// Takes in the editor's capabilities, folders and settings, starts loading, and announces what the server can do.
 pub(crate) fn initialize(server: &ServerState, params: InitializeParams) -> InitializeResult {
     if let Some(process_id) = params.process_id {
         watch_editor(server, process_id);

@@ -4,7 +4,8 @@
 //! use nanochat_lsp::settings::Settings;
 //! use serde_json::json;
 //!
-//! let (settings, complaints) = Settings::default().updated(&json!({ "nanochat": { "maxLines": 3, "threads": "all" } }));
+//! let given = json!({ "nanochat": { "maxLines": 3, "threads": "all" } });
+//! let (settings, complaints) = Settings::default().updated(&given);
 //! assert_eq!(settings, Settings { max_lines: 3, ..Settings::default() });
 //! assert_eq!(complaints, ["setting `threads` must be of type integer within 0..=256; it is ignored"]);
 //! ```
@@ -23,8 +24,8 @@ pub struct Settings {
     pub max_lines: usize,
     /// Maximum number of tokens generated for a suggestion, within 1..=512.
     pub max_tokens: usize,
-    /// Minimum confidence, in per cent within 0..=100, to show a suggestion while typing. Explicitly requested suggestions
-    /// always appear.
+    /// Minimum confidence, in per cent within 0..=100, to show a suggestion while typing. Explicitly requested
+    /// suggestions always appear.
     pub min_confidence: usize,
     /// Whether cargo may be run in this workspace: it executes what the workspace configures.
     pub trusted: bool,
@@ -135,8 +136,8 @@ pub fn schema() -> Value {
 }
 
 impl Settings {
-    /// These settings with those in `value` applied, which may be under a `nanochat` key; `null` resets a setting to its
-    /// default. A key or value that cannot be used changes nothing and is named in the returned complaints.
+    /// These settings with those in `value` applied, which may be under a `nanochat` key; `null` resets a setting to
+    /// its default. A key or value that cannot be used changes nothing and is named in the returned complaints.
     pub fn updated(&self, value: &Value) -> (Self, Vec<String>) {
         let mut complaints = Vec::new();
         let value = value.get("nanochat").unwrap_or(value);

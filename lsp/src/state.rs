@@ -31,7 +31,7 @@ pub(crate) struct ServerState {
     pub(crate) is_shut_down: AtomicBool,
 }
 
-/// What the editor has told the server, and what the server has shown it.
+/// What the editor has sent to the server, and what the server has shown.
 pub(crate) struct EditorState {
     /// The open documents.
     pub(crate) documents: Documents,

@@ -60,7 +60,7 @@ local opening = 'pub fn typed_here(account: u64, amount: i64) -> i64 {'
 local statement = 'let settled = '
 local line = '    ' .. statement -- Neovim indents it, as it would for a user
 
---- What the server says about itself.
+--- The server's status.
 local function status_of(editor)
   return editor:lua([[local client = vim.lsp.get_clients({ name = 'nanochat' })[1]
     return client:request_sync('workspace/executeCommand', { command = 'nanochat.status' }, 5000).result]])

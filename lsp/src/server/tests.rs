@@ -119,7 +119,7 @@ impl Editor {
         self.send(json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
     }
 
-    async fn ask(&mut self, id: u32, method: &str, params: Value) {
+    async fn request(&mut self, id: u32, method: &str, params: Value) {
         self.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
     }
 
@@ -160,7 +160,7 @@ impl Editor {
     }
 
     async fn initialize_with(&mut self, params: Value) -> Value {
-        self.ask(0, "initialize", params).await;
+        self.request(0, "initialize", params).await;
         let response = self.response(0).await;
         self.notify("initialized", json!({})).await;
         response
@@ -181,13 +181,13 @@ impl Editor {
         self.change(version, json!([{"range": {"start": at, "end": at}, "text": text}])).await;
     }
 
-    async fn ask_inline(&mut self, id: u32, line: u32, character: u32) {
-        self.ask(id, "textDocument/inlineCompletion", inline(line, character, json!({"triggerKind": 2}))).await;
+    async fn request_completion(&mut self, id: u32, line: u32, character: u32) {
+        self.request(id, "textDocument/inlineCompletion", inline(line, character, json!({"triggerKind": 2}))).await;
     }
 
     /// The items suggested at a position.
     async fn suggest(&mut self, id: u32, line: u32, character: u32) -> Value {
-        self.ask_inline(id, line, character).await;
+        self.request_completion(id, line, character).await;
         self.response(id).await["result"].take()
     }
 
@@ -201,7 +201,7 @@ impl Editor {
     }
 
     async fn status(&mut self, id: u32) -> Value {
-        self.ask(id, "workspace/executeCommand", json!({"command": STATUS})).await;
+        self.request(id, "workspace/executeCommand", json!({"command": STATUS})).await;
         self.response(id).await["result"].take()
     }
 }
@@ -239,7 +239,7 @@ async fn a_suggestion_ends_at_the_cursor_and_reports_its_acceptance() {
     insta::assert_json_snapshot!(items);
     let command = &items[0]["command"];
     let accepted = json!({"command": command["command"], "arguments": command["arguments"]});
-    editor.ask(2, "workspace/executeCommand", accepted).await;
+    editor.request(2, "workspace/executeCommand", accepted).await;
     assert_eq!(editor.response(2).await["result"], Value::Null);
     let status = editor.status(3).await;
     assert_eq!(status["state"], "ready");
@@ -284,12 +284,12 @@ async fn a_newer_request_replaces_the_older_which_is_answered_with_nothing() {
         Some("new".to_owned())
     })
     .await;
-    editor.ask_inline(1, 0, 1).await;
+    editor.request_completion(1, 0, 1).await;
     let _starts = tokio::task::spawn_blocking(move || starts.recv().map(|()| starts))
         .await
         .expect("no panic")
         .expect("it started");
-    editor.ask_inline(2, 0, 2).await;
+    editor.request_completion(2, 0, 2).await;
     assert_eq!(editor.response(1).await["result"], json!([]));
     assert_eq!(text(&editor.response(2).await["result"]), "new");
 }
@@ -305,7 +305,7 @@ async fn an_edit_discards_the_completion_under_way() {
         Some("stale".to_owned())
     })
     .await;
-    editor.ask_inline(1, 0, 1).await;
+    editor.request_completion(1, 0, 1).await;
     let _starts = tokio::task::spawn_blocking(move || starts.recv().map(|()| starts))
         .await
         .expect("no panic")
@@ -327,7 +327,7 @@ async fn cancelling_stops_the_engine_within_one_token() {
         None
     })
     .await;
-    editor.ask_inline(7, 0, 1).await;
+    editor.request_completion(7, 0, 1).await;
     let log = tokio::task::spawn_blocking(move || {
         assert_eq!(log.recv(), Ok("started"));
         log
@@ -341,9 +341,9 @@ async fn cancelling_stops_the_engine_within_one_token() {
 
 #[tokio::test]
 async fn typing_what_is_shown_does_not_need_the_engine() {
-    let (asked, questions) = mpsc::channel();
+    let (seen, prefixes) = mpsc::channel();
     let mut editor = Editor::ready("x.", move |query, _| {
-        asked.send(query.text.prefix.clone()).expect("the test counts");
+        seen.send(query.text.prefix.clone()).expect("the test listens");
         Some("unwrap();".to_owned())
     })
     .await;
@@ -354,7 +354,7 @@ async fn typing_what_is_shown_does_not_need_the_engine() {
     assert_eq!(items[0]["range"]["start"], json!({"line": 0, "character": 5}));
     editor.insert(3, 0, 5, "x").await;
     assert_eq!(text(&editor.suggest(3, 0, 6).await), "unwrap();");
-    assert_eq!(questions.try_iter().collect::<Vec<_>>(), ["x.", "x.unwx"]);
+    assert_eq!(prefixes.try_iter().collect::<Vec<_>>(), ["x.", "x.unwx"]);
     assert_eq!(editor.status(4).await["counts"]["typedThrough"], json!(1));
 }
 
@@ -371,7 +371,7 @@ async fn the_text_of_a_document_is_copied_once_a_request() {
     params["textDocument"]["uri"] = json!("file:///b.rs");
     let document = json!({"uri": "file:///b.rs", "languageId": "rust", "version": 1, "text": ""});
     editor.notify("textDocument/didOpen", json!({"textDocument": document})).await;
-    editor.ask(2, "textDocument/inlineCompletion", params).await;
+    editor.request(2, "textDocument/inlineCompletion", params).await;
     assert_eq!(text(&editor.response(2).await["result"]), "len()");
     // The worker dropped the first query before it took up the second: only the shown suggestion can hold its text.
     let first = texts.recv().expect("two requests").upgrade();
@@ -388,7 +388,7 @@ async fn a_selected_menu_item_is_continued_in_its_range() {
     let range = json!({"start": {"line": 0, "character": 2}, "end": {"line": 0, "character": 5}});
     for (id, kind) in [(1, 1), (2, 0)] {
         let context = json!({"triggerKind": kind, "selectedCompletionInfo": {"range": range, "text": "unwrap"}});
-        editor.ask(id, "textDocument/inlineCompletion", inline(0, 5, context)).await;
+        editor.request(id, "textDocument/inlineCompletion", inline(0, 5, context)).await;
         let items = editor.response(id).await["result"].take();
         assert_eq!(text(&items), "unwrap();");
         assert_eq!(items[0]["range"], range);
@@ -400,7 +400,7 @@ async fn a_low_confidence_suggestion_is_shown_only_when_invoked() {
     let mut editor = Editor::ready("a\n", |_, _| Some("?;".to_owned())).await;
     assert_eq!(editor.suggest(1, 0, 1).await, json!([]));
     assert_eq!(editor.status(2).await["counts"]["withheld"], 1);
-    editor.ask(3, "textDocument/inlineCompletion", inline(0, 1, json!({"triggerKind": 1}))).await;
+    editor.request(3, "textDocument/inlineCompletion", inline(0, 1, json!({"triggerKind": 1}))).await;
     assert_eq!(text(&editor.response(3).await["result"]), "?;");
     editor.change(2, json!([{"text": "b\n"}])).await;
     editor.notify("workspace/didChangeConfiguration", json!({"settings": {"nanochat": {"minConfidence": 5}}})).await;
@@ -414,12 +414,12 @@ async fn a_request_made_while_loading_waits_for_the_engine() {
     let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Ok(reply)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
-    editor.ask_inline(1, 0, 1).await;
+    editor.request_completion(1, 0, 1).await;
     assert_eq!(editor.status(2).await["state"], "loading");
     editor.insert(2, 0, 1, "b").await;
     assert_eq!(editor.response(1).await["result"], json!([]), "it was about an older text");
-    editor.ask_inline(3, 0, 1).await;
-    editor.ask_inline(4, 0, 2).await;
+    editor.request_completion(3, 0, 1).await;
+    editor.request_completion(4, 0, 2).await;
     assert_eq!(editor.response(3).await["result"], json!([]), "the newer request replaced it");
     let_load.send(()).expect("the loader waits");
     assert_eq!(text(&editor.response(4).await["result"]), "[ab]");
@@ -432,9 +432,9 @@ async fn a_request_does_not_wait_long_for_the_engine() {
     let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Ok(reply)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
-    let asked = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     assert_eq!(editor.suggest(1, 0, 1).await, json!([]));
-    assert!((LOADING_TIMEOUT..LOADING_TIMEOUT * 2).contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    assert!((LOADING_TIMEOUT..LOADING_TIMEOUT * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
     let_load.send(()).expect("the loader waits");
 }
 
@@ -445,12 +445,12 @@ async fn a_waiting_request_is_answered_as_soon_as_loading_fails() {
     let mut editor = Editor::start(TestSource { permit: Some(permit), ..TestSource::new(Err(silence)) });
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
-    let asked = std::time::Instant::now();
-    editor.ask_inline(1, 0, 1).await;
+    let started = std::time::Instant::now();
+    editor.request_completion(1, 0, 1).await;
     editor.status(2).await;
     let_load.send(()).expect("the loader waits");
     assert_eq!(editor.response(1).await["result"], json!([]));
-    assert!(asked.elapsed() < LOADING_TIMEOUT);
+    assert!(started.elapsed() < LOADING_TIMEOUT);
 }
 
 #[tokio::test]
@@ -475,7 +475,7 @@ async fn the_folder_of_a_file_opened_during_the_first_load_is_tried_too() {
     let mut editor = Editor::start(source);
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
-    editor.ask_inline(1, 0, 1).await;
+    editor.request_completion(1, 0, 1).await;
     editor.status(2).await;
     let_load.send(()).expect("the loader waits");
     assert_eq!(text(&editor.response(1).await["result"]), "text");
@@ -488,8 +488,8 @@ async fn the_reason_for_silence_is_shown_once() {
     let mut editor = Editor::start(TestSource::new(Err(SilenceReason::Other(reason.clone()))));
     editor.initialize(&["utf-8"]).await;
     editor.open("a").await;
-    let told = editor.find(|message| message["method"] == "window/showMessage").await;
-    assert_eq!(told["params"]["message"], json!(format!("nanochat: {reason}")));
+    let notice = editor.find(|message| message["method"] == "window/showMessage").await;
+    assert_eq!(notice["params"]["message"], json!(format!("nanochat: {reason}")));
     editor.notify("textDocument/didSave", json!({"textDocument": {"uri": "file:///a.rs"}})).await;
     for id in 1..4 {
         assert_eq!(editor.suggest(id, 0, 1).await, json!([]));
@@ -561,10 +561,10 @@ async fn malformed_positions_and_unknown_documents_are_harmless() {
     assert_eq!(text(&editor.suggest(2, 0, 2).await), "[a]");
     let mut params = inline(0, 0, json!({"triggerKind": 2}));
     params["textDocument"]["uri"] = json!("file:///closed.rs");
-    editor.ask(3, "textDocument/inlineCompletion", params.clone()).await;
+    editor.request(3, "textDocument/inlineCompletion", params.clone()).await;
     assert_eq!(editor.response(3).await["result"], json!([]));
     params["position"]["line"] = json!(-1);
-    editor.ask(4, "textDocument/inlineCompletion", params).await;
+    editor.request(4, "textDocument/inlineCompletion", params).await;
     assert_eq!(editor.response(4).await["error"]["code"], json!(-32602));
     let reversed = json!({"start": {"line": 9, "character": 9}, "end": {"line": 0, "character": 1}});
     editor.change(2, json!([{"range": reversed, "text": "z"}])).await;
@@ -575,8 +575,8 @@ async fn malformed_positions_and_unknown_documents_are_harmless() {
 async fn invalid_settings_are_reported_by_name() {
     let mut editor = Editor::ready("", |_, _| None).await;
     editor.notify("workspace/didChangeConfiguration", json!({"settings": {"nanochat": {"maxLine": 2}}})).await;
-    let told = editor.find(|message| message["params"]["type"] == json!(2)).await;
-    assert!(told["params"]["message"].as_str().expect("a text").contains("`maxLine`"), "{told}");
+    let notice = editor.find(|message| message["params"]["type"] == json!(2)).await;
+    assert!(notice["params"]["message"].as_str().expect("a text").contains("`maxLine`"), "{notice}");
 }
 
 #[tokio::test]
@@ -610,7 +610,7 @@ async fn the_end_of_the_input_cancels_work_under_way() {
         None
     })
     .await;
-    editor.ask_inline(1, 0, 1).await;
+    editor.request_completion(1, 0, 1).await;
     let log = tokio::task::spawn_blocking(move || {
         assert_eq!(log.recv(), Ok("started"));
         log

@@ -93,7 +93,8 @@ impl Manifest {
         while let Some(folder) = waiting.pop() {
             let manifest_path = folder.join("Cargo.toml");
             if packages.contains_key(&folder) || (folder.exists() && !manifest_path.is_file()) {
-                continue; // A pattern may match folders without a package; cargo rejects some of them, which is not needed here.
+                // A pattern may match folders without a package. Cargo rejects some of them; reading can skip all.
+                continue;
             }
             let manifest = Self::read(&manifest_path)?;
             waiting.extend(manifest.path_dependencies(self));

@@ -118,10 +118,10 @@ fn the_files_alone_give_members_and_locked_dependencies() {
 fn cargo_and_the_files_agree() {
     let folder = folder(WORKSPACE);
     let manifest = folder.path().join("ws/Cargo.toml");
-    let told = load(&manifest, CargoUse::Run { offline: true, locked: false }).expect("cargo runs");
+    let from_cargo = load(&manifest, CargoUse::Run { offline: true, locked: false }).expect("cargo runs");
     assert!(!folder.path().join("ws/Cargo.lock").exists(), "only the members were requested");
-    assert_eq!(load(&manifest, CargoUse::Never).expect("files"), told);
-    assert_eq!(told.packages.len(), 4);
+    assert_eq!(load(&manifest, CargoUse::Never).expect("files"), from_cargo);
+    assert_eq!(from_cargo.packages.len(), 4);
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn cargo_does_not_resolve_dependencies() {
     let (manifest, home) = (root.join("ws/Cargo.toml"), root.join("home"));
     let lock = fs::read(root.join("ws/Cargo.lock")).expect("the fixture has one");
     for locked in [false, true] {
-        let mut told = cargo::load(&manifest, true, locked, Some(&home)).expect("cargo runs");
+        let mut from_cargo = cargo::load(&manifest, true, locked, Some(&home)).expect("cargo runs");
         let mut read = files::load(&manifest, Some(&home)).expect("files");
-        for sources in [&mut told, &mut read] {
+        for sources in [&mut from_cargo, &mut read] {
             sources.packages.sort_by_key(|package| (package.role, package.name.clone()));
         }
-        assert_eq!(told, read);
-        assert!(lines(&told).iter().any(|line| line.starts_with("Dependency dep 4.5.6")), "{told:?}");
+        assert_eq!(from_cargo, read);
+        assert!(lines(&from_cargo).iter().any(|line| line.starts_with("Dependency dep 4.5.6")), "{from_cargo:?}");
         assert_eq!(fs::read(root.join("ws/Cargo.lock")).expect("it is still there"), lock);
     }
 }
@@ -186,7 +186,7 @@ fn an_unreadable_workspace_is_reported_in_one_line() {
     assert!(
         matches!(error("broken/Cargo.toml"), WorkspaceError::Unparsable { message, .. } if message.starts_with("line 2"))
     );
-    let told = load(&folder.path().join("broken/Cargo.toml"), CargoUse::Run { offline: true, locked: false });
-    assert!(matches!(told, Err(WorkspaceError::Cargo { .. })));
+    let from_cargo = load(&folder.path().join("broken/Cargo.toml"), CargoUse::Run { offline: true, locked: false });
+    assert!(matches!(from_cargo, Err(WorkspaceError::Cargo { .. })));
     assert!(matches!(find_manifest(&folder.path().join("void")), Err(WorkspaceError::Unreadable { .. })));
 }
