@@ -1,9 +1,10 @@
-//! From a keystroke to a completion, with the memory: `cargo bench -p nanochat-engine --bench keystroke -- NANOCHAT_HOME
-//! CHECKPOINT FOLDER [SHAPE] [THREADS]`.
+//! From a keystroke to a completion, with the memory: `cargo bench -p nanochat-engine --bench keystroke --
+//! NANOCHAT_HOME CHECKPOINT FOLDER [SHAPE] [THREADS]`.
 //!
-//! Types a character into lines of a file of 2,000 lines, made of the folder's largest ones, and asks for a line each time;
-//! all other files are in the memory. The state before the keystroke is warm, as it is while one types. SHAPE is a model
-//! of random weights in place of the checkpoint's; the tokenizer and the blend stay. Prints quantiles by the clock.
+//! Types a character into lines of a file of 2,000 lines, made of the folder's largest ones, and asks for a line each
+//! time; all other files are in the memory. The state before the keystroke is warm, as it is while one types. SHAPE is
+//! a model of random weights in place of the checkpoint's; the tokenizer and the blend stay. Prints quantiles by the
+//! clock.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
 
 use std::path::Path;

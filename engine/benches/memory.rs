@@ -1,10 +1,10 @@
 //! The memory on the sources of a registry: `cargo bench -p nanochat-engine --bench memory -- FOLDER [MILLION_TOKENS]`.
 //!
-//! FOLDER holds unpacked packages; as many of them are taken, in name order, as have about so many tokens (25 where nothing
-//! is said). Prints how long indexing takes and how large the index is, what a second start takes, and what a lookup and
-//! a keystroke cost. Seconds and milliseconds are by the clock, and beside them the time on cores, which a busy machine
-//! does not stretch; microseconds are on a core. `$NANOCHAT_CHECKPOINT` names a checkpoint in a home, `HOME_FOLDER:PATH`,
-//! whose tokenizer is used; without it merges are made of the first packages' words.
+//! FOLDER holds unpacked packages; as many of them are taken, in name order, as have about so many tokens (25 where
+//! nothing is said). Prints how long indexing takes and how large the index is, what a second start takes, and what a
+//! lookup and a keystroke cost. Seconds and milliseconds are by the clock, and next to them the time on cores, which a
+//! busy machine does not stretch; microseconds are on a core. `$NANOCHAT_CHECKPOINT` names a checkpoint in a home,
+//! `HOME_FOLDER:PATH`, whose tokenizer is used; without it merges are made of the first packages' words.
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
 
 use std::collections::HashMap;
@@ -133,7 +133,7 @@ fn main() {
     println!("symbols           {n} in {cold:.2} s, warm {warm:.0} ms, {megabytes:.1} MB");
     println!("resident private  {:.1} MB more than without them", resident("RssAnon:") - before);
 
-    // A 2,000-line file that is not indexed exactly as it stands: two files of the sources, cut together.
+    // A 2,000-line file that is not indexed exactly as it is: two files of the sources, cut together.
     let file: String = texts
         .iter()
         .filter(|text| text.len() > 20_000)

@@ -4,7 +4,7 @@
 //! (SNIPPET path '\n' text)* SUFFIX suffix PREFIX prefix ▸ middle END
 //! ```
 //!
-//! Training lays out a file as `SUFFIX (text from the cut on) PREFIX (text up to the cut) END`, some behind snippets
+//! Training lays out a file as `SUFFIX (text from the cut on) PREFIX (text up to the cut) END`, some after snippets
 //! of other files: prefix and
 //! middle are encoded together, as they are at the cursor once the last token is healed. A whole document
 //! is the same with an empty suffix.
@@ -12,6 +12,20 @@
 use crate::text::tokenizer::{END, PREFIX, SNIPPET, SUFFIX, TokenId, Tokenizer, pretokens};
 
 /// What the model may look at.
+///
+/// ```
+/// use nanochat_engine::{Prompt, Snippet, Tokenizer};
+///
+/// let text = "fn main() {\n    let answer = compute(6, 7);\n}\n";
+/// let (prefix, suffix) = text.split_at(text.find("(6").expect("it is there"));
+/// let snippets = [Snippet { path: "src/lib.rs", text: "pub fn compute(a: u32, b: u32) -> u32;\n" }];
+/// let prompt = Prompt { path: "src/main.rs", snippets: &snippets, prefix, suffix };
+///
+/// // The last word is taken back, since it may be the start of a longer one, and is written again.
+/// let tokens = prompt.tokens(&Tokenizer::bytes(), 200);
+/// assert_eq!(tokens.healed, b" compute");
+/// assert!(tokens.tokens.len() <= 200);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prompt<'a> {
     /// The live file, so that the memory does not quote its saved copy. Empty: none.
@@ -27,9 +41,9 @@ pub struct Prompt<'a> {
 /// A piece of another file.
 #[derive(Clone, Copy, Debug)]
 pub struct Snippet<'a> {
-    /// Its path as the user would say it, relative to the workspace.
+    /// Its path as the user would write it, relative to the workspace.
     pub path: &'a str,
-    /// Its text.
+    /// What is in it, or the part that matters.
     pub text: &'a str,
 }
 
@@ -38,19 +52,19 @@ pub struct Snippet<'a> {
 pub struct PromptTokens {
     /// What the session is given.
     pub tokens: Vec<TokenId>,
-    /// Bytes before the cursor that were taken back; the completion must begin with them (token healing).
+    /// Bytes before the cursor that were taken back; the completion must start with them (token healing).
     pub healed: Vec<u8>,
 }
 
-/// The path of a snippet that says what the types nearby have (see [`crate::symbols::declarations`]).
+/// The path of a snippet that tells what the types nearby have (see [`crate::symbols::declarations`]).
 pub const DECLARED: &str = "types";
 
-/// Bytes that one token of budget may stand for before a window is cut by bytes, so that the cost does not
+/// Bytes that one token of budget may be worth before a window is cut by bytes, so that the cost does not
 /// depend on the file's size. Rust has 3 to 4 bytes per token.
 const BYTES_PER_TOKEN: usize = 8;
 /// Most bytes taken back at the cursor.
 pub const MAX_HEALED: usize = 24;
-/// A snippet is not begun with fewer tokens than this.
+/// A snippet is not started with fewer tokens than this.
 const MIN_SNIPPET: usize = 16;
 
 /// The tokens of a budget that snippets get at most.
@@ -59,8 +73,8 @@ pub fn for_snippets(budget: usize) -> usize {
 }
 
 impl Prompt<'_> {
-    /// Tokens within `budget`, with windows cut on a coarse grid so that they stay put while one types.
-    /// Never fewer than `[SUFFIX, PREFIX]`. Snippets and suffix get three sixteenths of the budget each, the prefix the rest.
+    /// Tokens within `budget`, with windows cut on a coarse grid so that they stay put while one types. Never fewer
+    /// than `[SUFFIX, PREFIX]`. Snippets and suffix get three sixteenths of the budget each, the prefix the rest.
     pub fn tokens(&self, tokenizer: &Tokenizer, budget: usize) -> PromptTokens {
         let share = for_snippets(budget);
         let mut tokens = snippet_tokens(tokenizer, self.snippets, share);
@@ -74,7 +88,7 @@ impl Prompt<'_> {
     }
 }
 
-/// The training form of a file whose hole ends at byte `cut` (a character boundary is not needed), behind snippets
+/// The training form of a file whose hole ends at byte `cut` (a character boundary is not needed), after snippets
 /// in the prompt's layout, in full. `cut == text.len()` is a whole document; so is a cut beyond it.
 pub fn document(tokenizer: &Tokenizer, snippets: &[Snippet<'_>], text: &[u8], cut: usize) -> Vec<TokenId> {
     let (before, after) = text.split_at(cut.min(text.len()));

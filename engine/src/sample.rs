@@ -16,9 +16,9 @@ pub enum Sampling {
     /// From the smallest set that holds probability `p` (nucleus sampling, arXiv 1904.09751), after raising each
     /// probability to 1 / `temperature`.
     TopP {
-        /// Within (0, 1].
+        /// The probability that the nucleus holds, within (0, 1].
         p: f32,
-        /// Above 0.
+        /// Above 0; 1 leaves probabilities as they are, and near 0 the most probable token is always taken.
         temperature: f32,
     },
 }
@@ -63,7 +63,7 @@ impl PartialOrd for Candidate {
 fn top_p(probabilities: &[f32], p: f32, temperature: f32, rng: &mut Rng) -> Option<TokenId> {
     let exponent = 1.0 / temperature.max(1e-3);
     let top = probabilities[vector::argmax(Isa::best(), probabilities)?];
-    // What is a hundred thousand times less probable than the best is not worth a place in the heap.
+    // What is a hundred thousand times less probable than the best is not worth keeping in the heap.
     let candidates = probabilities.iter().enumerate().filter(|(_, p)| **p > top * 1e-5);
     let mut heap: BinaryHeap<_> =
         candidates.map(|(token, p)| Candidate { weight: (p / top).powf(exponent), token: token as TokenId }).collect();

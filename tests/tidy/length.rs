@@ -17,8 +17,8 @@ const REASON: &str = "Longer than 600 lines because";
 
 #[test]
 fn files_are_short_or_say_why_not() {
-    for path in rust_files(&repository()).iter().filter(|path| !is_of_tests(path)) {
-        let text = std::fs::read_to_string(path).expect("sources are UTF-8");
+    for path in rust_files(&repository()).into_iter().filter(|path| !is_of_tests(path)) {
+        let text = std::fs::read_to_string(&path).expect("sources are UTF-8");
         let (n_lines, has_reason) = measured(&text);
         assert!(n_lines <= LIMIT || has_reason, "{}: {n_lines} lines, and no `{REASON}` in its `//!`", path.display());
     }

@@ -20,7 +20,7 @@ use super::rust_files;
 use crate::support::repository;
 
 /// The folders of the crates.
-const FOLDERS: [&str; 2] = ["lsp", "cargo-nanochat"];
+const FOLDERS: [&str; 6] = ["kernels", "engine", "eval", "train", "lsp", "cargo-nanochat"];
 
 /// A path, split at `::`; as an absolute one it starts below the crate's root.
 type Segments = Vec<String>;

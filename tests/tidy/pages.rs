@@ -31,6 +31,27 @@ fn links_between_pages_lead_to_files_that_exist() {
 }
 
 #[test]
+fn files_that_pages_name_exist() {
+    let mut dead = Vec::new();
+    // What is dated names what was there.
+    let is_dated = |page: &Path| page.ends_with("train/LOG.md") || page.ends_with("CHANGELOG.md");
+    for page in files(&repository(), &["md"]).into_iter().filter(|page| !is_dated(page)) {
+        let text = std::fs::read_to_string(&page).expect("pages are UTF-8");
+        let named = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).filter(|name| is_path(name));
+        dead.extend(named.filter(|name| !repository().join(name).exists()).map(|n| format!("{}: {n}", page.display())));
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+}
+
+/// Whether this is written as a path from the repository's root.
+fn is_path(text: &str) -> bool {
+    const FOLDERS: [&str; 9] =
+        ["kernels/", "engine/", "eval/", "train/", "lsp/", "cargo-nanochat/", "tests/", "docs/", "editors/"];
+    let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c));
+    is_plain && FOLDERS.iter().any(|folder| text.starts_with(folder))
+}
+
+#[test]
 fn links_are_read_from_text_not_from_code() {
     let text = "[a](x.md) and [b](../y.md#part \"title\") ![p](p.png)\n`[c](z.md)`\n```text\n[d](w.md)\n```\n\
                 [e](https://x.example/a.md) [f](#part) [g](mailto:a@b.example)\n[h]: v.md\n[i][h]\n<img src=\"q.png\">\n";

@@ -213,12 +213,12 @@ fn count_exact(completer: &mut Completer, places: &[Cut<'_>], cancel: &Cancel) -
     let start = Instant::now();
     for place in places.iter().take_while(|_| start.elapsed() < COUNT_TIME) {
         exact.places += 1;
-        for (voices, count) in [
+        for (predictors, count) in [
             (Predictors::Blend, &mut exact.blend),
             (Predictors::ModelOnly, &mut exact.model),
             (Predictors::MemoryOnly, &mut exact.memory),
         ] {
-            completer.set_predictors(voices);
+            completer.set_predictors(predictors);
             let completion = completer.complete(&place.prompt(), &Limits::default(), cancel)?;
             *count += usize::from(place.is_exact(completion.as_ref()));
         }

@@ -95,7 +95,7 @@ class LlamaCpp:
         llama_cpp.llama_synchronize(self.context)
 
     def measure(self):
-        """Prompt and decode tokens/s behind 512 tokens, ms of 16 more tokens + 24 decoded, and of all 528 + 24."""
+        """Prompt and decode tokens/s after 512 tokens, ms of 16 more tokens + 24 decoded, and of all 528 + 24."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
         start = time.perf_counter()
         self.eval([300 + i for i in range(CONTEXT)])

@@ -24,8 +24,8 @@ Learns the weights that the engine ships with anew, from the files of crates.
 usage: relearn blend|rerank|stop|all [--store DIR] [--out FILE] --checkpoint FILE FOLDER...
 
   blend    how much the memory counts for the next token   engine/src/memory/blend/default.f32
-  rerank   which of several candidate lines is right       engine/src/complete/rank/default.f32
-  stop     where a text of several lines ends              engine/src/complete/ends/default.f32
+  rerank   which of several candidate lines is right       engine/src/complete/rerank/default.f32
+  stop     where a text of several lines ends              engine/src/complete/stop/default.f32
   all      the three, in this order; each is built in before the next one starts
 
   --checkpoint FILE  the model whose predictions are used; best one that was not trained on the crates
@@ -66,8 +66,8 @@ impl Target {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         src.join(match self {
             Self::Blend => "memory/blend/default.f32",
-            Self::Rerank => "complete/rank/default.f32",
-            Self::Stop => "complete/ends/default.f32",
+            Self::Rerank => "complete/rerank/default.f32",
+            Self::Stop => "complete/stop/default.f32",
         })
     }
 }

@@ -140,11 +140,6 @@ impl Network {
     }
 }
 
-/// Weights in the form of the engine's files.
-pub(crate) fn bytes_of<'a>(nets: impl IntoIterator<Item = &'a Network>) -> Vec<u8> {
-    nets.into_iter().flat_map(|net| &net.weights).flat_map(|weight| weight.to_le_bytes()).collect()
-}
-
 #[inline(always)]
 fn add(sum: &mut [f32], by: f32, x: &[f32]) {
     sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += by * x);

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nanochat_engine::complete::{CompleteError, Limits, ScoredLine};
+use nanochat_engine::complete::{CompleteError, Limits, RERANK_UNITS, ScoredLine, rerank_weights};
 use nanochat_engine::rng::Rng;
 use nanochat_engine::{Cancel, Checkpoint, Completer, Prompt};
 
@@ -20,8 +20,6 @@ const N_FOLDS: usize = 4;
 const N_FILES: usize = 16;
 const N_LINES: usize = 50;
 const KINDS: [HoleKind; 4] = [HoleKind::Line, HoleKind::Rest, HoleKind::Within, HoleKind::Several];
-/// As in `engine/src/complete/rank.rs`.
-const N_HIDDEN: usize = 48;
 const DROPPED: f32 = 0.2;
 /// Steps, and the learning rate of the first one.
 const N_STEPS: usize = 6000;
@@ -45,15 +43,15 @@ pub(crate) fn learn(checkpoint: &Checkpoint, folders: &[PathBuf]) -> Result<Vec<
         let threads: Vec<_> = of_predictors.iter().map(|found| scope.spawn(|| fit(found))).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
-    let mut all = Vec::new();
+    let mut weights = Vec::new();
     for ((_, name), (net, rows)) in PREDICTORS.iter().zip(fitted) {
         for Row { kind, n, n_exact, n_possible } in rows {
             let percent = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
             println!("{name}: {n} × {kind:?}, {:.1} % exact, {:.1} % possible", percent(n_exact), percent(n_possible));
         }
-        all.push(net);
+        weights.push(net.weights);
     }
-    Ok(network::bytes_of(&all))
+    Ok(rerank_weights(&weights[0], &weights[1]))
 }
 
 /// The candidates at places of a crate, by each of [`PREDICTORS`].
@@ -93,7 +91,7 @@ struct Row {
 fn fit(found: &[Ranked]) -> (Network, [Row; KINDS.len()]) {
     let n_features = found.iter().find_map(|hole| hole.lines.first()).map_or(0, |line| line.0.len());
     let learned = |holes: Vec<&Ranked>| {
-        let net = Network::new(n_features, N_HIDDEN, DROPPED);
+        let net = Network::new(n_features, RERANK_UNITS, DROPPED);
         net.fit(holes.len(), RATE, N_STEPS, |net, idx, rng, gradient| {
             add_gradient(net, &holes[idx].lines, rng, gradient);
         })

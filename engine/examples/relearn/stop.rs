@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nanochat_engine::complete::{CompleteError, Limits};
+use nanochat_engine::complete::{CompleteError, Limits, STOP_UNITS, StopSample, stop_weights};
 use nanochat_engine::{Cancel, Checkpoint, Completer, Prompt};
 
 use super::PREDICTORS;
@@ -19,8 +19,6 @@ const N_FOLDS: usize = 4;
 /// Most files of one crate, and lines of one file.
 const N_FILES: usize = 10;
 const N_LINES: usize = 60;
-/// As in `engine/src/complete/ends.rs`.
-const N_HIDDEN: usize = 8;
 const N_STEPS: usize = 6000;
 const RATE: f32 = 0.01;
 
@@ -38,7 +36,7 @@ pub(crate) fn learn(checkpoint: &Checkpoint, folders: &[PathBuf]) -> Result<Vec<
     for places in of_crates {
         of_predictors.iter_mut().zip(places).for_each(|(all, places)| all.extend(places));
     }
-    let mut nets = Vec::new();
+    let mut weights = Vec::new();
     for ((_, name), places) in PREDICTORS.iter().zip(&of_predictors) {
         let without = |fold: usize| places.iter().filter(move |place: &&Place| place.krate % N_FOLDS != fold).collect();
         let of_folds: Vec<Network> = (0..N_FOLDS).map(|fold| fit(without(fold))).collect();
@@ -50,9 +48,9 @@ pub(crate) fn learn(checkpoint: &Checkpoint, folders: &[PathBuf]) -> Result<Vec<
         let n_ends = places.iter().filter(|place| place.is_end).count();
         let percent = |part: usize| 100.0 * part as f64 / n.max(1) as f64;
         println!("{name}: {n} places, {:.1} % right, {:.1} % are ends", percent(n_right), percent(n_ends));
-        nets.push(fit(places.iter().collect()));
+        weights.push(fit(places.iter().collect()).weights);
     }
-    Ok(network::bytes_of(&nets))
+    Ok(stop_weights(&weights[0], &weights[1]))
 }
 
 /// Places of a crate where a text could end, by each of [`PREDICTORS`].
@@ -68,7 +66,7 @@ fn places(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec
             for ((predictors, _), found) in PREDICTORS.iter().zip(&mut found) {
                 completer.set_predictors(*predictors);
                 let ends = completer.stop_samples(&prompt, &file.text[hole.clone()], &limits, &Cancel::new())?;
-                found.extend(ends.into_iter().map(|(features, is_end)| Place { krate, features, is_end }));
+                found.extend(ends.into_iter().map(|StopSample { features, is_end }| Place { krate, features, is_end }));
             }
         }
     }
@@ -78,7 +76,7 @@ fn places(completer: &mut Completer, krate: usize, folder: &Path) -> Result<[Vec
 /// The weights under which the ends and the other places are most probable as they are.
 fn fit(places: Vec<&Place>) -> Network {
     let n_features = places.first().map_or(0, |place| place.features.len());
-    Network::new(n_features, N_HIDDEN, 0.0).fit(places.len(), RATE, N_STEPS, |net, idx, rng, gradient| {
+    Network::new(n_features, STOP_UNITS, 0.0).fit(places.len(), RATE, N_STEPS, |net, idx, rng, gradient| {
         let Place { features, is_end, .. } = places[idx];
         let mut hidden = Vec::new();
         let p = 1.0 / (1.0 + (-net.score_learning(features, &mut hidden, rng)).exp());

@@ -1,4 +1,5 @@
-//! Golden files: what the rules of decoding make of a file, a cursor and a voice; one file of cases per rule.
+//! Golden files: what the rules of decoding make of a file, a cursor and the tokens that a predictor chooses; one
+//! file of cases per rule.
 //!
 //! ```text
 //! # a comment
@@ -9,12 +10,12 @@
 //! stop: bracket
 //! ```
 //!
-//! A value stands behind its key and one space, or, where it has several lines, below it and indented by four spaces; line
-//! breaks stand between its lines and not behind the last. Empty lines are passed over. In a value
+//! A value follows its key and one space, or, where it has several lines, is below it and indented by four spaces; line
+//! breaks are between its lines and not after the last. Empty lines are passed over. In a value
 //!
 //! ```text
 //! ␠ ␉ ␍ ␊         are a space, a tab and the two line breaks where they would not be seen
-//! │               stands between tokens
+//! │               separates tokens
 //! ⟨C3 A9⟩         are bytes
 //! ⟨300 × ab⟩      is a text 300 times
 //! ⟨nothing⟩       is no bytes
@@ -24,14 +25,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Stop;
-use super::text::Text;
+use super::generated::GeneratedText;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
 use crate::text::tokenizer::{END, FIRST_BYTE, FIRST_MERGE, PREFIX, SNIPPET, SUFFIX, TokenId};
 use crate::text::{Scanner, verdict};
 
 #[test]
-fn what_stands_before_the_cursor_is_written_again() {
+fn what_precedes_the_cursor_is_written_again() {
     check("healing.txt", include_str!("golden/healing.txt"), &HEALING);
 }
 
@@ -103,7 +104,7 @@ fn judge(case: &Case<'_>) -> Result<Fields<'static>, Malformed> {
 /// Tokens that a prompt may have: as many as a context of 2,048 leaves to it.
 const BUDGET: usize = 2000;
 
-/// The bytes that are written again; then `shown` and `stop` where the voice says something, and `allowed` where tokens
+/// The bytes that are written again; then `shown` and `stop` where tokens are predicted, and `allowed` where tokens
 /// are asked about.
 fn decode(case: &Case<'_>) -> Result<(Vec<u8>, Fields<'static>), Malformed> {
     let (prefix, suffix) = case.at_cursor()?;
@@ -121,17 +122,17 @@ fn decode(case: &Case<'_>) -> Result<(Vec<u8>, Fields<'static>), Malformed> {
 
     let prompt = Prompt { path: "live.rs", prefix, suffix, ..Prompt::default() };
     let healed = prompt.tokens(&tokenizer, BUDGET).healed;
-    let voice = match (tokens, case.value("says")) {
+    let predicted = match (tokens, case.value("says")) {
         (None, None) => None,
         (Some(tokens), None) => Some(ids(tokens)?),
         (None, Some(_)) => {
             let bytes = healed.iter().chain(case.bytes("says")?);
             Some(bytes.map(|byte| FIRST_BYTE + TokenId::from(*byte)).collect())
         }
-        (Some(_), Some(_)) => return Err(case.malformed("a voice speaks in bytes or in tokens")),
+        (Some(_), Some(_)) => return Err(case.malformed("a prediction is in bytes or in tokens")),
     };
-    let mut text = Text::new(&prompt, max_lines, healed.clone());
-    let stop = voice.map(|voice| speak(&voice, &tokenizer, &mut text));
+    let mut text = GeneratedText::new(&prompt, max_lines, healed.clone());
+    let stop = predicted.map(|predicted| decode_as(&predicted, &tokenizer, &mut text));
     let mut outcome = Vec::new();
     if let Some(asked) = asked {
         let asked_ids = ids(asked)?;
@@ -143,15 +144,15 @@ fn decode(case: &Case<'_>) -> Result<(Vec<u8>, Fields<'static>), Malformed> {
         outcome.push(("allowed", allowed));
     }
     if let Some(stop) = stop {
-        outcome.push(("shown", plain(text.finish(suffix).unwrap_or_default())));
+        outcome.push(("shown", plain(text.trimmed(suffix).unwrap_or_default())));
         outcome.push(("stop", plain(stop)));
     }
     Ok((healed, outcome))
 }
 
-/// Writes what a voice says, as the search does, and says why it stopped.
-fn speak(voice: &[TokenId], tokenizer: &Tokenizer, text: &mut Text) -> String {
-    for &token in voice {
+/// Writes predicted tokens as the search does, and tells why it stopped.
+fn decode_as(predicted: &[TokenId], tokenizer: &Tokenizer, text: &mut GeneratedText) -> String {
+    for &token in predicted {
         if !may_come(token, tokenizer, text) {
             return "refused".to_owned();
         }
@@ -170,7 +171,7 @@ fn speak(voice: &[TokenId], tokenizer: &Tokenizer, text: &mut Text) -> String {
 }
 
 /// Whether the rules leave a token any probability.
-fn may_come(token: TokenId, tokenizer: &Tokenizer, text: &Text) -> bool {
+fn may_come(token: TokenId, tokenizer: &Tokenizer, text: &GeneratedText) -> bool {
     let mut probabilities = vec![1.0; tokenizer.vocab_size()];
     text.forbid(tokenizer, &mut probabilities);
     probabilities[usize::from(token)] > 0.0
@@ -232,7 +233,7 @@ struct Case<'a> {
     fields: Fields<'a>,
 }
 
-/// What stands between two `│` of a value.
+/// What is between two `│` of a value.
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
     Bytes(Vec<u8>),
@@ -316,7 +317,7 @@ fn read(content: &str) -> Result<Vec<Case<'_>>, Malformed> {
             block.join("\n")
         } else {
             let inline = rest.strip_prefix(' ').filter(|inline| !inline.starts_with(' '));
-            inline.ok_or(malformed("one space stands before a value; more are written ␠"))?.to_owned()
+            inline.ok_or(malformed("one space precedes a value; more are written ␠"))?.to_owned()
         };
         let pieces: Result<Vec<Piece>, _> = written.split('│').map(piece).collect();
         case.fields.push((key, pieces.map_err(malformed)?));
@@ -334,11 +335,11 @@ fn piece(written: &str) -> Result<Piece, &'static str> {
     let text = PICTURES.iter().fold(written.to_owned(), |text, (picture, plain)| text.replace(*picture, plain));
     let mut bytes = Vec::new();
     let mut rest = text.as_str();
-    while let Some((before, behind)) = rest.split_once('⟨') {
-        let (mark, behind) = behind.split_once('⟩').ok_or("a mark ends with ⟩")?;
+    while let Some((before, after)) = rest.split_once('⟨') {
+        let (mark, after) = after.split_once('⟩').ok_or("a mark ends with ⟩")?;
         bytes.extend_from_slice(before.as_bytes());
         bytes.extend(marked(mark)?);
-        rest = behind;
+        rest = after;
     }
     bytes.extend_from_slice(rest.as_bytes());
     Ok(Piece::Bytes(bytes))
@@ -440,8 +441,8 @@ fn malformed_files_are_refused() {
         ("=== a\ntext: $0\ntext: $0\n", 3, "the case has this field already"),
         ("=== a\ntext: $0 \n", 2, "a space at the end of a line is written ␠"),
         ("=== a\ntext:\n    $0\n    \n", 4, "a space at the end of a line is written ␠"),
-        ("=== a\ntext:  $0\n", 2, "one space stands before a value; more are written ␠"),
-        ("=== a\ntext:$0\n", 2, "one space stands before a value; more are written ␠"),
+        ("=== a\ntext:  $0\n", 2, "one space precedes a value; more are written ␠"),
+        ("=== a\ntext:$0\n", 2, "one space precedes a value; more are written ␠"),
         ("=== a\ntext:\nsays: b\n", 2, "nothing is written ⟨nothing⟩"),
         ("=== a\ntext: $0\ntokens: b││c\n", 3, "nothing is written ⟨nothing⟩"),
         ("=== a\ntext: $0⟨C3\n", 2, "a mark ends with ⟩"),
@@ -455,7 +456,7 @@ fn malformed_files_are_refused() {
         ("=== a\ntext: b\n", 1, "a text has one cursor"),
         ("=== a\ntext: $0b$0\n", 1, "a text has one cursor"),
         ("=== a\ntext: $0\nlines: many\n", 1, "lines are counted by a number"),
-        ("=== a\ntext: $0\nsays: b\ntokens: b\n", 1, "a voice speaks in bytes or in tokens"),
+        ("=== a\ntext: $0\nsays: b\ntokens: b\n", 1, "a prediction is in bytes or in tokens"),
         ("=== a\ntext: $0\ntokens: ⟨nothing⟩\n", 1, "a token has bytes"),
         (token_of_65_bytes, 1, "a token is longer than tokens are"),
     ] {

@@ -1,8 +1,8 @@
-//! What is said of the next token: the model's distribution with the memory's mixed in.
+//! The next token's distribution: the model's, with the memory's mixed in.
 
-use super::{TokenSource, fill_uniform, p_uniform};
+use super::TokenSource;
 use crate::memory::{Blend, Lookup, Memory, Mixture};
-use crate::text::tokenizer::TokenId;
+use crate::text::tokenizer::{N_SPECIALS, TokenId};
 use crate::{Session, Tokenizer};
 
 use nanochat_kernels::{Isa, vector};
@@ -13,11 +13,11 @@ pub(super) struct Buffers {
     pub(super) lookup: Lookup,
     pub(super) mixture: Mixture,
     pub(super) probabilities: Vec<f32>,
-    /// The model's part of what was said last; empty without one.
+    /// The model's own distribution of the last one; empty without a model.
     pub(super) by_model: Vec<f32>,
 }
 
-/// What the model alone makes of a line, choice after choice: ln p of all of them, of the first and the last, and the least.
+/// What the model alone gives a line, choice by choice: ln p of all of them, of the first and the last, and the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ModelLogP {
     n_choices: u32,
@@ -28,7 +28,7 @@ pub(super) struct ModelLogP {
 }
 
 impl ModelLogP {
-    /// With one more choice, of which the model holds that it has the probability `p`.
+    /// With one more choice, to which the model gives the probability `p`.
     pub(super) fn then(self, p: f32) -> Self {
         let last = p.max(f32::MIN_POSITIVE).ln();
         Self {
@@ -41,25 +41,38 @@ impl ModelLogP {
     }
 }
 
-/// Who speaks in one completion.
+/// Gives next-token distributions in one completion.
 pub(super) struct NextToken<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) session: Option<&'a mut Session>,
-    /// The session's logits behind a text that is not its active sequence, where that is what is listened to.
+    /// The logits after the last token of a KV-cache branch, where the text is not the session's active sequence.
     pub(super) branch_logits: Option<Vec<f32>>,
     pub(super) memory: Option<Memory>,
     pub(super) blend: &'a Blend,
     pub(super) buffers: &'a mut Buffers,
 }
 
-/// What all of some tokens have of a distribution.
+/// The probability of all of some tokens together.
 pub(super) fn p_of(probabilities: &[f32], tokens: &[TokenId]) -> f32 {
     tokens.iter().filter_map(|token| probabilities.get(usize::from(*token))).sum()
 }
 
+/// The probability of a token but the specials where nothing is known.
+pub(super) fn p_uniform(vocab_size: usize) -> f32 {
+    1.0 / (vocab_size - usize::from(N_SPECIALS)) as f32
+}
+
+/// The distribution where nothing is known: uniform over all tokens but the specials.
+pub(super) fn fill_uniform(probabilities: &mut Vec<f32>, vocab_size: usize) {
+    probabilities.clear();
+    probabilities.resize(vocab_size, p_uniform(vocab_size));
+    probabilities[..usize::from(N_SPECIALS)].fill(0.0);
+}
+
 impl NextToken<'_> {
-    /// The distribution of what follows `context`, the text of the file at hand, into the buffers. What the session stands at the
-    /// end of, or has branch_logits. False where nobody knows anything.
+    /// Leaves the distribution of what follows `context`, the live file up to there, in the buffers. The session, or
+    /// the branch that `branch_logits` are of, ends with the same tokens. False where neither model nor memory can
+    /// predict anything.
     pub(super) fn next_distribution(&mut self, context: &[TokenId]) -> bool {
         let Buffers { lookup, mixture, probabilities, by_model } = &mut *self.buffers;
         match &self.memory {
@@ -81,7 +94,7 @@ impl NextToken<'_> {
     }
 
     /// ln of the probability that `next` follows `all[start..]`, by the memory alone; 0 without one.
-    pub(super) fn log_p_of(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
+    pub(super) fn memory_log_p(&mut self, all: &mut Vec<TokenId>, start: usize, next: &[TokenId]) -> f32 {
         let Some(memory) = &self.memory else { return 0.0 };
         let (lookup, vocab_size) = (&mut self.buffers.lookup, self.tokenizer.vocab_size());
         let n_before = all.len();
@@ -96,8 +109,8 @@ impl NextToken<'_> {
         log_p
     }
 
-    /// What the model alone makes of `next` and then one of `ends`, from its logits at each of these places.
-    pub(super) fn by_model<'l>(
+    /// What the model alone gives `next` and then one of `ends`, from its logits at each of these positions.
+    pub(super) fn model_log_p<'l>(
         &mut self,
         logits: impl Iterator<Item = &'l [f32]>,
         next: &[TokenId],
@@ -114,8 +127,9 @@ impl NextToken<'_> {
         })
     }
 
-    /// ln of how much more probable the model, which has read the prompt, holds one of `these` than one of `those`.
-    pub(super) fn odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
+    /// ln of how much more probable one of `these` is after the prompt than one of `those`, by the model; `None`
+    /// without one.
+    pub(super) fn model_log_odds(&mut self, these: &[TokenId], those: &[TokenId]) -> Option<f32> {
         let session = self.session.as_ref()?;
         let p = &mut self.buffers.by_model;
         p.clear();
@@ -125,7 +139,7 @@ impl NextToken<'_> {
         Some(these - those)
     }
 
-    /// Which voice is behind more than half of `p`, the blended probability of a token.
+    /// Which of model and memory gave more than half of `p`, the blended probability of a token.
     pub(super) fn attribution(&self, token: TokenId, p: f32) -> TokenSource {
         let from_memory = self.buffers.mixture.memory(token) > 0.5 * p;
         if from_memory || self.session.is_none() { TokenSource::Memory } else { TokenSource::Model }

@@ -1,6 +1,12 @@
+use std::sync::Arc;
+
+use super::filter::writes_secret;
+use super::next_token::NextToken;
 use super::*;
 use crate::model::weights::random;
+use crate::text::tokenizer::{PREFIX, SUFFIX, TokenId};
 use crate::workspace::sources::SourceFile;
+use crate::{Cancel, Cancelled, Memory, Model, Prompt, Sampling, Session, Tokenizer};
 
 /// A tokenizer whose every token is a byte, and files that the memory knows.
 fn completer(files: &[(&str, &str)]) -> Completer {
@@ -36,7 +42,7 @@ fn the_limit_on_lines_is_kept() {
 }
 
 #[test]
-fn lines_are_weighed_one_after_the_other_until_the_suffix_goes_on() {
+fn lines_are_chosen_one_after_the_other_until_the_suffix_follows() {
     let source = "fn a() {\n    one_thing();\n    two_things(1);\n    three_things();\n}\n";
     let mut completer = completer(&[("a.rs", source)]);
     let several = Limits { max_lines: 8, search_budget: 64, ..LIMITS };
@@ -47,11 +53,11 @@ fn lines_are_weighed_one_after_the_other_until_the_suffix_goes_on() {
         check(&mut completer, "fn b() {\n    $0\n}\n", &two).as_deref(),
         Some("one_thing();\n    two_things(1);")
     );
-    let begin = check(&mut completer, "fn b() {\n    one_$0\n    three_things();\n}\n", &several);
-    assert_eq!(begin.as_deref(), Some("thing();\n    two_things(1);"), "the next line is there already");
+    let start = check(&mut completer, "fn b() {\n    one_$0\n    three_things();\n}\n", &several);
+    assert_eq!(start.as_deref(), Some("thing();\n    two_things(1);"), "the next line is there already");
     let few = Limits { max_tokens: 20, ..several };
-    let begin = check(&mut completer, "fn b() {\n    $0\n}\n", &few).expect("there is room for a line");
-    assert!(all.starts_with(&begin) && begin.len() < all.len(), "{begin}");
+    let start = check(&mut completer, "fn b() {\n    $0\n}\n", &few).expect("there is room for a line");
+    assert!(all.starts_with(&start) && start.len() < all.len(), "{start}");
 }
 
 #[test]
@@ -94,7 +100,7 @@ fn a_bracket_that_the_suffix_closes_is_not_closed_again() {
 }
 
 #[test]
-fn the_live_file_is_remembered_as_it_stands_and_not_as_it_was_saved() {
+fn the_live_file_is_remembered_as_it_is_and_not_as_it_was_saved() {
     let mut completer = completer(&[("live.rs", "let stale_name = old_value_of_it;\n")]);
     let live = "let fresh_name = new_value_of_it;\nlet stale_name = 1;\nlet fresh_name = n$0";
     assert_eq!(check(&mut completer, live, &LIMITS).as_deref(), Some("ew_value_of_it;"));
@@ -126,7 +132,7 @@ fn with_model(predictors: Predictors) -> Completer {
 fn the_model_reads_what_types_near_the_cursor_have() {
     let types = "pub struct Store {\n    pub root: PathBuf,\n}\n";
     let types = SourceFile { name: "types.rs".into(), path: "types.rs".into(), text: types.into() };
-    // Of what stands before the cursor eight lines at a time are looked at.
+    // Of the text before the cursor eight lines at a time are looked at.
     let text = format!("{}fn f(store: &Store) {{\n    let found = $0\n}}\n", "\n".repeat(7));
     for (predictors, is_told) in [(Predictors::Blend, true), (Predictors::ModelOnly, false)] {
         let mut completer = with_model(predictors);
@@ -159,8 +165,8 @@ fn what_is_declared_follows_the_text_and_the_memory() {
     let other = declared(Some(&[types("Store", "folder")]), &prefix, "\n}\n");
     assert!(other.contains(".folder") && !other.contains(".root"), "{other}");
     declared(Some(&files), &prefix, "\n}\n");
-    let behind = declared(None, &prefix, "\n}\nfn g(walk: Walk) {}\n");
-    assert!(behind.contains(".root") && behind.contains(".depth"), "{behind}");
+    let both = declared(None, &prefix, "\n}\nfn g(walk: Walk) {}\n");
+    assert!(both.contains(".root") && both.contains(".depth"), "{both}");
 }
 
 #[test]
@@ -205,7 +211,7 @@ fn observed_probabilities_are_those_of_decoding() {
         let mut seen = Vec::new();
         completer.observe("", &text, &mut |observation| seen.push(observation));
         assert_eq!(seen.iter().map(|seen| seen.token).collect::<Vec<_>>(), tokens, "each token once");
-        // The first window holds 254 tokens; later ones begin 127 tokens before what they observe.
+        // The first window holds 254 tokens; later ones start 127 tokens before what they observe.
         for next in [0, 1, 100, 253, 254, 300, 380, 381, 500] {
             let start = if next < 254 { 0 } else { 127 * ((next - 254) / 127 + 1) };
             let input = [&[SUFFIX, PREFIX], &tokens[start..next]].concat();
@@ -244,10 +250,10 @@ fn the_memory_learns_from_the_text_that_it_is_scored_on_as_it_is_read() {
 }
 
 #[test]
-fn a_loop_is_cut_where_it_begins_and_a_ruler_is_not_a_loop() {
+fn a_loop_is_cut_where_it_starts_and_a_ruler_is_not_a_loop() {
     let prompt = Prompt::default();
     let write = |tokens: &[&str]| {
-        let mut text = text::Text::new(&prompt, 9, Vec::new());
+        let mut text = generated::GeneratedText::new(&prompt, 9, Vec::new());
         let stop = tokens.iter().enumerate().find_map(|(i, bytes)| {
             let id = tokens.iter().position(|other| other == bytes).expect("it is there");
             text.push(1000 + id as TokenId, bytes.as_bytes()).map(|stop| (i, stop))
@@ -296,9 +302,9 @@ fn a_secret_of_another_file_is_not_suggested() {
     assert_eq!(check(&mut completer, cursor, &LIMITS), None);
     let within = format!("fn b() {{\n    let client = connect(\"{}$0\n}}\n", &key[..20]);
     assert_eq!(check(&mut completer, &within, &LIMITS), None);
-    // One that stands before the cursor is there already.
-    let behind = format!("fn b() {{\n    let client = connect(\"{key}\"); let value = comp$0\n}}\n");
-    assert_eq!(check(&mut completer, &behind, &LIMITS).as_deref(), Some("ute_everything(7);"));
+    // One before the cursor is there already.
+    let after = format!("fn b() {{\n    let client = connect(\"{key}\"); let value = comp$0\n}}\n");
+    assert_eq!(check(&mut completer, &after, &LIMITS).as_deref(), Some("ute_everything(7);"));
 }
 
 #[test]
@@ -307,20 +313,20 @@ fn the_lines_of_a_private_key_are_a_secret_and_those_of_a_certificate_are_not() 
     let mut line = || (0..64).map(|_| char::from(b"ABCDEFGHabcdefgh01234567+/"[rng.below(26)])).collect::<String>();
     let (first, second) = (line(), line());
     for (label, is_secret) in [("PRIVATE KEY", true), ("CERTIFICATE", false)] {
-        let begin = format!("{}-----BEGIN {label}-----\n", "fn é() {}\n".repeat(1000));
+        let header = format!("{}-----BEGIN {label}-----\n", "fn é() {}\n".repeat(1000));
         for (written, text) in [
             (String::new(), format!("{first}\n{second}")),
             (format!("{first}\n"), second.clone()),
             (format!("{first}\n{}", &second[..9]), second[9..].to_owned()),
         ] {
-            let prefix = format!("{begin}{written}");
+            let prefix = format!("{header}{written}");
             let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
             assert_eq!(writes_secret(&prompt, &text), is_secret, "{label}: {written} ← {text}");
         }
     }
     let check = |prefix: &str, text: &str| writes_secret(&Prompt { prefix, ..Prompt::default() }, text);
     let named = format!("let token =\n    \"{}", &first[..40]);
-    assert!(check(&named[..30], &named[30..]), "its name stands on the line before");
+    assert!(check(&named[..30], &named[30..]), "its name is on the line before");
     assert!(!check(&named, "\";"), "nothing of it is written");
 }
 
@@ -334,7 +340,8 @@ fn typing_in_a_long_file_recomputes_few_tokens_for_each_key() {
     let tokenizer = Arc::new(merged_tokenizer(&file, 500));
     let config = format!("d32 l1 h2 kv1 ff32 v{} n1 ctx2048", tokenizer.vocab_size());
     let model = Model::new(&random(&config.parse().expect("a shape"), 1), 1);
-    let mut completer = Completer { session: Some(Session::new(model)), ..Completer::without_model(tokenizer) };
+    let mut completer = Completer::without_model(tokenizer);
+    completer.session = Some(Session::new(model));
     completer.set_predictors(Predictors::ModelOnly);
     let mut prefix = before.to_owned() + "        ";
     let mut n_computed = Vec::new();
@@ -384,15 +391,15 @@ fn merged_tokenizer(text: &str, n_merges: usize) -> Tokenizer {
 }
 
 #[test]
-fn a_line_that_stands_in_the_file_under_other_names_is_offered() {
+fn a_line_that_is_in_the_file_under_other_names_is_offered() {
     let text = "impl From<io::Error> for Error {\n    fn from(io: io::Error) -> Self {\n        Self::Io(io)\n    }\n}\n\n\
         impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
     let prompt = Prompt { path: "live.rs", prefix: text, suffix: "\n    }\n}\n", ..Prompt::default() };
     for mut completer in [completer(&[("a.rs", "fn other() {}\n")]), with_model(Predictors::Blend)] {
-        let weighed = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
-        assert!(weighed.iter().any(|line| line.text == "Self::Fmt(fmt)"), "{weighed:?}");
-        let width = weighed[0].features.len();
-        assert!(weighed.iter().all(|line| line.features.len() == width && line.features.iter().all(|f| f.is_finite())));
+        let scored = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+        assert!(scored.iter().any(|line| line.text == "Self::Fmt(fmt)"), "{scored:?}");
+        let width = scored[0].features.len();
+        assert!(scored.iter().all(|line| line.features.len() == width && line.features.iter().all(|f| f.is_finite())));
     }
 }
 
@@ -401,8 +408,8 @@ fn a_text_may_end_where_the_rest_of_the_line_could_follow() {
     let mut completer = completer(&[("a.rs", "fn a() {\n    call(first, second);\n}\n")]);
     let prompt =
         Prompt { path: "live.rs", prefix: "fn b() {\n    call(", suffix: ", third);\n}\n", ..Prompt::default() };
-    let weighed = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
-    assert!(weighed.iter().any(|line| line.text == "first"), "{weighed:?}");
+    let scored = completer.scored_lines(&prompt, &Limits::default(), &Cancel::new()).expect("not cancelled");
+    assert!(scored.iter().any(|line| line.text == "first"), "{scored:?}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Texts that go on behind a sequence in several ways. Each shares the cache of what it goes on from up to there.
+//! Branches: texts that continue one sequence in several ways. Each shares the cache of what it continues up to there.
 
 use nanochat_kernels::KvCache;
 
 use crate::model::forward::Run;
 
-/// Behind so many tokens of the active sequence or of a branch.
+/// The position after so many tokens of the active sequence or of a branch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BranchPos {
     branch: Option<usize>,
@@ -26,7 +26,7 @@ impl BranchPos {
     }
 }
 
-/// Sequences that went on behind one active sequence; worth nothing behind another.
+/// The branches of one active sequence; worth nothing with another.
 #[derive(Debug, Default)]
 pub(crate) struct Branches {
     branches: Vec<Branch>,
@@ -39,8 +39,8 @@ struct Branch {
 }
 
 impl Branches {
-    /// Makes room for so many tokens behind each place: at the end of a branch in place, elsewhere in a fork. Where they then end,
-    /// each in a branch of its own.
+    /// Makes room for so many tokens after each position: at the end of a branch in that branch, elsewhere in a fork.
+    /// Returns where they then end, each in a branch of its own.
     pub(super) fn make_room(
         &mut self,
         active: &[KvCache],
@@ -55,7 +55,7 @@ impl Branches {
                 self.branches.push(Branch { caches, n_tokens });
                 self.branches.len() - 1
             });
-            // Who wants the same place next finds it gone, and forks.
+            // The next to ask for the same position finds it taken, and forks.
             self.branches[idx].n_tokens += n;
             ends.push(BranchPos { branch: Some(idx), n_tokens: n_tokens + n });
         }

@@ -1,5 +1,5 @@
-//! Token sequences and their KV caches: what a prompt shares with one before is not computed again, nor what texts share that
-//! go on behind it in several ways.
+//! Token sequences and their KV caches: what a prompt shares with one before is not computed again, nor what several
+//! continuations of it share.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::slots::{Chosen, Slots};
 /// Bytes that the caches of all sequences may take, unless [`Session::set_most_bytes`] says otherwise.
 pub const MOST_BYTES: usize = 16 << 20;
 
-/// Keeps the KV caches of the sequences it was given of late; one of them is active.
+/// Keeps the KV caches of the sequences it was given lately; one of them is active.
 #[derive(Debug)]
 pub struct Session {
     model: Arc<Model>,
@@ -37,7 +37,7 @@ impl Session {
         }
     }
 
-    /// The model.
+    /// The model whose keys and values are kept.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
@@ -108,16 +108,16 @@ impl Session {
     }
 
     /// Where the active sequence ends.
-    pub(crate) fn place(&self) -> BranchPos {
+    pub(crate) fn pos(&self) -> BranchPos {
         BranchPos::of_active(self.tokens().len())
     }
 
-    /// Computes tokens behind places of the active sequence or of branches, all in one pass: where each text then ends, and logits
-    /// `[tokens of all texts, vocab_size]` of what follows each token, the same bits as after [`Session::push`]. The active
-    /// sequence stays as it is.
+    /// Computes tokens after positions of the active sequence or of branches, all in one pass: where each text then
+    /// ends, and logits `[tokens of all texts, vocab_size]` of what follows each token, the same bits as after
+    /// [`Session::push`]. The active sequence stays as it is.
     ///
     /// # Panics
-    /// If the context is full, a token is beyond the vocabulary or nothing stands behind a place.
+    /// If the context is full, a token is beyond the vocabulary or there is nothing to compute after a position.
     pub(crate) fn extend(
         &mut self,
         branches: &mut Branches,
@@ -126,7 +126,7 @@ impl Session {
     ) -> Result<(Vec<BranchPos>, Vec<f32>), Cancelled> {
         let Config { context, vocab_size, .. } = *self.model.config();
         let lens = || next.iter().map(|(_, tokens)| tokens.len());
-        let ends = branches.make_room(&self.slots.active().caches, next.iter().map(|(place, _)| *place).zip(lens()));
+        let ends = branches.make_room(&self.slots.active().caches, next.iter().map(|(pos, _)| *pos).zip(lens()));
         assert!(ends.iter().all(|end| end.n_tokens() <= context), "the context is full");
         let tokens: Vec<TokenId> = next.iter().flat_map(|(_, tokens)| *tokens).copied().collect();
         let mut runs = branches.runs(ends.iter().copied().zip(lens()));
@@ -154,7 +154,8 @@ impl Session {
         logits
     }
 
-    /// Computes tokens after the active sequence and appends them to it. The last `n_wanted` may have their logits taken.
+    /// Computes tokens after the active sequence and appends them to it. The last `n_wanted` may have their logits
+    /// taken.
     fn advance(&mut self, tokens: &[TokenId], n_wanted: usize, cancel: &Cancel) -> Result<(), Cancelled> {
         let slot = self.slots.active_mut();
         let first = slot.tokens.len();
@@ -307,13 +308,13 @@ mod tests {
             let (mut session, mut alone) = (session(shape), session(shape));
             let (cancel, prompt) = (Cancel::new(), tokens(70));
             session.rebase(&prompt, &cancel).expect("not cancelled");
-            let root = session.place();
+            let root = session.pos();
             session.push(5);
             session.push(6);
             let before = session.logits().to_vec();
             let mut branches = Branches::default();
-            // The texts that the places stand for, each with its place.
-            let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.place())];
+            // Texts, each with the position at its end.
+            let mut texts = vec![(vec![], root), (vec![5], root.next()), (vec![5, 6], session.pos())];
             let rounds: [&[(usize, &[TokenId])]; 3] = [
                 &[(0, &[9]), (1, &[8, 2, 8]), (2, &[7]), (0, &[3])],
                 &[(3, &[1]), (3, &[2, 2]), (1, &[8])],

@@ -11,14 +11,14 @@ use nanochat_kernels::KvCache;
 use crate::Model;
 use crate::text::tokenizer::TokenId;
 
-/// Prompt tokens that a slot may lose to an edit and still be cut rather than kept beside a fork: about four lines, 3 ms
-/// of a 25M model on two cores.
+/// Prompt tokens that a slot may lose to an edit and still be cut rather than kept next to a fork: about four lines, 3
+/// ms of a 25M model on two cores.
 const MOST_LOST: usize = 64;
 
 /// Most slots: one whose prompt was cancelled early takes next to no bytes.
 const MOST_SLOTS: usize = 16;
 
-/// One sequence. Its caches may hold anything behind its tokens.
+/// One sequence. Its caches may hold anything after its tokens.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) tokens: Vec<TokenId>,
@@ -56,7 +56,7 @@ impl Slots {
         self.slots.last_mut().expect("never empty")
     }
 
-    /// Slots held.
+    /// How many sequences are kept.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

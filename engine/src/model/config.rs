@@ -20,8 +20,8 @@
 //! ```
 //!
 //! `→ int8` is per token: s = max|x| / 127, q = round half to even(x · 127 / max|x|), all zero when max|x| = 0:
-//! `nanochat_kernels::rows::quantize_row`. Ternary weights are γ = mean|W| per scale group, W̃ = clip(round(W/γ), −1, 1)
-//! (BitNet b1.58, arXiv 2402.17764). A norm stands before each quantiser (SubLN).
+//! `nanochat_kernels::rows::quantize_row`. Ternary weights are γ = mean|W| per scale group, W̃ = clip(round(W/γ), −1,
+//! 1) (BitNet b1.58, arXiv 2402.17764). A norm precedes each quantiser (SubLN).
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ use std::str::FromStr;
 use nanochat_kernels::{Activation, ScaleGroup};
 use serde::{Deserialize, Serialize};
 
-/// Sizes of the decoder. Written `d512 l6 h8 kv2 ff1536 v12288 n1`, with `relu2` behind it where that is the activation.
+/// Sizes of the decoder. Written `d512 l6 h8 kv2 ff1536 v12288 n1`, followed by `relu2` where that is the activation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -37,7 +37,7 @@ pub struct Config {
     pub d_model: usize,
     /// Blocks of attention and MLP.
     pub n_layers: usize,
-    /// Query heads.
+    /// Heads of queries; divides `d_model`.
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
@@ -70,21 +70,21 @@ pub enum ConfigError {
     /// A size is zero or beyond what a checkpoint may ask for.
     #[error("{name} is {value}, which is not within {min}..={max}")]
     OutOfRange {
-        /// The field.
+        /// The name of the field.
         name: &'static str,
-        /// Its value.
+        /// The value it has.
         value: usize,
-        /// Smallest allowed.
+        /// The smallest value allowed.
         min: usize,
-        /// Largest allowed.
+        /// The largest value allowed.
         max: usize,
     },
     /// One size must divide another.
     #[error("{name} is {value}, which {divisor} = {by} does not divide evenly")]
     NotDivisible {
-        /// The field.
+        /// The name of the field.
         name: &'static str,
-        /// Its value.
+        /// The value it has.
         value: usize,
         /// The field that should divide it.
         divisor: &'static str,
@@ -94,7 +94,7 @@ pub enum ConfigError {
     /// A real number is not usable.
     #[error("{name} is not a usable number")]
     NotANumber {
-        /// The field.
+        /// The name of the field.
         name: &'static str,
     },
     /// A shape string is not of the form `d512 l6 h8 kv2 ff1536 v12288 n1`.
@@ -196,7 +196,7 @@ impl fmt::Display for Config {
 impl FromStr for Config {
     type Err = ConfigError;
 
-    /// Reads a shape, with or without spaces; what it does not say is as in [`Config::default`].
+    /// Reads a shape, with or without spaces; what it leaves out is as in [`Config::default`].
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let bad = || ConfigError::Shape(text.to_owned());
         let mut config = Self::default();

@@ -1,4 +1,4 @@
-//! The packed transformer: tokens to logits. The math stands in [`crate::config`].
+//! The packed transformer: tokens to logits. The math is in [`crate::model::config`].
 //!
 //! ```text
 //! Weights → Model (laid out for this machine, shared) ─┐
@@ -40,9 +40,9 @@ pub struct Model {
 /// How many bits hold what a checkpoint leaves open. The default is what is fast.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Precision {
-    /// The embedding.
+    /// Bits of the embedding, which is the head too.
     pub head: HeadBits,
-    /// Keys and values.
+    /// Bits of keys and values.
     pub kv: KvBits,
 }
 
@@ -128,7 +128,7 @@ impl Model {
         assert_eq!((embed.rows, embed.cols), (config.vocab_size, config.d_model), "embedding of {config}");
         assert_eq!(weights.blocks.len(), config.n_layers, "blocks of {config}");
         let pool = Pool::new(n_threads);
-        // The embedding is the largest part, so it is begun first.
+        // The embedding is the largest part, so it is started first.
         let (embed_slot, rope) = (OnceLock::new(), OnceLock::new());
         let blocks: Vec<OnceLock<Block>> = weights.blocks.iter().map(|_| OnceLock::new()).collect();
         pool.for_each(blocks.len() + 2, |piece_idx| {
@@ -166,7 +166,7 @@ impl Model {
         })
     }
 
-    /// Sizes.
+    /// The sizes of the architecture.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -261,13 +261,13 @@ impl Mlp {
     }
 }
 
-/// Tokens of a forward pass that stand one behind the other.
+/// Consecutive tokens of a forward pass.
 pub(crate) struct Run<'a> {
-    /// What stands before them, of each layer.
+    /// Keys and values of the tokens before them, one cache for each layer.
     pub(crate) caches: &'a mut [KvCache],
-    /// Position of the first.
+    /// Position of the first token.
     pub(crate) first: usize,
-    /// How many.
+    /// How many tokens.
     pub(crate) n: usize,
 }
 
@@ -310,8 +310,9 @@ impl Activations {
         }
     }
 
-    /// Runs tokens, those of each run behind what its caches hold, writing their keys and values. The last `n_wanted` of all may
-    /// have their logits taken; the others end with their keys and values in the last layer. Looks at `cancel` between layers.
+    /// Runs tokens, those of each run after what its caches hold, writing their keys and values. The last `n_wanted` of
+    /// all may have their logits taken; the others end with their keys and values in the last layer. Looks at `cancel`
+    /// between layers.
     pub(crate) fn forward(
         &mut self,
         model: &Model,
@@ -329,7 +330,7 @@ impl Activations {
         self.streams.resize(n * n_streams * d, 0.0);
         self.attended.resize(n * d, 0.0);
         model.embed.gather(pool, tokens, n_streams, &mut self.streams);
-        let mut from = 0; // the first row that goes on
+        let mut from = 0; // the first row that is computed further
         for (layer, block) in model.blocks.iter().enumerate() {
             cancel.check()?;
             let Attention { mixer, norm, qkv, norm_out, o } = &block.attn;

@@ -1,7 +1,7 @@
 //! mHC-lite: several residual streams, mixed per token by doubly stochastic matrices (after arXiv 2512.24880).
 //!
-//! The formulas stand at [`crate::model::weights::MhcWeights`]. A convex combination of permutation matrices is exactly doubly
-//! stochastic (Birkhoff–von Neumann), so no Sinkhorn iteration is needed. One stream is a plain residual.
+//! The formulas are at [`crate::model::weights::MhcWeights`]. A convex combination of permutation matrices is exactly
+//! doubly stochastic (Birkhoff–von Neumann), so no Sinkhorn iteration is needed. One stream is a plain residual.
 
 use nanochat_kernels::Mixer;
 

@@ -18,7 +18,8 @@ impl Rope {
         let theta = f64::from(config.rope_theta);
         let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-(i as f64) / half as f64)).collect();
         let turns = |position: usize| frequencies.iter().map(move |f| (position as f64 * f).sin_cos());
-        // The angle of position 64a + b is the sum of two: few sines are computed, and f64 loses nothing that f32 keeps.
+        // The angle of position 64a + b is the sum of two: few sines are computed, and f64 loses nothing that f32
+        // keeps.
         let fine: Vec<(f64, f64)> = (0..STEP).flat_map(turns).collect();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
         for coarse in (0..config.context).step_by(STEP) {

@@ -21,7 +21,7 @@ pub struct Weights<M = TernaryMatrix, V = Vec<i8>> {
     pub norm_final: Vec<f32>,
 }
 
-/// One layer.
+/// One layer: attention, then the MLP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockWeights<M = TernaryMatrix> {
     /// Its attention half.
@@ -99,9 +99,9 @@ pub struct MhcWeights {
 /// Eight-bit rows: `value = scales[row] · values[row, column]`, values within ±127.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Int8Matrix<V = Vec<i8>> {
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// Row-major.
     pub values: V,
@@ -147,7 +147,7 @@ pub fn n_permutations(n_streams: usize) -> usize {
     (1..=n_streams).product()
 }
 
-/// Weights of an untrained model, as training begins; for benchmarks and tests.
+/// Weights of an untrained model, as training starts; for benchmarks and tests.
 ///
 /// # Panics
 /// If the configuration is not valid.

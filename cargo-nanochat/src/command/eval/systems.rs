@@ -114,8 +114,8 @@ impl SystemArgs {
         }
         if let Some(product) = &mut completers.product {
             let product = Model::new(product);
-            for voices in [Predictors::MemoryOnly, Predictors::ModelOnly] {
-                all.push(Box::new(product.ablation(voices)));
+            for predictors in [Predictors::MemoryOnly, Predictors::ModelOnly] {
+                all.push(Box::new(product.ablation(predictors)));
             }
             all.push(Box::new(product));
         }

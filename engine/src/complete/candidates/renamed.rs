@@ -1,4 +1,4 @@
-//! Lines that stand elsewhere in the file under other names.
+//! Renamed clones: lines that are elsewhere in the file under other names.
 //!
 //! ```text
 //! impl From<io::Error> for Error {            impl From<fmt::Error> for Error {         io → fmt, Io → Fmt
@@ -6,55 +6,56 @@
 //!         Self::Io(io)                                ▮                                 Self::Fmt(fmt)
 //! ```
 //!
-//! Code repeats itself with names exchanged, which a search for equal text does not see. Lines are compared by their shape:
-//! keywords and punctuation as they are, names and literals as places. Where lines around the cursor have the shape of others,
-//! what is in the places says which name stands for which, and the line there is written under these names: whole names
-//! first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
+//! Code repeats itself with names exchanged, which a search for equal text does not see. Lines are compared by their
+//! shape: keywords and punctuation as they are, names and literals as slots. Where lines around the cursor have the
+//! shape of others, what is in the slots tells which name corresponds to which, and the line there is written under
+//! these names: whole names first, then words of names (`io` is in `read_io`, `IoError` and `IO`).
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::fit::is_keyword;
+use super::{Candidate, Cursor};
+use crate::complete::line::is_keyword;
 use crate::prompt::Prompt;
 use crate::text::lex;
 
 /// Text on each side of the cursor that is read, in bytes.
 const BEFORE: usize = 128 << 10;
 const AFTER: usize = 64 << 10;
-/// Lines before and behind that are compared.
+/// Lines before and after that are compared.
 const MOST_BEFORE: usize = 8;
-const MOST_BEHIND: usize = 4;
-/// Lexemes of the cursor's line that say enough where the line before it has another shape.
+const MOST_AFTER: usize = 4;
+/// Lexemes of the cursor's line that are enough where the line before it has another shape.
 const ENOUGH_TYPED: usize = 3;
-/// Different texts, at most, and places that are looked at for them.
+/// Different texts, at most, and occurrences that are looked at for them.
 const MOST: usize = 6;
-const MOST_PLACES: usize = 48;
+const MOST_OCCURRENCES: usize = 48;
 
-/// A line as it would stand here.
+/// A line as it would be written here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Analogy {
+struct RenamedClone {
     /// From the cursor on.
-    pub(super) text: String,
-    pub(super) alike: Alike,
+    text: String,
+    matching: CloneMatch,
 }
 
-/// How well its place agrees with the cursor's.
+/// How well its occurrence agrees with the cursor's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alike {
-    /// Lines of the same shape before and behind it.
-    pub(super) n_before: u32,
-    pub(super) n_behind: u32,
-    /// Names and literals that differ from those at its place.
-    pub(super) n_renamed: u32,
-    /// Names at its place that stand for more than one here.
-    pub(super) n_clashes: u32,
+pub(in crate::complete) struct CloneMatch {
+    /// Lines of the same shape before and after it.
+    pub(in crate::complete) n_before: u32,
+    pub(in crate::complete) n_after: u32,
+    /// Renaming and literals that differ from those at its occurrence.
+    pub(in crate::complete) n_renamed: u32,
+    /// Names there that correspond to more than one here.
+    pub(in crate::complete) n_clashes: u32,
 }
 
 /// What is compared of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum LexemeKind {
     Name,
     Literal,
     /// A keyword or a character of punctuation.
@@ -63,8 +64,8 @@ enum Kind {
 
 #[derive(Clone, Copy, Debug)]
 struct Lexeme<'a> {
-    kind: Kind,
-    /// Where it begins in its line.
+    kind: LexemeKind,
+    /// Where it starts in its line.
     at: usize,
     text: &'a str,
 }
@@ -75,18 +76,18 @@ impl Lexeme<'_> {
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        self.kind == other.kind && (self.kind != Kind::Fixed || self.text == other.text)
+        self.kind == other.kind && (self.kind != LexemeKind::Fixed || self.text == other.text)
     }
 }
 
 /// A line with code, which is read when it is asked for.
 #[derive(Debug)]
-struct Line<'a> {
+struct CodeLine<'a> {
     text: &'a str,
     read: OnceCell<(Vec<Lexeme<'a>>, u64)>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> CodeLine<'a> {
     fn new(text: &'a str) -> Self {
         Self { text, read: OnceCell::new() }
     }
@@ -96,7 +97,8 @@ impl<'a> Line<'a> {
             let lexemes = lexemes(self.text);
             let mut shape = DefaultHasher::new();
             for lexeme in &lexemes {
-                (lexeme.kind == Kind::Literal, (lexeme.kind == Kind::Fixed).then_some(lexeme.text)).hash(&mut shape);
+                (lexeme.kind == LexemeKind::Literal, (lexeme.kind == LexemeKind::Fixed).then_some(lexeme.text))
+                    .hash(&mut shape);
             }
             (lexemes, shape.finish())
         })
@@ -111,14 +113,14 @@ impl<'a> Line<'a> {
     }
 
     /// False only where its first lexeme is not like this one: told without reading it.
-    fn may_begin_like(&self, lexeme: &Lexeme<'_>) -> bool {
+    fn may_start_like(&self, lexeme: &Lexeme<'_>) -> bool {
         let text = code(self.text);
-        text.starts_with('/') || lexeme.kind != Kind::Fixed || text.starts_with(lexeme.text)
+        text.starts_with('/') || lexeme.kind != LexemeKind::Fixed || text.starts_with(lexeme.text)
     }
 
     /// Whether it has the shape of another.
-    fn is_like(&self, other: &Line<'_>) -> bool {
-        other.lexemes().first().is_none_or(|first| self.may_begin_like(first)) && self.shape() == other.shape()
+    fn is_like(&self, other: &CodeLine<'_>) -> bool {
+        other.lexemes().first().is_none_or(|first| self.may_start_like(first)) && self.shape() == other.shape()
     }
 
     fn indent(&self) -> &'a str {
@@ -132,30 +134,44 @@ fn code(text: &str) -> &str {
 }
 
 /// Lines with code.
-fn lines(text: &str) -> Vec<Line<'_>> {
-    let has_code = |line: &Line<'_>| match code(line.text).as_bytes() {
+fn lines(text: &str) -> Vec<CodeLine<'_>> {
+    let has_code = |line: &CodeLine<'_>| match code(line.text).as_bytes() {
         [] | [b'/', b'/', ..] => false,
         [b'/', ..] => !line.lexemes().is_empty(),
         _ => true,
     };
-    text.lines().map(Line::new).filter(has_code).collect()
+    text.lines().map(CodeLine::new).filter(has_code).collect()
 }
 
 /// Of one line.
 fn lexemes(line: &str) -> Vec<Lexeme<'_>> {
     let lexeme = |token: lex::Token<'_>| {
         let kind = match token.kind {
-            lex::TokenKind::Literal => Kind::Literal,
-            lex::TokenKind::Word if !is_keyword(token.text.as_bytes()) => Kind::Name,
-            _ => Kind::Fixed,
+            lex::TokenKind::Literal => LexemeKind::Literal,
+            lex::TokenKind::Word if !is_keyword(token.text.as_bytes()) => LexemeKind::Name,
+            _ => LexemeKind::Fixed,
         };
         Lexeme { kind, at: token.at, text: &line[token.at..token.end()] }
     };
     lex::tokens(line).into_iter().map(lexeme).collect()
 }
 
-/// The lines that could stand at the cursor, those that agree with most around them first.
-pub(super) fn find(prompt: &Prompt<'_>) -> Vec<Analogy> {
+/// Adds renamed clones, and records for candidates that were found already that they are some.
+pub(in crate::complete) fn add(cursor: &Cursor<'_, '_>, candidates: &mut Vec<Candidate>) {
+    for RenamedClone { text, matching } in find(cursor.prompt) {
+        let bytes = [&cursor.start.text.healed, text.as_bytes()].concat();
+        let is_same = |candidate: &&mut Candidate| candidate.path.text.bytes.trim_ascii_end() == bytes.trim_ascii_end();
+        if let Some(candidate) = candidates.iter_mut().find(is_same) {
+            // Of several that come to the same the first agrees with most.
+            candidate.renamed = candidate.renamed.or(Some(matching));
+            continue;
+        }
+        candidates.push(Candidate { renamed: Some(matching), ..cursor.candidate(&bytes) });
+    }
+}
+
+/// The lines that could be at the cursor, those that agree with most around them first.
+fn find(prompt: &Prompt<'_>) -> Vec<RenamedClone> {
     let Prompt { prefix, suffix, .. } = *prompt;
     let line_start = prefix.rfind('\n').map_or(0, |at| at + 1);
     let mut from = prefix.ceil_char_boundary(line_start.saturating_sub(BEFORE));
@@ -166,42 +182,42 @@ pub(super) fn find(prompt: &Prompt<'_>) -> Vec<Analogy> {
     let after = &after[..after.floor_char_boundary(AFTER)];
     let typed = &prefix[line_start..];
     let Some(head) = head(typed) else { return Vec::new() };
-    let (rest, before, behind) = (lexemes(rest), lines(&prefix[from..line_start]), lines(after));
-    Cursor { typed, head, rest, before, behind }.find()
+    let (rest, before, after) = (lexemes(rest), lines(&prefix[from..line_start]), lines(after));
+    CursorLines { typed, head, rest, before, after }.find()
 }
 
 /// What was typed of the cursor's line; `None` in a comment or a literal.
 fn head(typed: &str) -> Option<Vec<Lexeme<'_>>> {
     let found = lexemes(typed);
     let last = found.last();
-    let is_open = last.filter(|last| last.kind == Kind::Literal).is_some_and(|last| {
+    let is_open = last.filter(|last| last.kind == LexemeKind::Literal).is_some_and(|last| {
         last.text.split_once('"').is_some_and(|(_, body)| !body.trim_end_matches('#').ends_with('"'))
     });
     let is_comment = typed[last.map_or(0, Lexeme::end)..].contains("//");
     (!is_open && !is_comment).then_some(found)
 }
 
-struct Cursor<'a> {
+struct CursorLines<'a> {
     /// The cursor's line, to the cursor.
     typed: &'a str,
-    /// Its lexemes.
+    /// The lexemes of `typed`.
     head: Vec<Lexeme<'a>>,
-    /// Those behind the cursor.
+    /// The lexemes after the cursor on its line.
     rest: Vec<Lexeme<'a>>,
-    before: Vec<Line<'a>>,
-    behind: Vec<Line<'a>>,
+    before: Vec<CodeLine<'a>>,
+    after: Vec<CodeLine<'a>>,
 }
 
 /// A line, and how many around it are like those around the cursor.
 #[derive(Clone, Copy)]
-struct Place<'c, 'a> {
-    lines: &'c [Line<'a>],
+struct Occurrence<'c, 'a> {
+    lines: &'c [CodeLine<'a>],
     at: usize,
     n_before: usize,
-    n_behind: usize,
+    n_after: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> CursorLines<'a> {
     /// The word at the cursor, which may be longer.
     fn partial(&self) -> &'a str {
         match self.head.last() {
@@ -214,39 +230,40 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn find(&self) -> Vec<Analogy> {
+    fn find(&self) -> Vec<RenamedClone> {
         let partial = self.partial();
         let head = if partial.is_empty() { &self.head[..] } else { &self.head[..self.head.len() - 1] };
-        let needs_before = head.len() < ENOUGH_TYPED || head.iter().all(|lexeme| lexeme.kind == Kind::Fixed);
-        let mut places: Vec<Place<'_, 'a>> = Vec::new();
-        for lines in [&self.before, &self.behind] {
+        let needs_before = head.len() < ENOUGH_TYPED || head.iter().all(|lexeme| lexeme.kind == LexemeKind::Fixed);
+        let mut occurrences: Vec<Occurrence<'_, 'a>> = Vec::new();
+        for lines in [&self.before, &self.after] {
             for at in (0..lines.len()).rev() {
                 let line = &lines[at];
-                if head.first().is_some_and(|first| !line.may_begin_like(first)) {
+                if head.first().is_some_and(|first| !line.may_start_like(first)) {
                     continue;
                 }
-                let n_before = alike(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
+                let n_before = n_equal(self.before.iter().rev(), lines[..at].iter().rev(), MOST_BEFORE);
                 if n_before == 0 && needs_before {
                     continue;
                 }
                 let n_left = line.lexemes().len().checked_sub(head.len() + self.rest.len());
-                let begins_alike = || head.iter().zip(line.lexemes()).all(|(a, b)| a.is_like(b));
-                let ends_alike = || self.rest.iter().rev().zip(line.lexemes().iter().rev()).all(|(a, b)| a.is_like(b));
-                if n_left.is_none_or(|n_left| n_left == 0) || !begins_alike() || !ends_alike() {
+                let has_same_start = || head.iter().zip(line.lexemes()).all(|(a, b)| a.is_like(b));
+                let has_same_end =
+                    || self.rest.iter().rev().zip(line.lexemes().iter().rev()).all(|(a, b)| a.is_like(b));
+                if n_left.is_none_or(|n_left| n_left == 0) || !has_same_start() || !has_same_end() {
                     continue;
                 }
-                let n_behind = alike(self.behind.iter(), lines[at + 1..].iter(), MOST_BEHIND);
-                places.push(Place { lines, at, n_before, n_behind });
+                let n_after = n_equal(self.after.iter(), lines[at + 1..].iter(), MOST_AFTER);
+                occurrences.push(Occurrence { lines, at, n_before, n_after });
             }
         }
         // Stable: of equals the nearest above.
-        places.sort_by_key(|place| Reverse(2 * place.n_before + place.n_behind));
-        let mut found: Vec<Analogy> = Vec::new();
-        for place in places.into_iter().take(MOST_PLACES) {
-            if let Some(analogy) = self.write(head, partial, place)
-                && found.iter().all(|other| other.text != analogy.text)
+        occurrences.sort_by_key(|occurrence| Reverse(2 * occurrence.n_before + occurrence.n_after));
+        let mut found: Vec<RenamedClone> = Vec::new();
+        for occurrence in occurrences.into_iter().take(MOST_OCCURRENCES) {
+            if let Some(clone) = self.write(head, partial, occurrence)
+                && found.iter().all(|other| other.text != clone.text)
             {
-                found.push(analogy);
+                found.push(clone);
                 if found.len() == MOST {
                     break;
                 }
@@ -255,18 +272,18 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// The line of a place under the names that stand here.
-    fn write(&self, head: &[Lexeme<'a>], partial: &str, place: Place<'_, 'a>) -> Option<Analogy> {
-        let Place { lines, at, n_before, n_behind } = place;
+    /// The line of an occurrence under the names that are here.
+    fn write(&self, head: &[Lexeme<'a>], partial: &str, occurrence: Occurrence<'_, 'a>) -> Option<RenamedClone> {
+        let Occurrence { lines, at, n_before, n_after } = occurrence;
         let line = &lines[at];
-        let mut names = Names::default();
-        names.learn(line.lexemes(), head);
-        names.learn_from_end(line.lexemes(), &self.rest);
+        let mut renaming = Renaming::default();
+        renaming.learn(line.lexemes(), head);
+        renaming.learn_from_end(line.lexemes(), &self.rest);
         for n in 0..n_before {
-            names.learn(lines[at - 1 - n].lexemes(), self.before[self.before.len() - 1 - n].lexemes());
+            renaming.learn(lines[at - 1 - n].lexemes(), self.before[self.before.len() - 1 - n].lexemes());
         }
-        for n in 0..n_behind {
-            names.learn(lines[at + 1 + n].lexemes(), self.behind[n].lexemes());
+        for n in 0..n_after {
+            renaming.learn(lines[at + 1 + n].lexemes(), self.after[n].lexemes());
         }
         let new = &line.lexemes()[head.len()..line.lexemes().len() - self.rest.len()];
         let mut text = String::new();
@@ -275,7 +292,7 @@ impl<'a> Cursor<'a> {
         for lexeme in new {
             text.push_str(&line.text[end..lexeme.at]);
             end = lexeme.end();
-            match names.here(lexeme) {
+            match renaming.here(lexeme) {
                 Some(name) if name != lexeme.text => {
                     text.push_str(&name);
                     n_renamed += 1;
@@ -284,13 +301,13 @@ impl<'a> Cursor<'a> {
             }
         }
         let text = text.strip_prefix(partial)?.trim_end();
-        // White space that the place has between what was typed and what follows.
+        // White space that the occurrence has between what was typed and what follows.
         let is_apart = partial.is_empty()
             && !self.typed.ends_with(char::is_whitespace)
             && head.last().is_some_and(|_| line.lexemes()[head.len() - 1].end() < new[0].at);
         let before = match self.before.last() {
             _ if is_apart => " ".to_owned(),
-            // At the begin of a line: as much deeper than the line above as there.
+            // At the start of a line: as much deeper than the line above as there.
             Some(above) if self.typed.is_empty() => {
                 let there = at.checked_sub(1).map_or(0, |above| lines[above].indent().len());
                 let deeper = line.indent().get(there..).unwrap_or_default();
@@ -300,31 +317,31 @@ impl<'a> Cursor<'a> {
             _ => String::new(),
         };
         let text = format!("{before}{text}");
-        let (n_before, n_behind, n_clashes) = (n_before as u32, n_behind as u32, names.n_clashes);
-        let alike = Alike { n_before, n_behind, n_renamed, n_clashes };
-        (!text.trim().is_empty()).then_some(Analogy { text, alike })
+        let (n_before, n_after, n_clashes) = (n_before as u32, n_after as u32, renaming.n_clashes);
+        let matching = CloneMatch { n_before, n_after, n_renamed, n_clashes };
+        (!text.trim().is_empty()).then_some(RenamedClone { text, matching })
     }
 }
 
 /// How many lines have the same shape, from the first on.
-fn alike<'l, 'a: 'l>(
-    here: impl Iterator<Item = &'l Line<'a>>,
-    there: impl Iterator<Item = &'l Line<'a>>,
+fn n_equal<'l, 'a: 'l>(
+    here: impl Iterator<Item = &'l CodeLine<'a>>,
+    there: impl Iterator<Item = &'l CodeLine<'a>>,
     most: usize,
 ) -> usize {
     here.zip(there).take(most).take_while(|(here, there)| there.is_like(here)).count()
 }
 
-/// Which name stands for which.
+/// Which name corresponds to which.
 #[derive(Default)]
-struct Names<'a> {
+struct Renaming<'a> {
     whole: HashMap<&'a str, &'a str>,
     /// Words of names, those that were met first first.
     words: Vec<(Vec<String>, Vec<String>)>,
     n_clashes: u32,
 }
 
-impl<'a> Names<'a> {
+impl<'a> Renaming<'a> {
     /// From lexemes of the same shape, as far as both go. What was learned first stays.
     fn learn(&mut self, there: &[Lexeme<'a>], here: &[Lexeme<'a>]) {
         there.iter().zip(here).for_each(|(there, here)| self.pair(there, here));
@@ -335,7 +352,7 @@ impl<'a> Names<'a> {
     }
 
     fn pair(&mut self, there: &Lexeme<'a>, here: &Lexeme<'a>) {
-        if there.kind == Kind::Fixed || !there.is_like(here) {
+        if there.kind == LexemeKind::Fixed || !there.is_like(here) {
             return;
         }
         match self.whole.get(there.text) {
@@ -358,9 +375,9 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// What stands for a name or a literal here, if anything is known of it.
+    /// What a name or a literal corresponds to here, if anything is known of it.
     fn here(&self, lexeme: &Lexeme<'_>) -> Option<String> {
-        if lexeme.kind == Kind::Fixed {
+        if lexeme.kind == LexemeKind::Fixed {
             return None;
         }
         if let Some(name) = self.whole.get(lexeme.text) {
@@ -442,11 +459,11 @@ mod tests {
 
     fn at(text: &str) -> Vec<String> {
         let (prefix, suffix) = text.split_once("$0").expect("a cursor");
-        find(&Prompt { prefix, suffix, ..Prompt::default() }).into_iter().map(|analogy| analogy.text).collect()
+        find(&Prompt { prefix, suffix, ..Prompt::default() }).into_iter().map(|clone| clone.text).collect()
     }
 
     #[test]
-    fn at_the_begin_of_a_line_it_is_indented_as_there() {
+    fn at_the_start_of_a_line_it_is_indented_as_there() {
         let there = "    fn a() {\n        if x {\n            first(x);\n        }\n    }\n\n";
         let found = |here: &str| at(&format!("{there}{here}$0\n")).remove(0);
         assert_eq!(found("fn b() {\n"), "    if x {");
@@ -458,7 +475,7 @@ mod tests {
         impl From<fmt::Error> for Error {\n    fn from(fmt: fmt::Error) -> Self {\n        ";
 
     #[test]
-    fn a_line_is_written_under_the_names_that_stand_around_the_cursor() {
+    fn a_line_is_written_under_the_names_around_the_cursor() {
         assert_eq!(at(&format!("{IMPLS}$0\n    }}\n}}\n")), ["Self::Fmt(fmt)"]);
         assert_eq!(at(&format!("{IMPLS}Self::F$0\n    }}\n}}\n")), ["mt(fmt)"]);
         assert_eq!(at(&format!("{IMPLS}Self::Fmt($0)\n    }}\n}}\n")), ["fmt"]);
@@ -471,24 +488,24 @@ mod tests {
         let found =
             find(&Prompt { prefix: text.split("$0").next().expect("text"), suffix: "\n}\n", ..Prompt::default() });
         assert_eq!(found[0].text, "store(\"b\", x);");
-        assert_eq!(found[0].alike, Alike { n_before: 2, n_behind: 1, n_renamed: 1, n_clashes: 0 });
+        assert_eq!(found[0].matching, CloneMatch { n_before: 2, n_after: 1, n_renamed: 1, n_clashes: 0 });
     }
 
     #[test]
     fn words_of_names_are_renamed_in_their_style() {
-        let mut names = Names::default();
+        let mut renaming = Renaming::default();
         let lexeme = |text| lexemes(text)[0];
-        names.pair(&lexeme("read_io"), &lexeme("read_tcp_stream"));
+        renaming.pair(&lexeme("read_io"), &lexeme("read_tcp_stream"));
         for (there, here) in [
             ("IoError", "TcpStreamError"),
             ("IO_LIMIT", "TCP_STREAM_LIMIT"),
             ("io", "tcp_stream"),
             ("\"io\"", "\"tcp_stream\""),
         ] {
-            assert_eq!(names.here(&lexeme(there)).as_deref(), Some(here));
+            assert_eq!(renaming.here(&lexeme(there)).as_deref(), Some(here));
         }
-        assert_eq!(names.here(&lexeme("ioctl")), None);
-        assert_eq!(names.here(&lexeme("xIo")), None, "in no style");
+        assert_eq!(renaming.here(&lexeme("ioctl")), None);
+        assert_eq!(renaming.here(&lexeme("xIo")), None, "in no style");
     }
 
     #[test]
@@ -516,7 +533,7 @@ mod tests {
             assert_eq!(lines(text).len(), usize::from(!found.is_empty()), "{text}");
             for first in texts.iter().filter_map(|text| lexemes(text).first().copied()) {
                 let is_like = found.first().is_some_and(|lexeme| lexeme.is_like(&first));
-                assert!(!is_like || Line::new(text).may_begin_like(&first), "{text} and {}", first.text);
+                assert!(!is_like || CodeLine::new(text).may_start_like(&first), "{text} and {}", first.text);
             }
         }
     }

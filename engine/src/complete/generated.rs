@@ -1,6 +1,7 @@
 //! The rules of a completion: what may come next, where it ends, and what of it is new.
 
 use super::Stop;
+use super::trim::trim;
 use crate::Tokenizer;
 use crate::prompt::Prompt;
 use crate::text::Scanner;
@@ -9,13 +10,13 @@ use crate::text::tokenizer::{END, N_SPECIALS, TokenId};
 
 /// The text generated so far, and the rules that end it.
 #[derive(Clone)]
-pub(super) struct Text {
+pub(super) struct GeneratedText {
     pub(super) bytes: Vec<u8>,
     /// Bytes before the cursor that must come first.
     pub(super) healed: Vec<u8>,
     pub(super) tokens: Vec<TokenId>,
     /// Where each token ends in `bytes`, as it was before any was cut.
-    pub(super) ends: Vec<usize>,
+    pub(super) token_ends: Vec<usize>,
     max_lines: usize,
     /// The cursor's line has content, so a newline that comes first ends it.
     mid_line: bool,
@@ -28,7 +29,7 @@ pub(super) struct Text {
     closer: Option<char>,
 }
 
-impl Text {
+impl GeneratedText {
     pub(super) fn new(prompt: &Prompt<'_>, max_lines: usize, healed: Vec<u8>) -> Self {
         let at_cursor = Scanner::after(prompt.prefix);
         let line = prompt.prefix.rsplit('\n').next().unwrap_or_default();
@@ -36,7 +37,7 @@ impl Text {
             bytes: Vec::new(),
             healed,
             tokens: Vec::new(),
-            ends: Vec::new(),
+            token_ends: Vec::new(),
             max_lines: max_lines.max(1),
             mid_line: !line.trim().is_empty(),
             scanner: at_cursor.clone(),
@@ -48,7 +49,7 @@ impl Text {
     }
 
     /// Takes away what may not come next: specials other than END, and, while healing, what contradicts the bytes that
-    /// stand before the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
+    /// precede the cursor. Returns what was left of the probabilities before they were made to sum to 1 again.
     pub(super) fn forbid(&self, tokenizer: &Tokenizer, probabilities: &mut [f32]) -> f32 {
         let end = probabilities[usize::from(END)];
         probabilities[..usize::from(N_SPECIALS)].fill(0.0);
@@ -61,7 +62,7 @@ impl Text {
         let kept: Vec<f32> = allowed.iter().map(|token| probabilities[usize::from(*token)]).collect();
         probabilities.fill(0.0);
         for (token, p) in allowed.iter().zip(&kept) {
-            // A voice that never saw the healed bytes continued this way must still be able to write them.
+            // A memory that never saw the healed bytes continued this way must still be able to write them.
             probabilities[usize::from(*token)] = p.max(1e-12);
         }
         let total: f32 = probabilities.iter().sum();
@@ -69,11 +70,11 @@ impl Text {
         total
     }
 
-    /// Appends a token; says why the text ends within it or after it, if it does.
+    /// Appends a token. If the text ends within or after it, why.
     pub(super) fn push(&mut self, token: TokenId, bytes: &[u8]) -> Option<Stop> {
         self.tokens.push(token);
         self.bytes.extend_from_slice(bytes);
-        self.ends.push(self.bytes.len());
+        self.token_ends.push(self.bytes.len());
         if self.bytes.len() <= self.healed.len() {
             return None;
         }
@@ -95,7 +96,7 @@ impl Text {
         is_healed && self.max_lines == 1 && (self.mid_line || !new.trim_ascii().is_empty())
     }
 
-    /// Where the line that is one too many begins.
+    /// Where the line that is one too many starts.
     fn end_of_lines(&self) -> Option<usize> {
         let new = &self.bytes[self.healed.len()..];
         let mut n_lines = 0;
@@ -134,18 +135,18 @@ impl Text {
         valid(self.bytes.get(self.healed.len()..).unwrap_or_default())
     }
 
-    /// What texts at this cursor are judged by.
-    pub(super) fn behind<'a>(&self, suffix: &'a str) -> SuffixScan<'a> {
+    /// The text after the cursor, read once to judge many completions.
+    pub(super) fn suffix_scan<'a>(&self, suffix: &'a str) -> SuffixScan<'a> {
         SuffixScan::new(self.at_cursor.clone(), balanced_part(suffix))
     }
 
-    /// Whether what is new breaks nothing in its place, as far as the begin of the suffix tells.
-    pub(super) fn fits(&self, behind: &SuffixScan<'_>) -> bool {
-        behind.scan_with(self.new_text()).is_some()
+    /// Whether what is new leaves brackets and literals intact, as far as the start of the suffix tells.
+    pub(super) fn fits(&self, suffix: &SuffixScan<'_>) -> bool {
+        suffix.scan_with(self.new_text()).is_some()
     }
 
-    /// Where a run of tokens begins to be repeated, once it stands there four times; one or two tokens, once they stand
-    /// there sixteen times.
+    /// Where a run of tokens starts to repeat, once it is there four times; one or two tokens, once they are there
+    /// sixteen times.
     fn repetition(&self) -> Option<usize> {
         let n = self.tokens.len();
         let repeats = |period: usize, times: usize| {
@@ -157,8 +158,8 @@ impl Text {
         if times * period > n || !repeats(period, times) {
             return None;
         }
-        let start = self.ends[n - (times - 1) * period - 1];
-        let end = self.ends[n - (times - 2) * period - 1];
+        let start = self.token_ends[n - (times - 1) * period - 1];
+        let end = self.token_ends[n - (times - 2) * period - 1];
         let (unit, has_word) = (&self.bytes[start..end], has_word(&self.bytes[..end], start));
         // Rulers, indentation and the equal numbers of an array end with their line.
         let is_numbers = unit.iter().any(u8::is_ascii_digit) && !unit.contains(&b'\n') && !has_word;
@@ -167,22 +168,13 @@ impl Text {
     }
 
     /// What is new at the cursor, if anything is.
-    pub(super) fn finish(self, suffix: &str) -> Option<String> {
+    pub(super) fn trimmed(self, suffix: &str) -> Option<String> {
         let new = self.bytes.get(self.healed.len()..).filter(|_| self.bytes.starts_with(&self.healed))?;
-        let valid = valid(new);
-        // What stands before the bracket may stand before the suffix's too: `g(▮, b)` and `a, b)`.
-        let closed = self.closer.map(|closer| format!("{valid}{closer}"));
-        let trimmed = closed.as_deref().map(|closed| self.at_cursor.trim_overlap(closed, suffix));
-        let text = match trimmed.filter(|trimmed| trimmed.len() < valid.len()) {
-            Some(trimmed) => trimmed,
-            None => self.at_cursor.trim_overlap(valid, suffix),
-        };
-        let text = text.trim_end();
-        (!text.is_empty()).then(|| text.to_owned())
+        trim(valid(new), self.closer, &self.at_cursor, suffix)
     }
 }
 
-/// Whether a word begins at `start` or later. The letters of a number such as `0x1f` or `1u8` are none.
+/// Whether a word starts at `start` or later. The letters of a number such as `0x1f` or `1u8` are none.
 fn has_word(text: &[u8], start: usize) -> bool {
     let is_word = |byte: u8| byte == b'_' || byte.is_ascii_alphabetic() || !byte.is_ascii();
     (start..text.len())
