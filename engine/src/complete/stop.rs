@@ -74,8 +74,11 @@ fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
+/// How one feature is computed.
+type Compute = fn(&StopFeatures<'_>) -> f32;
+
 /// The features in the order in which the weights have them. Another order or another name needs new weights.
-const FEATURES: [Feature<fn(&StopFeatures<'_>) -> f32>; 24] = [
+const FEATURES: [Feature<Compute>; 24] = [
     ("constant", |_| 1.0),
     ("has a model", |of| flag(of.log_odds_of_end.is_some())),
     ("log odds of the end", |of| of.scaled_odds()),

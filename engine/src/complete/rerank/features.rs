@@ -83,8 +83,11 @@ fn ln(n: u32) -> f32 {
     ((1 + n) as f32).ln()
 }
 
+/// How one feature is computed.
+type Compute = fn(&CandidateFeatures) -> f32;
+
 /// The features in the order in which the weights have them. Another order or another name needs new weights.
-pub(in crate::complete) const FEATURES: [Feature<fn(&CandidateFeatures) -> f32>; 72] = [
+pub(in crate::complete) const FEATURES: [Feature<Compute>; 72] = [
     ("constant", |_| 1.0),
     ("searched", |of| of.if_searched(|_, _| 1.0)),
     ("search: ln p", |of| of.if_searched(|log_p, _| log_p.max(-12.0) / 4.0)),
