@@ -76,6 +76,9 @@ fn indent(line: &str) -> usize {
 /// How one feature is computed.
 type Compute = fn(&StopFeatures<'_>) -> f32;
 
+/// How one feature is computed.
+type Compute = fn(&StopFeatures<'_>) -> f32;
+
 /// The features in the order in which the weights have them. Another order or another name needs new weights.
 const FEATURES: [Feature<Compute>; 24] = [
     ("constant", |_| 1.0),

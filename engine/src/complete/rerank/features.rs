@@ -85,6 +85,9 @@ fn ln(n: u32) -> f32 {
 /// How one feature is computed.
 type Compute = fn(&CandidateFeatures) -> f32;
 
+/// How one feature is computed.
+type Compute = fn(&CandidateFeatures) -> f32;
+
 /// The features in the order in which the weights have them. Another order or another name needs new weights.
 pub(in crate::complete) const FEATURES: [Feature<Compute>; 72] = [
     ("constant", |_| 1.0),
