@@ -73,8 +73,6 @@ impl<'a> StopFeatures<'a> {
 fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
-/// How one feature is computed.
-type Compute = fn(&StopFeatures<'_>) -> f32;
 
 /// How one feature is computed.
 type Compute = fn(&StopFeatures<'_>) -> f32;

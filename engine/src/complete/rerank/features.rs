@@ -82,8 +82,6 @@ impl CandidateFeatures {
 fn ln(n: u32) -> f32 {
     ((1 + n) as f32).ln()
 }
-/// How one feature is computed.
-type Compute = fn(&CandidateFeatures) -> f32;
 
 /// How one feature is computed.
 type Compute = fn(&CandidateFeatures) -> f32;
