@@ -56,7 +56,7 @@ fn measure(shape: &str, setting: &Setting) -> std::result::Result<(), Box<dyn Er
     compare(&model, &masters, &params, &batches[0])?;
     let mut clock = Clock::default();
     for _ in 0..=setting.n_steps {
-        let mut step = clock.begin();
+        let mut step = clock.start();
         let leaves: Leaves = masters.iter().map(|master| master.leaves(&model)).collect::<Result<_>>()?;
         step.lap("round");
         let (loss, mut gradients) = model.gradients(&leaves, &batches, setting.weight(), 0.0)?;

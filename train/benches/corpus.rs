@@ -91,19 +91,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Seconds by the clock and of processor time per thread.
 struct Clock {
-    begin: Instant,
-    cpu_begin: f64,
+    start: Instant,
+    cpu_start: f64,
     n_threads: usize,
 }
 
 impl Clock {
     fn start(n_threads: usize) -> Self {
-        Self { begin: Instant::now(), cpu_begin: cpu::cpu_seconds(), n_threads }
+        Self { start: Instant::now(), cpu_start: cpu::cpu_seconds(), n_threads }
     }
 
     fn stop(&self) -> (f64, f64) {
-        let cpu_s = (cpu::cpu_seconds() - self.cpu_begin) / self.n_threads as f64;
-        (self.begin.elapsed().as_secs_f64(), cpu_s)
+        let cpu_s = (cpu::cpu_seconds() - self.cpu_start) / self.n_threads as f64;
+        (self.start.elapsed().as_secs_f64(), cpu_s)
     }
 }
 

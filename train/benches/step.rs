@@ -41,7 +41,7 @@ fn measure(shape: &str, setting: &Setting) -> Result<(), Box<dyn Error>> {
     let mut backend = Backend::fused(&params, batches.len());
     let mut clock = Clock::default();
     for step_idx in 0..=setting.n_steps {
-        let mut step = clock.begin();
+        let mut step = clock.start();
         let graph = Graph::with_pool(&params, setting.matmul, &pool);
         step.lap("round");
         let loss = backend.gradients_rounded(&graph, &params, &batches, setting.weight() as f32, &pool)?;

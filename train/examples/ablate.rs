@@ -233,9 +233,9 @@ impl Bench {
         for pair in 0..=TIMED_PAIRS {
             let mut times = [0.0; 2];
             for (trial, time) in trials.iter_mut().zip(&mut times) {
-                let begin = Instant::now();
+                let start = Instant::now();
                 trial.step(0.1, &self.pool)?;
-                *time = begin.elapsed().as_secs_f64();
+                *time = start.elapsed().as_secs_f64();
             }
             if pair > 0 {
                 of_recipe.push(times[0]);
@@ -307,13 +307,13 @@ fn holes(tokenizer: &Tokenizer, files: &[SourceFile]) -> Vec<Batch> {
         let ends: Vec<usize> = (0..text.len()).filter(|i| text[*i] == b'\n').collect();
         for _ in 0..PER_FILE.min(ends.len().saturating_sub(1)) {
             let idx = rng.below(ends.len() - 1);
-            let (begin, end) = (ends[idx] + 1, ends[idx + 1]);
-            let window = begin.saturating_sub(BEFORE)..(end + AFTER).min(text.len());
-            if end < begin + 8 {
+            let (start, end) = (ends[idx] + 1, ends[idx + 1]);
+            let window = start.saturating_sub(BEFORE)..(end + AFTER).min(text.len());
+            if end < start + 8 {
                 continue;
             }
             let tokens = document(tokenizer, &[], &text[window.clone()], end - window.start);
-            let before = document(tokenizer, &[], &text[window.start..begin], begin - window.start);
+            let before = document(tokenizer, &[], &text[window.start..start], start - window.start);
             let after = tokenizer.encode(&text[end..window.end]).len();
             let mut batch = Batch::single(&tokens);
             // The document of the text before has as many tokens in front, and its end mark takes the place of one.

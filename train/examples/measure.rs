@@ -43,13 +43,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device: Device::Cpu,
         packed: None,
     };
-    let begin = std::time::Instant::now();
+    let start = std::time::Instant::now();
     let mut print = |event: Event| match event {
         Event::Step { bits_per_byte: None, step, .. } if !step.is_multiple_of(10) => {}
-        event => eprintln!("{:7.2} s  {event:?}", begin.elapsed().as_secs_f64()),
+        event => eprintln!("{:7.2} s  {event:?}", start.elapsed().as_secs_f64()),
     };
     let outcome = train(&options, &mut print, &Cancel::new())?;
-    eprintln!("{:7.2} s  before {:?}", begin.elapsed().as_secs_f64(), outcome.before);
+    eprintln!("{:7.2} s  before {:?}", start.elapsed().as_secs_f64(), outcome.before);
     eprintln!("           after {:?}", outcome.after);
     eprintln!("           {:?} {:?}", outcome.checkpoint.manifest.config.to_string(), outcome.held_out);
     Ok(())

@@ -319,7 +319,7 @@ fn a_run_that_learns_nothing_more_stops_with_its_best_masters() {
 }
 
 #[test]
-fn a_run_that_runs_away_goes_back_and_lowers_its_rates_and_one_that_goes_on_keeps_them() {
+fn a_run_that_runs_away_goes_back_and_lowers_its_rates_and_one_that_continues_keeps_them() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (sources, _) = random_crate(&folder.path().join("w"), 6);
     // Half of an embedding's logits change by whole numbers in each step.
@@ -375,7 +375,7 @@ fn a_range_test_leaves_no_trace_but_its_rate() {
 }
 
 #[test]
-fn a_longer_run_goes_on_from_before_the_decay() {
+fn a_longer_run_continues_from_before_the_decay() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (sources, _) = random_crate(&folder.path().join("w"), 2);
     let longer = run(&options(&sources, &folder.path().join("a"), 20));
@@ -444,7 +444,7 @@ fn a_time_budget_ends_a_run() {
 }
 
 #[test]
-fn a_time_budget_goes_on_from_before_the_decay() {
+fn a_time_budget_continues_from_before_the_decay() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (sources, _) = random_crate(&folder.path().join("w"), 8);
     let by_steps = options(&sources, &folder.path().join("s"), 10);
@@ -457,7 +457,7 @@ fn a_time_budget_goes_on_from_before_the_decay() {
 }
 
 #[test]
-fn a_decay_that_was_interrupted_goes_on() {
+fn a_decay_that_was_interrupted_continues() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (sources, _) = random_crate(&folder.path().join("w"), 9);
     let straight = run(&options(&sources, &folder.path().join("a"), 10));
@@ -487,17 +487,17 @@ fn scoring_can_be_interrupted_and_is_made_up_for() {
 }
 
 #[test]
-fn the_memory_of_a_single_file_is_its_begin() {
+fn the_memory_of_a_single_file_is_its_start() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let (sources, _) = random_crate(&folder.path().join("w"), 11);
     let mut rng = Rng::new(11);
     let mut line = || (0..40).map(|_| char::from(b'a' + rng.below(26) as u8)).collect::<String>();
-    let begin: String = (0..60).map(|_| format!("// {}\n", line())).collect();
+    let start: String = (0..60).map(|_| format!("// {}\n", line())).collect();
     let rest: String = (0..400).map(|_| format!("// {}\n", line())).collect();
     let src = folder.path().join("w/src");
     std::fs::remove_dir_all(&src).expect("removable");
     std::fs::create_dir(&src).expect("a folder can be made");
-    std::fs::write(src.join("lib.rs"), [begin.as_str(), &rest, &begin].concat()).expect("writable");
+    std::fs::write(src.join("lib.rs"), [start.as_str(), &rest, &start].concat()).expect("writable");
     let outcome = run(&options(&sources, &folder.path().join("s"), 1));
     // The end is found in the start alone; to a memory without it, letters drawn at random are what they are.
     assert!(outcome.after.memory < outcome.after.unigram / 2.0, "{:?}", outcome.after);

@@ -112,13 +112,13 @@ pub(crate) struct Clock {
 /// A step that is being timed.
 pub(crate) struct Step<'a> {
     clock: &'a mut Clock,
-    cpu_begin: f64,
+    cpu_start: f64,
     last: Instant,
 }
 
 impl Clock {
-    pub(crate) fn begin(&mut self) -> Step<'_> {
-        Step { clock: self, cpu_begin: cpu_seconds(), last: Instant::now() }
+    pub(crate) fn start(&mut self) -> Step<'_> {
+        Step { clock: self, cpu_start: cpu_seconds(), last: Instant::now() }
     }
 
     /// Prints the medians of all steps but the first, which makes the buffers.
@@ -185,7 +185,7 @@ impl Step<'_> {
 
     /// Ends the step, whose mean loss tells whether two benchmarks do the same.
     pub(crate) fn end(self, loss: f64) {
-        self.clock.cpu.push(cpu_seconds() - self.cpu_begin);
+        self.clock.cpu.push(cpu_seconds() - self.cpu_start);
         self.clock.losses.push(loss);
     }
 }

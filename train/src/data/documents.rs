@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn what_types_nearby_have_stands_before_a_hole() {
+    fn what_types_nearby_have_comes_before_a_hole() {
         let types = "pub struct Store {\n    pub root: u8,\n}\n";
         let text = "fn f(store: &Store) {\n    store.root;\n}\n".repeat(40);
         let files = [file("src/a.rs", &text), file("src/types.rs", types)];

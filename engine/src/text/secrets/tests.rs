@@ -126,7 +126,7 @@ fn has(text: &str, secret: &str, rule: &str) -> bool {
 }
 
 #[test]
-fn of_each_format_nearly_all_are_found_whatever_stands_around() {
+fn of_each_format_nearly_all_are_found_whatever_is_around() {
     for (i, (rule, generator)) in ON_A_LINE.iter().enumerate() {
         let mut rng = Rng::new(i as u64);
         let mut missed = Vec::new();
@@ -443,7 +443,7 @@ fn pieces(text: &str) -> Vec<String> {
 
 proptest! {
     #[test]
-    fn what_is_found_stands_in_order_on_boundaries_of_characters(text in texts()) {
+    fn what_is_found_is_in_order_on_boundaries_of_characters(text in texts()) {
         let mut from = 0;
         for finding in find(&text) {
             prop_assert!(from <= finding.range.start && finding.range.start < finding.range.end);
