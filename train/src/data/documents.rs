@@ -360,7 +360,8 @@ mod tests {
     use crate::pool::Pool;
     use nanochat_engine::text::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
 
-    const SCHEDULE: &str = include_str!("../schedule.rs");
+    /// A file of Rust that does not change when the sources do: what is drawn from it stays the same.
+    const SAMPLE: &str = include_str!("documents/sample.txt");
 
     fn file(name: &str, text: &str) -> SourceFile {
         SourceFile { name: name.into(), path: name.into(), text: text.into() }
@@ -368,7 +369,7 @@ mod tests {
 
     fn files() -> [SourceFile; 4] {
         let text = include_str!("documents.rs");
-        [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SCHEDULE)]
+        [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SAMPLE)]
     }
 
     fn data(seq_len: usize, fim_rate: f32, snippet_rate: f32) -> DataRecipe {
@@ -396,7 +397,7 @@ mod tests {
     fn shards_give_the_same_batches_as_the_text() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let pool = Pool::new(2).expect("threads start");
-        let tokenizer = Arc::new(learn([SCHEDULE].into_iter(), 700).expect("text has pairs"));
+        let tokenizer = Arc::new(learn([SAMPLE].into_iter(), 700).expect("text has pairs"));
         let mut corpus = Corpus::split(files().to_vec(), 0.1, 3).expect("four files");
         corpus.dependencies = vec![file("dep-1.0.0/src/lib.rs", "/// Größe\npub fn größe() -> usize {\n    7\n}\n")];
         let trained: Vec<SourceFile> = corpus.trained().cloned().collect();
@@ -532,7 +533,7 @@ mod tests {
 
     #[test]
     fn windows_cover_a_text_once() {
-        let text = SCHEDULE.as_bytes();
+        let text = SAMPLE.as_bytes();
         let batches = windows(&Tokenizer::bytes(), text, 100);
         let targets: usize = batches.iter().map(Batch::n_targets).sum();
         assert_eq!(targets, text.len());
