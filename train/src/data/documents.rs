@@ -360,15 +360,15 @@ mod tests {
     use crate::pool::Pool;
     use nanochat_engine::text::tokenizer::{FIRST_BYTE, PREFIX, SNIPPET, SUFFIX};
 
-    /// A file of Rust that does not change when the sources do: what is drawn from it stays the same.
-    const SAMPLE: &str = include_str!("documents/sample.txt");
+    /// Files of Rust that do not change when the sources do: what is drawn from them stays the same.
+    const SAMPLE: &str = include_str!("documents/schedule.txt");
 
     fn file(name: &str, text: &str) -> SourceFile {
         SourceFile { name: name.into(), path: name.into(), text: text.into() }
     }
 
     fn files() -> [SourceFile; 4] {
-        let text = include_str!("documents.rs");
+        let text = include_str!("documents/documents.txt");
         [file("a.rs", text), file("b.rs", "fn übung() {}\n"), file("c.rs", "é"), file("d.rs", SAMPLE)]
     }
 
