@@ -63,10 +63,11 @@ async function goTo(page, after) {
     await page.waitForSelector(".monaco-editor .view-line", { timeout: seconds(60) });
     await page.click(".monaco-editor .view-lines");
     await page.keyboard.press("Control+F");
-    await page.waitForSelector(".find-widget.visible");
-    await page.keyboard.type(after, { delay: 10 });
-    await page.keyboard.press("Enter");
+    await page.waitForSelector(".find-widget.visible textarea:focus");
+    await page.keyboard.type(after, { delay: 20 });
+    await page.waitForSelector('.find-widget .matchesCount:has-text("of")', { timeout: seconds(20) });
     await page.keyboard.press("Escape");
+    await page.waitForSelector(".find-widget.visible", { state: "hidden" });
     await page.keyboard.press("End");
     await page.keyboard.press("Enter");
 }
