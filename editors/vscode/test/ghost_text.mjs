@@ -32,12 +32,8 @@ try {
         await page.waitForTimeout(300);
         await page.screenshot({ path: options.picture });
     }
-    const before = await line(page);
     await page.keyboard.press("Tab");
-    await page.waitForFunction((before) => {
-        const lines = [...document.querySelectorAll(".view-overlays .current-line")].length;
-        return lines >= 0 && ![...document.querySelectorAll(".view-line")].some((each) => each.textContent === before);
-    }, before, { timeout: seconds(10) });
+    await page.waitForSelector(".ghost-text-decoration, .ghost-text", { state: "detached", timeout: seconds(10) });
     const accepted = await page.evaluate(() => [...document.querySelectorAll(".view-line")].map((each) => each.textContent.replaceAll("\u00a0", " ")));
     const wanted = (options.typed.join("") + ghost).trim();
     if (!accepted.some((each) => each.includes(wanted))) {
@@ -82,9 +78,4 @@ async function ghostText(page) {
     await page.waitForSelector(selector, { timeout: seconds(30) });
     const texts = await page.$$eval(selector, (found) => found.map((each) => each.textContent));
     return texts.join("").replaceAll("\u00a0", " ");
-}
-
-/** The text of the line that has the ghost text, with it. */
-async function line(page) {
-    return page.evaluate(() => document.querySelector(".ghost-text-decoration, .ghost-text")?.closest(".view-line")?.textContent ?? "");
 }
